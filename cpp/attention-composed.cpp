@@ -1,0 +1,142 @@
+#include "attention-composed.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "graph-inputs.h"
+
+namespace hw {
+
+namespace {
+
+// Few enough masked cells to be cheap, enough for a graph to serve several passes. A multiple of what GPU kernels tile
+// by.
+constexpr int64_t length_step = 64;
+
+ggml_tensor* as_float(ggml_context* ctx, ggml_tensor* tensor) {
+    return ggml_is_quantized(tensor->type) ? ggml_cast(ctx, tensor, GGML_TYPE_F16) : tensor;
+}
+
+}  // namespace
+
+ComposedAttention::ComposedAttention(const Pass& pass, int64_t n_cells) : n_cells_(n_cells), blocks_(padded(pass)) {}
+
+std::vector<PassBlock> ComposedAttention::padded(const Pass& pass) const {
+    std::vector<PassBlock> result;
+    for (const PassBlock& block : pass.blocks) {
+        const int64_t n = (block.n_cells + length_step - 1) / length_step * length_step;
+        result.push_back({block.begin, std::min(n, n_cells_ - block.begin)});
+    }
+    return result;
+}
+
+bool ComposedAttention::serves(const Pass& pass) const {
+    const std::vector<PassBlock> other = padded(pass);
+    return std::equal(
+        blocks_.begin(), blocks_.end(), other.begin(), other.end(),
+        [](const PassBlock& a, const PassBlock& b) { return a.begin == b.begin && a.n_cells == b.n_cells; });
+}
+
+void ComposedAttention::make_inputs(Rewire& rewire, int64_t n_tokens) {
+    int64_t n_keys = 0;
+    for (const PassBlock& block : blocks_) {
+        distances_.push_back(new_input(rewire.ctx(), GGML_TYPE_I32, n_tokens * rewire.n_pos_per_token(), "distances"));
+        n_keys += block.n_cells;
+    }
+    mask_ = ggml_new_tensor_2d(rewire.ctx(), GGML_TYPE_F16, n_keys, n_tokens);
+    ggml_set_name(mask_, "mask");
+    ggml_set_input(mask_);
+}
+
+ggml_tensor* ComposedAttention::build(Rewire& rewire, const AttentionSite& site, const KvTensors& stored) {
+    if (mask_ == nullptr) {
+        make_inputs(rewire, site.n_tokens());
+    }
+    has_alibi_ = has_alibi_ || site.max_bias() > 0.0f;
+    if (blocks_.size() == 1) {
+        return flash(rewire, site, stored);
+    }
+    ggml_context* ctx = rewire.ctx();
+    ggml_tensor* weights = scores(rewire, site, stored);  // [sum of lengths, T, H]
+    ggml_tensor* result = nullptr;
+    size_t offset = 0;
+    for (const PassBlock& block : blocks_) {
+        ggml_tensor* part = ggml_view_3d(ctx, weights, block.n_cells, weights->ne[1], weights->ne[2], weights->nb[1],
+                                         weights->nb[2], offset);
+        offset += static_cast<size_t>(block.n_cells) * weights->nb[0];
+        ggml_tensor* sum = weigh_values(ctx, part, cells_of(ctx, stored.v, block.begin, block.n_cells));
+        result = result == nullptr ? sum : ggml_add(ctx, result, sum);
+    }
+    return ggml_cont(ctx, ggml_permute(ctx, result, 0, 2, 1, 3));  // [d_v, T, H] -> [d_v, H, T]
+}
+
+// A single block is what ggml's own flash attention computes.
+ggml_tensor* ComposedAttention::flash(Rewire& rewire, const AttentionSite& site, const KvTensors& stored) const {
+    ggml_context* ctx = rewire.ctx();
+    const PassBlock& block = blocks_.front();
+    ggml_tensor* q =
+        site.rope != nullptr ? rewire.rotated_query(site, distances_.front()) : rewire.copy(site.node->src[0]);
+    ggml_tensor* result = ggml_flash_attn_ext(ctx, q, cells_of(ctx, stored.k, block.begin, block.n_cells),
+                                              cells_of(ctx, stored.v, block.begin, block.n_cells), mask_, site.scale(),
+                                              site.max_bias(), site.soft_cap());
+    ggml_flash_attn_ext_add_sinks(result, site.node->src[4] != nullptr ? rewire.copy(site.node->src[4]) : nullptr);
+    ggml_prec_set_acc(result, GGML_PREC_F32);
+    return result;
+}
+
+// One query rotation and one product a block; then one softmax over the keys of all blocks.
+ggml_tensor* ComposedAttention::scores(Rewire& rewire, const AttentionSite& site, const KvTensors& stored) const {
+    ggml_context* ctx = rewire.ctx();
+    ggml_tensor* scores = nullptr;
+    for (size_t i = 0; i < blocks_.size(); i++) {
+        ggml_tensor* q =
+            site.rope != nullptr ? rewire.rotated_query(site, distances_[i]) : rewire.copy(site.node->src[0]);
+        ggml_tensor* k = cells_of(ctx, stored.k, blocks_[i].begin, blocks_[i].n_cells);  // [d_k, n, Hkv]
+        ggml_tensor* part = ggml_mul_mat(ctx, k, q);                                     // [n, T, H]
+        ggml_prec_set_acc(part, GGML_PREC_F32);
+        scores = scores == nullptr ? part : ggml_concat(ctx, scores, part, 0);
+    }
+    float scale = site.scale();
+    if (site.soft_cap() > 0.0f) {
+        scores = ggml_scale(ctx, ggml_tanh(ctx, ggml_scale(ctx, scores, scale / site.soft_cap())), site.soft_cap());
+        scale = 1.0f;
+    }
+    scores = ggml_soft_max_ext(ctx, scores, mask_, scale, site.max_bias());
+    ggml_soft_max_add_sinks(scores, site.node->src[4] != nullptr ? rewire.copy(site.node->src[4]) : nullptr);
+    return scores;
+}
+
+// weights [n, T, H], v [d_v, n, Hkv] -> [d_v, T, H]
+ggml_tensor* ComposedAttention::weigh_values(ggml_context* ctx, ggml_tensor* weights, ggml_tensor* v) const {
+    ggml_tensor* by_dim = ggml_cont(ctx, ggml_transpose(ctx, as_float(ctx, v)));  // [n, d_v, Hkv]
+    return ggml_mul_mat(ctx, by_dim, weights);
+}
+
+void ComposedAttention::set_inputs(const Pass& pass, int n_pos_per_token) const {
+    const size_t n_tokens = static_cast<size_t>(mask_->ne[1]);
+    const size_t n_keys = static_cast<size_t>(mask_->ne[0]);
+    std::vector<size_t> first_key(blocks_.size(), 0);
+    for (size_t i = 1; i < blocks_.size(); i++) {
+        first_key[i] = first_key[i - 1] + static_cast<size_t>(blocks_[i - 1].n_cells);
+    }
+    std::vector<ggml_fp16_t> mask(n_tokens * n_keys, ggml_fp32_to_fp16(-INFINITY));
+    std::vector<std::vector<int32_t>> distances(blocks_.size(), std::vector<int32_t>(n_tokens, 0));
+    for (const PassPair& pair : pass.pairs) {
+        const size_t token = static_cast<size_t>(pair.token);
+        const size_t block = static_cast<size_t>(pair.block);
+        distances[block][token] = pair.distance;
+        for (int32_t key = 0; key < pair.n_visible; key++) {
+            const float bias = has_alibi_ ? static_cast<float>(key - pair.distance) : 0.0f;
+            mask[token * n_keys + first_key[block] + static_cast<size_t>(key)] = ggml_fp32_to_fp16(bias);
+        }
+    }
+    for (size_t token = static_cast<size_t>(pass.n_tokens()); token < n_tokens; token++) {
+        mask[token * n_keys] = 0;  // a row that fills up the batch sees one key, lest its softmax be 0/0
+    }
+    set_input(mask_, mask);
+    for (size_t i = 0; i < blocks_.size(); i++) {
+        set_positions(distances_[i], distances[i], n_pos_per_token);
+    }
+}
+
+}  // namespace hw

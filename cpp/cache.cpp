@@ -1,0 +1,288 @@
+#include "cache.h"
+
+#include <algorithm>
+#include <set>
+
+#include "error.h"
+
+namespace hw {
+
+namespace {
+
+// Live graphs: their number bounds the memory of compute buffers, which for large batches counts.
+constexpr size_t max_graphs = 16;
+constexpr size_t max_large_graphs = 2;
+constexpr int32_t large = 64;
+
+// Few sizes, so that graphs serve again; exact where a token costs a row of the weights' kernels.
+int32_t round_up(int32_t n, int32_t n_batch) {
+    const int32_t step = n <= 8 ? 1 : n <= 32 ? 4 : n <= 128 ? 32 : 128;
+    return std::min((n + step - 1) / step * step, n_batch);
+}
+
+// Cells beyond n_ctx, so that a cache that is nearly full need not pack its blocks at every pass, nor a full one find
+// room elsewhere to append one block to another.
+int64_t headroom(int64_t n_ctx) { return 64 + n_ctx / 32; }
+
+ggml_type type_named(const char* name, const char* what) {
+    for (int i = 0; name != nullptr && i < GGML_TYPE_COUNT; i++) {
+        const ggml_type type = static_cast<ggml_type>(i);
+        const char* known = ggml_type_name(type);
+        if (known != nullptr && std::string(known) == name && ggml_blck_size(type) > 0) {
+            return type;
+        }
+    }
+    fail(HW_ERROR_ARGUMENT, "%s: there is no ggml type '%s'; try \"f16\" or \"f32\"", what, name ? name : "(null)");
+}
+
+void check_params(const hw_cache_params& params) {
+    if (params.n_ctx < 1) {
+        fail(HW_ERROR_ARGUMENT, "n_ctx is %d: it must be at least 1", params.n_ctx);
+    }
+    if (params.n_batch < 1 || params.n_batch > 8192) {
+        fail(HW_ERROR_ARGUMENT, "n_batch is %d: it must be 1 to 8192", params.n_batch);
+    }
+    if (params.attention < HW_ATTENTION_AUTO || params.attention > HW_ATTENTION_GGML) {
+        fail(HW_ERROR_ARGUMENT, "attention is %d, no value of hw_attention", static_cast<int>(params.attention));
+    }
+}
+
+}  // namespace
+
+Cache::Cache(ModelPtr model, const hw_cache_params& params)
+    : model_(std::move(model)),
+      attention_(params.attention),
+      n_batch_(params.n_batch),
+      n_ctx_(params.n_ctx),
+      source_(model_),
+      backends_(*model_),
+      table_(n_ctx_ + headroom(n_ctx_)) {
+    check_params(params);
+    const ggml_type type_k = type_named(params.type_k, "type_k");
+    const ggml_type type_v = type_named(params.type_v, "type_v");
+    const SourceGraph probe = source_.build(1, 1);
+    store_ = std::make_unique<KvStore>(probe.layers, spare_cell() + 1, type_k, type_v);
+    mover_ = std::make_unique<KvMover>(probe, *store_, backends_);
+}
+
+int32_t Cache::n_free() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return static_cast<int32_t>(free_cells());
+}
+
+size_t Cache::n_bytes() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return store_->n_bytes();
+}
+
+int32_t Cache::n_moved() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return static_cast<int32_t>(n_moved_);
+}
+
+int32_t Cache::new_block() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return table_.add();
+}
+
+void Cache::check_block(int32_t block) const {
+    if (!table_.contains(block)) {
+        fail(HW_ERROR_ARGUMENT, "block %d does not exist: it was freed, or it is of another cache", block);
+    }
+}
+
+int32_t Cache::len(int32_t block) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    check_block(block);
+    return static_cast<int32_t>(table_.run(block).len);
+}
+
+void Cache::free_block(int32_t block) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    check_block(block);
+    table_.remove(block);
+}
+
+void Cache::truncate(int32_t block, int32_t n) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    check_block(block);
+    const int64_t len = table_.run(block).len;
+    if (n < 0 || n > len) {
+        fail(HW_ERROR_ARGUMENT, "cannot keep %d tokens of a block of %d", n, static_cast<int>(len));
+    }
+    table_.set_len(block, n);
+}
+
+// Makes room for blocks that grow, by moving cells where it must.
+void Cache::reserve(const std::vector<Growth>& growth) {
+    int64_t need = 0;
+    for (const Growth& item : growth) {
+        need += item.n;
+    }
+    if (need > free_cells()) {
+        fail(HW_ERROR_CACHE_FULL, "the cache is full: %d cells are needed, %d of %d are free", static_cast<int>(need),
+             static_cast<int>(free_cells()), static_cast<int>(n_ctx_));
+    }
+    move_cells(table_.reserve(growth));
+}
+
+void Cache::move_cells(const std::vector<CellMove>& moves) {
+    for (const CellMove& move : moves) {
+        mover_->relocate(move);
+        n_moved_ += move.n;
+    }
+}
+
+void Cache::append(int32_t dst, int32_t src) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    check_block(dst);
+    check_block(src);
+    if (dst == src) {
+        fail(HW_ERROR_ARGUMENT, "block %d cannot be appended to itself", dst);
+    }
+    const int64_t n = table_.run(src).len;
+    if (n == 0) {
+        return;
+    }
+    // In pieces of what is free (with room to spare, in one): a full cache can still move a step into the history.
+    const int64_t distance = table_.run(dst).len;
+    for (int64_t left = n; left > 0;) {
+        const int64_t piece = std::min(left, table_.n_free());
+        move_cells(table_.reserve({{dst, piece}}));
+        const Run& to = table_.run(dst);
+        mover_->rotate({table_.run(src).begin, to.begin + to.len, piece}, distance);
+        table_.set_len(dst, to.len + piece);
+        table_.drop_front(src, piece);
+        left -= piece;
+    }
+}
+
+void Cache::check_view(const hw_view& view, int32_t index) const {
+    if (view.n_blocks < 1 || view.blocks == nullptr) {
+        fail(HW_ERROR_ARGUMENT, "view %d has no blocks: its own block is the least it needs", index);
+    }
+    if (view.n_tokens < 1 || view.tokens == nullptr) {
+        fail(HW_ERROR_ARGUMENT, "view %d has no tokens", index);
+    }
+    std::set<int32_t> seen;
+    for (int32_t i = 0; i < view.n_blocks; i++) {
+        check_block(view.blocks[i]);
+        if (!seen.insert(view.blocks[i]).second) {
+            fail(HW_ERROR_ARGUMENT, "block %d stands twice in view %d", view.blocks[i], index);
+        }
+    }
+    for (int32_t i = 0; i < view.n_tokens; i++) {
+        if (view.tokens[i] < 0 || view.tokens[i] >= model_->n_vocab()) {
+            fail(HW_ERROR_ARGUMENT, "token %d of view %d is %d: it must be 0 to %d", i, index, view.tokens[i],
+                 model_->n_vocab() - 1);
+        }
+    }
+}
+
+void Cache::check_views(const hw_view* views, int32_t n_views) const {
+    if (views == nullptr || n_views < 1) {
+        fail(HW_ERROR_ARGUMENT, "there are no views to decode");
+    }
+    std::set<int32_t> own;
+    int64_t n_tokens = 0;
+    for (int32_t i = 0; i < n_views; i++) {
+        check_view(views[i], i);
+        if (!own.insert(views[i].blocks[views[i].n_blocks - 1]).second) {
+            fail(HW_ERROR_ARGUMENT, "block %d is the own block of two views", views[i].blocks[views[i].n_blocks - 1]);
+        }
+        n_tokens += views[i].n_tokens;
+    }
+    if (n_tokens > n_batch_) {
+        fail(HW_ERROR_BATCH, "%d tokens in one call do not fit n_batch (%d)", static_cast<int>(n_tokens), n_batch_);
+    }
+}
+
+Pass Cache::make_pass(const hw_view* views, int32_t n_views) const {
+    Pass pass;
+    std::map<int32_t, int64_t> len;  // of every block, the tokens of this pass included
+    std::map<int32_t, int32_t> index;
+    auto block_len = [&](int32_t block) -> int64_t& { return len.emplace(block, table_.run(block).len).first->second; };
+    for (int32_t w = 0; w < n_views; w++) {
+        block_len(views[w].blocks[views[w].n_blocks - 1]) += views[w].n_tokens;
+    }
+    for (int32_t w = 0; w < n_views; w++) {
+        const hw_view& view = views[w];
+        const int32_t own = view.blocks[view.n_blocks - 1];
+        for (int32_t i = 0; i < view.n_tokens; i++) {
+            const int32_t position = static_cast<int32_t>(table_.run(own).len) + i;
+            int64_t before = 0;  // tokens of the view before its own block
+            for (int32_t b = 0; b < view.n_blocks - 1; b++) {
+                before += block_len(view.blocks[b]);
+            }
+            int64_t begin = 0;  // of block b in the view
+            const int32_t token = pass.n_tokens();
+            for (int32_t b = 0; b < view.n_blocks; b++) {
+                const int32_t block = view.blocks[b];
+                const int64_t n = block_len(block);
+                if (n > 0) {
+                    const auto place = index.emplace(block, static_cast<int32_t>(pass.blocks.size()));
+                    if (place.second) {
+                        pass.blocks.push_back({table_.run(block).begin, n});
+                    }
+                    const int32_t distance = static_cast<int32_t>(before + position - begin);
+                    const int32_t n_visible = static_cast<int32_t>(std::min<int64_t>(n, distance + 1));
+                    pass.pairs.push_back({token, place.first->second, distance, n_visible});
+                }
+                begin += n;
+            }
+            pass.tokens.push_back(view.tokens[i]);
+            pass.positions.push_back(position);
+            pass.cells.push_back(table_.run(own).begin + position);
+            pass.max_pairs = std::max(pass.max_pairs, view.n_blocks);
+        }
+        pass.outputs.push_back(pass.n_tokens() - 1);
+    }
+    return pass;
+}
+
+PassGraph& Cache::graph_for(const Pass& pass) {
+    const int32_t n_tokens = round_up(pass.n_tokens(), n_batch_);
+    const int32_t n_outputs = std::min(round_up(pass.n_outputs(), n_batch_), n_tokens);
+    const auto found = std::find_if(graphs_.begin(), graphs_.end(), [&](const PassGraph& graph) {
+        return graph.serves(pass, n_tokens, n_outputs);
+    });
+    if (found != graphs_.end()) {
+        graphs_.splice(graphs_.begin(), graphs_, found);
+        return graphs_.front();
+    }
+    const auto is_large = [](const PassGraph& graph) { return graph.n_tokens() > large; };
+    while (graphs_.size() >= max_graphs) {
+        graphs_.pop_back();
+    }
+    while (n_tokens > large && std::count_if(graphs_.begin(), graphs_.end(), is_large) >= static_cast<int>(max_large_graphs)) {
+        graphs_.erase(std::prev(std::find_if(graphs_.rbegin(), graphs_.rend(), is_large).base()));
+    }
+    graphs_.emplace_front(source_, *store_, backends_, pass, n_tokens, n_outputs, spare_cell(), attention_,
+                          model_->n_threads());
+    return graphs_.front();
+}
+
+void Cache::decode(const hw_view* views, int32_t n_views, float* logits) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    check_views(views, n_views);
+    std::vector<Growth> growth;
+    for (int32_t i = 0; i < n_views; i++) {
+        growth.push_back({views[i].blocks[views[i].n_blocks - 1], views[i].n_tokens});
+    }
+    reserve(growth);
+    const Pass pass = make_pass(views, n_views);
+    graph_for(pass).run(pass, logits);
+    for (const Growth& item : growth) {
+        table_.set_len(item.block, table_.run(item.block).len + item.n);
+    }
+}
+
+void Cache::check() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    const char* fault = table_.check();
+    if (fault != nullptr) {
+        fail(HW_ERROR_COMPUTE, "the table of blocks is broken: %s", fault);
+    }
+}
+
+}  // namespace hw

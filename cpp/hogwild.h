@@ -1,0 +1,192 @@
+// hogwild.h: concurrent attention over one shared KV cache, on top of llama.cpp's own graphs.
+//
+// Objects
+//   hw_model    a loaded GGUF model: weights, tokenizer, metadata. Immutable after loading.
+//   hw_cache    one KV cache of n_ctx cells and the compute graphs that read and write it. It keeps its model alive.
+//   block       a run of tokens inside a cache, named by an int32 id that the cache hands out. Owned by its cache.
+//   view        an ordered list of blocks, the last one its own; not an object, only an argument of hw_decode.
+//   hw_sampler  a chain of llama.cpp's samplers with its own random state. It keeps its model alive.
+// Each *_free takes NULL. Objects may be freed in any order.
+//
+// Calls return a status. On anything but HW_OK the text of the error is in err (cut to err_size, always terminated),
+// every output argument is untouched, and the objects are as they were before the call. No call throws or aborts.
+// Calls on one object from several threads wait for each other; freeing an object that another thread is using is the
+// only thing a caller must not do.
+//
+// Example: two workers over one prompt, each seeing the other's tokens
+//   hw_model * model;  hw_model_load(&params, &model, err, sizeof err);
+//   hw_cache * cache;  hw_cache_new(model, &cache_params, &cache, err, sizeof err);
+//   int32_t prompt, a, b;   hw_block_new(cache, &prompt, err, sizeof err); ... a, b alike
+//   hw_decode(cache, {blocks: {prompt}, ...}, NULL, ...);                       // prefill
+//   hw_decode(cache, views {prompt, b, a} and {prompt, a, b}, one token each)   // one pass of both workers
+#ifndef HOGWILD_H
+#define HOGWILD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum hw_status {
+    HW_OK = 0,
+    HW_ERROR_ARGUMENT = 1,     // a value is out of range; nothing was changed: correct the call
+    HW_ERROR_MODEL = 2,        // the file is missing, truncated or no GGUF model: use another file
+    HW_ERROR_UNSUPPORTED = 3,  // the model holds something that cannot be re-wired (named): use another model
+    HW_ERROR_CACHE_FULL = 4,   // not enough free cells: free, clear or truncate a block, or leave a view out
+    HW_ERROR_BATCH = 5,        // the tokens of the call do not fit n_batch: feed them in several calls
+    HW_ERROR_MEMORY = 6,       // memory for weights, cache or compute buffers could not be had: ask for less
+    HW_ERROR_CANCELLED = 7,    // the progress callback said stop
+    HW_ERROR_COMPUTE = 8       // a backend failed: the lengths of all blocks are as before, the call can be repeated
+};
+
+typedef struct hw_model hw_model;
+typedef struct hw_cache hw_cache;
+typedef struct hw_sampler hw_sampler;
+
+// -- the library ------------------------------------------------------------------------------------------------
+
+// Sizes of the llama.cpp structs this library was compiled against: what the caller compares with the llama.cpp it has
+// loaded, because the sonames of llama.cpp guard nothing.
+size_t hw_sizeof_model_params(void);
+size_t hw_sizeof_context_params(void);
+
+// Receives llama.cpp's and ggml's log lines while a call of this library runs on the same thread.
+// level: 1 debug, 2 info, 3 warn, 4 error, 5 continuation of the line before. NULL: quiet (the default).
+typedef void (*hw_log_callback)(int32_t level, const char* text, void* user_data);
+void hw_log_set(hw_log_callback callback, void* user_data);
+
+// -- model ------------------------------------------------------------------------------------------------------
+
+// progress in 0..1; return false to stop.
+typedef bool (*hw_progress_callback)(float progress, void* user_data);
+
+struct hw_model_params {
+    const char* path;       // UTF-8; the first file of a split model
+    int32_t n_gpu_layers;   // 0: CPU only; -1: all
+    int32_t n_threads;      // >= 1: threads of every cache of this model
+    bool use_mmap;
+    hw_progress_callback progress;  // may be NULL
+    void* user_data;
+};
+
+// Errors: HW_ERROR_ARGUMENT, HW_ERROR_MODEL, HW_ERROR_UNSUPPORTED (no decoder, recurrent layers, ...), HW_ERROR_MEMORY,
+// HW_ERROR_CANCELLED.
+enum hw_status hw_model_load(const struct hw_model_params* params, hw_model** model, char* err, size_t err_size);
+void hw_model_free(hw_model* model);
+
+int32_t hw_model_n_vocab(const hw_model* model);
+int32_t hw_model_n_ctx_train(const hw_model* model);
+int32_t hw_model_n_threads(const hw_model* model);
+// The llama_model pointer, for callers that also use llama.cpp's API; owned by the model.
+void* hw_model_llama(const hw_model* model);
+
+// These fill buf (terminated, cut to size) and return the full length in bytes, or -1 where there is no such thing.
+int32_t hw_model_description(const hw_model* model, char* buf, size_t size);
+int32_t hw_model_devices(const hw_model* model, char* buf, size_t size);  // one line a device that holds weights
+int32_t hw_model_chat_template(const hw_model* model, char* buf, size_t size);
+int32_t hw_model_n_metadata(const hw_model* model);
+int32_t hw_model_metadata_key(const hw_model* model, int32_t index, char* buf, size_t size);
+int32_t hw_model_metadata_value(const hw_model* model, int32_t index, char* buf, size_t size);
+
+// -- tokenizer --------------------------------------------------------------------------------------------------
+
+enum hw_token_kind { HW_TOKEN_BOS = 0, HW_TOKEN_EOS = 1, HW_TOKEN_EOT = 2, HW_TOKEN_NEWLINE = 3 };
+int32_t hw_token_special(const hw_model* model, enum hw_token_kind kind);  // -1: the model has none
+bool hw_token_is_end(const hw_model* model, int32_t token);                // end of generation; false out of range
+bool hw_token_is_control(const hw_model* model, int32_t token);
+
+// Writes at most max tokens and returns how many there are (call again with room if it is more than max), or -1 if the
+// text is longer than 2^30 bytes. text need not be terminated.
+int32_t hw_tokenize(const hw_model* model, const char* text, size_t n_bytes, bool add_special, bool parse_special,
+                    int32_t* tokens, int32_t max);
+// The bytes of one token (control tokens too if special), not terminated. Returns how many there are, -1 out of range.
+int32_t hw_token_bytes(const hw_model* model, int32_t token, bool special, char* buf, int32_t size);
+// The bytes of many tokens, as hw_token_bytes, with llama.cpp's handling of leading spaces. -1: a token out of range.
+int32_t hw_detokenize(const hw_model* model, const int32_t* tokens, int32_t n_tokens, bool special, char* buf,
+                      int32_t size);
+
+// -- cache ------------------------------------------------------------------------------------------------------
+
+enum hw_attention {
+    HW_ATTENTION_AUTO = 0,   // fused where a layer's cache lies in CPU memory, composed elsewhere
+    HW_ATTENTION_FUSED = 1,  // our CPU kernel
+    HW_ATTENTION_GGML = 2    // composed of stock ggml operations: any backend
+};
+
+struct hw_cache_params {
+    int32_t n_ctx;       // cells: tokens of all blocks together
+    int32_t n_batch;     // most tokens of one hw_decode
+    const char* type_k;  // ggml's name of the type of stored keys: "f32", "f16", ...
+    const char* type_v;
+    enum hw_attention attention;
+};
+
+// Errors: HW_ERROR_ARGUMENT, HW_ERROR_UNSUPPORTED (the model's graph, or a type, named), HW_ERROR_MEMORY.
+enum hw_status hw_cache_new(hw_model* model, const struct hw_cache_params* params, hw_cache** cache, char* err,
+                            size_t err_size);
+void hw_cache_free(hw_cache* cache);
+
+int32_t hw_cache_n_free(hw_cache* cache);     // cells not used by any block
+size_t hw_cache_n_bytes(hw_cache* cache);     // bytes of stored keys and values, all layers
+int32_t hw_cache_n_moved(hw_cache* cache);    // cells moved so far to make room for growing blocks
+
+// A new empty block. Ids are never used again.
+enum hw_status hw_block_new(hw_cache* cache, int32_t* block, char* err, size_t err_size);
+enum hw_status hw_block_len(hw_cache* cache, int32_t block, int32_t* len, char* err, size_t err_size);
+enum hw_status hw_block_free(hw_cache* cache, int32_t block, char* err, size_t err_size);
+// Keeps the first n tokens; n = 0 clears. HW_ERROR_ARGUMENT if n is not in 0..len.
+enum hw_status hw_block_truncate(hw_cache* cache, int32_t block, int32_t n, char* err, size_t err_size);
+// Moves all tokens of src to the end of dst: their keys are rotated once, by the length of dst, and src is cleared.
+enum hw_status hw_block_append(hw_cache* cache, int32_t dst, int32_t src, char* err, size_t err_size);
+
+struct hw_view {
+    const int32_t* blocks;  // [n_blocks], the view's own block last
+    int32_t n_blocks;
+    const int32_t* tokens;  // [n_tokens], appended to the own block
+    int32_t n_tokens;
+};
+
+// One forward pass of all views. Every query sees all tokens of the other blocks of its view, those of this very pass
+// included, and its own block causally. logits: float32 [n_views, n_vocab], after each view's last token, or NULL.
+// Errors: HW_ERROR_ARGUMENT (unknown block, a block twice in a view, own block of two views, token out of range, no
+// tokens), HW_ERROR_BATCH, HW_ERROR_CACHE_FULL, HW_ERROR_MEMORY, HW_ERROR_COMPUTE.
+enum hw_status hw_decode(hw_cache* cache, const struct hw_view* views, int32_t n_views, float* logits, char* err,
+                         size_t err_size);
+
+// Verifies the conservation law of the cells (no two blocks overlap, used + free == n_ctx). For tests.
+enum hw_status hw_cache_check(hw_cache* cache, char* err, size_t err_size);
+
+// -- sampler ----------------------------------------------------------------------------------------------------
+
+struct hw_sampler_params {
+    float temperature;  // <= 0: greedy
+    int32_t top_k;      // <= 0: off
+    float top_p;        // >= 1: off
+    float min_p;        // <= 0: off
+    float repeat_penalty;
+    float presence_penalty;
+    float frequency_penalty;
+    int32_t penalty_last_n;
+    uint32_t seed;
+    int32_t n_bias;
+    const int32_t* bias_tokens;  // [n_bias]
+    const float* bias_values;    // [n_bias], added to the logits
+    const char* grammar;         // GBNF with the root "root", or NULL
+};
+
+enum hw_status hw_sampler_new(hw_model* model, const struct hw_sampler_params* params, hw_sampler** sampler, char* err,
+                              size_t err_size);
+void hw_sampler_free(hw_sampler* sampler);
+// Back to the state after hw_sampler_new: penalties forgotten, grammar at its root, the seed as given.
+void hw_sampler_reset(hw_sampler* sampler);
+// Chooses a token from logits [n_vocab] and counts it as written (penalties, grammar).
+// Errors: HW_ERROR_ARGUMENT (no finite logit, or no token is allowed).
+enum hw_status hw_sampler_sample(hw_sampler* sampler, const float* logits, int32_t* token, char* err, size_t err_size);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

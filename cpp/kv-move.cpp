@@ -1,0 +1,116 @@
+#include "kv-move.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <numeric>
+
+#include "error.h"
+#include "graph-inputs.h"
+#include "log.h"
+
+namespace hw {
+
+namespace {
+
+// Cells a graph: bounds the memory of what is read before it is written.
+constexpr int64_t chunk = 512;
+constexpr size_t nodes_a_layer = 16;
+
+// The float parameters of a ROPE node, as ggml_rope_ext stores them after five ints.
+struct RopeFloats {
+    float freq_base, freq_scale, ext_factor, attn_factor, beta_fast, beta_slow;
+};
+
+// Stored keys carry YaRN's magnitude already: the attention factor is set so that rotating on keeps lengths.
+void cancel_magnitude(ggml_tensor* rope) {
+    RopeFloats floats;
+    std::memcpy(&floats, rope->op_params + 5, sizeof(floats));
+    floats.attn_factor = floats.ext_factor != 0.0f ? 1.0f / (1.0f + 0.1f * std::log(1.0f / floats.freq_scale)) : 1.0f;
+    std::memcpy(rope->op_params + 5, &floats, sizeof(floats));
+}
+
+void copy_cells(ggml_context* ctx, ggml_cgraph* graph, ggml_tensor* store, const CellMove& move) {
+    ggml_tensor* read = ggml_cont(ctx, cells_of(ctx, store, move.from, move.n));
+    ggml_build_forward_expand(graph, ggml_cpy(ctx, read, cells_of(ctx, store, move.to, move.n)));
+}
+
+}  // namespace
+
+KvMover::KvMover(const SourceGraph& source, KvStore& store, Backends& backends)
+    : n_pos_per_token_(source.n_pos_per_token),
+      store_(store),
+      scheduler_(backends.new_scheduler(source.layers.size() * nodes_a_layer + 16)) {
+    for (const auto& [index, layer] : source.layers) {
+        if (layer.key_rope != nullptr) {
+            ropes_[index] = *layer.key_rope;
+            cancel_magnitude(&ropes_[index]);
+        }
+    }
+}
+
+void KvMover::relocate(const CellMove& move) {
+    const bool to_left = move.to < move.from;
+    for (int64_t done = 0; done < move.n; done += chunk) {
+        const int64_t n = std::min(chunk, move.n - done);
+        const int64_t at = to_left ? done : move.n - done - n;  // an overlapping range must be taken from its free end
+        run({move.from + at, move.to + at, n}, 0);
+    }
+}
+
+void KvMover::rotate(const CellMove& move, int64_t distance) {
+    for (int64_t done = 0; done < move.n; done += chunk) {
+        run({move.from + done, move.to + done, std::min(chunk, move.n - done)}, distance);
+    }
+}
+
+// keys [d_k, n, Hkv] -> the same, F32, rotated on
+ggml_tensor* KvMover::rotated_keys(ggml_context* ctx, const ggml_tensor& rope, ggml_tensor* keys,
+                                   ggml_tensor* distances) const {
+    ggml_tensor* by_token = ggml_cast(ctx, ggml_permute(ctx, keys, 0, 2, 1, 3), GGML_TYPE_F32);  // [d_k, Hkv, n]
+    ggml_tensor* turned = ggml_dup_tensor(ctx, by_token);
+    turned->op = GGML_OP_ROPE;
+    std::memcpy(turned->op_params, rope.op_params, sizeof(rope.op_params));
+    turned->src[0] = by_token;
+    turned->src[1] = distances;
+    turned->src[2] = rope.src[2];  // frequency factors: a weight, or NULL
+    return ggml_permute(ctx, turned, 0, 2, 1, 3);
+}
+
+// Each chunk is read whole (cont, or the rotation) before it is written: source and target may overlap.
+void KvMover::run(const CellMove& move, int64_t distance) {
+    LogScope log;
+    const size_t n_nodes = store_.layers().size() * nodes_a_layer + 16;
+    ggml_context_ptr owner(
+        ggml_init({n_nodes * ggml_tensor_overhead() + ggml_graph_overhead_custom(n_nodes, false), nullptr, true}));
+    ggml_context* ctx = owner.get();
+    ggml_cgraph* graph = ggml_new_graph_custom(ctx, n_nodes, false);
+    ggml_tensor* distances = new_input(ctx, GGML_TYPE_I32, move.n * n_pos_per_token_, "distances");
+    ggml_tensor* cells = new_input(ctx, GGML_TYPE_I64, move.n, "cells");
+
+    for (const auto& [index, tensors] : store_.layers()) {
+        const auto rope = ropes_.find(index);
+        ggml_tensor* keys = cells_of(ctx, tensors.k, move.from, move.n);
+        if (distance != 0 && rope != ropes_.end()) {
+            ggml_tensor* turned = rotated_keys(ctx, rope->second, keys, distances);
+            ggml_build_forward_expand(graph, ggml_set_rows(ctx, tensors.k, turned, cells));
+        } else {
+            copy_cells(ctx, graph, tensors.k, move);
+        }
+        copy_cells(ctx, graph, tensors.v, move);
+    }
+    ggml_backend_sched_reset(scheduler_.get());
+    if (!ggml_backend_sched_alloc_graph(scheduler_.get(), graph)) {
+        fail(HW_ERROR_MEMORY, "no memory to move %d cells: %s", static_cast<int>(move.n), log.errors().c_str());
+    }
+    const size_t n = static_cast<size_t>(move.n);
+    std::vector<int64_t> targets(n);
+    std::iota(targets.begin(), targets.end(), move.to);
+    set_input(cells, targets);
+    set_positions(distances, std::vector<int32_t>(n, static_cast<int32_t>(distance)), n_pos_per_token_);
+    if (ggml_backend_sched_graph_compute(scheduler_.get(), graph) != GGML_STATUS_SUCCESS) {
+        fail(HW_ERROR_COMPUTE, "a backend failed while moving cells: %s", log.errors().c_str());
+    }
+}
+
+}  // namespace hw

@@ -1,0 +1,31 @@
+// Moves cells inside a KvStore: as they are (relocation), or with their keys rotated on (a step that joins the history).
+// Made of stock ggml operations, so that cells move on the device that holds them.
+#pragma once
+
+#include "backends.h"
+#include "block-table.h"
+#include "kv-store.h"
+
+namespace hw {
+
+class KvMover {
+  public:
+    KvMover(const SourceGraph& source, KvStore& store, Backends& backends);
+    // Copies cells; the ranges may overlap. Throws HW_ERROR_MEMORY, HW_ERROR_COMPUTE.
+    void relocate(const CellMove& move);
+    // Copies cells to others that do not overlap with them, and rotates their keys on by `distance` positions.
+    void rotate(const CellMove& move, int64_t distance);
+
+  private:
+    void run(const CellMove& move, int64_t distance);
+    ggml_tensor* rotated_keys(ggml_context* ctx, const ggml_tensor& rope, ggml_tensor* keys,
+                              ggml_tensor* distances) const;
+
+    int n_pos_per_token_;
+    // Copies of the ROPE nodes of the keys: the graph that they come from does not live on.
+    std::map<int, ggml_tensor> ropes_;
+    KvStore& store_;
+    ggml_backend_sched_ptr scheduler_;
+};
+
+}  // namespace hw

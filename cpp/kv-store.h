@@ -1,0 +1,40 @@
+// Storage of keys and values: one pair of tensors a layer, in the memory of the layer's device.
+//
+// The cells of one head lie side by side ([d, n_cells, Hkv], d fastest): attention reads each head's keys in one stream,
+// and a run of cells is a plain view for every backend.
+#pragma once
+
+#include <map>
+
+#include "ggml-cpp.h"
+#include "source-graph.h"
+
+namespace hw {
+
+struct KvTensors {
+    ggml_tensor* k;  // [d_k, n_cells, Hkv]
+    ggml_tensor* v;  // [d_v, n_cells, Hkv]
+};
+
+class KvStore {
+  public:
+    // Throws HW_ERROR_MEMORY, and HW_ERROR_UNSUPPORTED if a head does not fit the type's blocks.
+    KvStore(const std::map<int, KvLayer>& layers, int64_t n_cells, ggml_type type_k, ggml_type type_v);
+
+    const KvTensors& layer(int index) const { return tensors_.at(index); }
+    const std::map<int, KvTensors>& layers() const { return tensors_; }
+    size_t n_bytes() const;
+    // Whether the layer's cells lie in memory that our CPU kernel can read.
+    bool is_host(int layer) const { return ggml_backend_buffer_is_host(tensors_.at(layer).k->buffer); }
+
+  private:
+    void allocate(ggml_backend_buffer_type_t type);
+    std::map<ggml_backend_buffer_type_t, ggml_context_ptr> contexts_;
+    std::vector<ggml_backend_buffer_ptr> buffers_;
+    std::map<int, KvTensors> tensors_;
+};
+
+// n cells of K or V from cell `begin` on, as [d, n, Hkv].
+ggml_tensor* cells_of(ggml_context* ctx, ggml_tensor* store, int64_t begin, int64_t n);
+
+}  // namespace hw

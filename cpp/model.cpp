@@ -1,0 +1,95 @@
+#include "model.h"
+
+#include <cstdio>
+
+#include "error.h"
+#include "llama-staging.h"
+#include "log.h"
+
+namespace hw {
+
+namespace {
+
+struct Progress {
+    hw_progress_callback callback;
+    void* user_data;
+    bool stopped;
+};
+
+bool on_progress(float value, void* data) {
+    auto* progress = static_cast<Progress*>(data);
+    if (progress->callback != nullptr && !progress->callback(value, progress->user_data)) {
+        progress->stopped = true;
+    }
+    return !progress->stopped;
+}
+
+// llama.cpp's loader says "failed to load" for all of these: look first, to name the fault.
+void check_file(const char* path) {
+    std::FILE* file = std::fopen(path, "rb");
+    if (file == nullptr) {
+        fail(HW_ERROR_MODEL, "cannot open model file '%s': no such file, or not readable", path);
+    }
+    char magic[4] = {};
+    const bool is_gguf = std::fread(magic, 1, 4, file) == 4 && std::string(magic, 4) == "GGUF";
+    std::fclose(file);
+    if (!is_gguf) {
+        fail(HW_ERROR_MODEL, "'%s' is not a GGUF file (it does not begin with 'GGUF')", path);
+    }
+}
+
+void check_kind(const llama_model* model) {
+    const char* reason = nullptr;
+    if (!llama_model_has_decoder(model)) {
+        reason = "it has no decoder";
+    } else if (llama_model_has_encoder(model)) {
+        reason = "it has an encoder beside its decoder";
+    } else if (llama_model_is_recurrent(model)) {
+        reason = "its layers are recurrent, there is no KV cache to share";
+    } else if (llama_model_is_hybrid(model)) {
+        reason = "some of its layers are recurrent";
+    } else if (llama_model_is_diffusion(model)) {
+        reason = "it is a diffusion model";
+    }
+    if (reason != nullptr) {
+        char arch[128] = "?";
+        llama_model_meta_val_str(model, "general.architecture", arch, sizeof(arch));
+        fail(HW_ERROR_UNSUPPORTED, "architecture '%s' is not supported: %s", arch, reason);
+    }
+}
+
+}  // namespace
+
+Model::Model(const hw_model_params& params) : n_threads_(params.n_threads) {
+    if (params.path == nullptr || params.n_threads < 1 || params.n_threads > 512) {
+        fail(HW_ERROR_ARGUMENT, "a model needs a path and 1 to 512 threads");
+    }
+    check_file(params.path);
+
+    Progress progress = {params.progress, params.user_data, false};
+    llama_model_params llama_params = llama_model_default_params();
+    llama_params.n_gpu_layers = params.n_gpu_layers;
+    llama_params.load_mode = params.use_mmap ? LLAMA_LOAD_MODE_AUTO : LLAMA_LOAD_MODE_NONE;
+    llama_params.progress_callback = on_progress;
+    llama_params.progress_callback_user_data = &progress;
+
+    LogScope log;
+    model_.reset(llama_model_load_from_file(params.path, llama_params));
+    if (progress.stopped) {
+        fail(HW_ERROR_CANCELLED, "loading '%s' was cancelled", params.path);
+    }
+    if (model_ == nullptr) {
+        fail(HW_ERROR_MODEL, "llama.cpp cannot load '%s': %s", params.path, log.errors().c_str());
+    }
+    check_kind(model_.get());
+}
+
+std::vector<ggml_backend_dev_t> Model::devices() const {
+    std::vector<ggml_backend_dev_t> devices;
+    for (int i = 0; i < llama_model_n_devices(model_.get()); i++) {
+        devices.push_back(llama_model_get_device(model_.get(), i));
+    }
+    return devices;
+}
+
+}  // namespace hw

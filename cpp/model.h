@@ -1,0 +1,33 @@
+// A loaded model: what llama.cpp read from the GGUF file, and the devices that hold its weights.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "hogwild.h"
+#include "llama-cpp.h"
+
+namespace hw {
+
+class Model {
+  public:
+    // Throws HW_ERROR_MODEL, HW_ERROR_UNSUPPORTED, HW_ERROR_MEMORY, HW_ERROR_CANCELLED.
+    explicit Model(const hw_model_params& params);
+
+    llama_model* llama() const { return model_.get(); }
+    const llama_vocab* vocab() const { return llama_model_get_vocab(model_.get()); }
+    int32_t n_vocab() const { return llama_vocab_n_tokens(vocab()); }
+    int32_t n_threads() const { return n_threads_; }
+
+    // The devices that hold weights, without the CPU.
+    std::vector<ggml_backend_dev_t> devices() const;
+
+  private:
+    llama_model_ptr model_;
+    int32_t n_threads_;
+};
+
+using ModelPtr = std::shared_ptr<const Model>;
+
+}  // namespace hw

@@ -1,0 +1,93 @@
+#include "pass-graph.h"
+
+#include <algorithm>
+
+#include "error.h"
+#include "graph-inputs.h"
+#include "log.h"
+
+namespace hw {
+
+namespace {
+
+// Attention adds at most this many nodes a block to a graph.
+constexpr size_t nodes_a_block = 12;
+
+size_t count_nodes(const SourceGraph& source, const Pass& pass) {
+    const size_t n_sites = source.sites.size();
+    return static_cast<size_t>(ggml_graph_size(source.graph)) + n_sites * (8 + nodes_a_block * (pass.blocks.size() + 1));
+}
+
+}  // namespace
+
+PassGraph::PassGraph(GraphSource& source, const KvStore& store, Backends& backends, const Pass& pass, int32_t n_tokens,
+                     int32_t n_outputs, int64_t spare_cell, hw_attention attention, int32_t n_threads)
+    : n_tokens_(n_tokens), n_outputs_(n_outputs), spare_cell_(spare_cell) {
+    LogScope log;
+    const SourceGraph from = source.build(n_tokens, n_outputs);
+    const size_t n_nodes = count_nodes(from, pass);
+    n_pos_per_token_ = from.n_pos_per_token;
+    ctx_.reset(ggml_init({n_nodes * ggml_tensor_overhead() + ggml_graph_overhead_custom(n_nodes, false), nullptr, true}));
+    graph_ = ggml_new_graph_custom(ctx_.get(), n_nodes, false);
+
+    Rewire rewire(from, store, ctx_.get(), n_tokens, n_outputs);
+    logits_ = rewire.run(graph_, [&](const AttentionSite& site) -> Attention& {
+        if (attention != HW_ATTENTION_GGML && store.is_host(site.layer)) {
+            if (fused_ == nullptr) {
+                fused_ = std::make_unique<FusedAttention>(pass, n_tokens, n_threads);
+            }
+            return *fused_;
+        }
+        if (composed_ == nullptr) {
+            composed_ = std::make_unique<ComposedAttention>(pass, spare_cell + 1);
+        }
+        return *composed_;
+    });
+    inputs_ = rewire.inputs();
+    scheduler_ = backends.new_scheduler(n_nodes);
+    if (!ggml_backend_sched_alloc_graph(scheduler_.get(), graph_)) {
+        fail(HW_ERROR_MEMORY, "no memory to compute %d tokens at once: %s", n_tokens, log.errors().c_str());
+    }
+}
+
+bool PassGraph::serves(const Pass& pass, int32_t n_tokens, int32_t n_outputs) const {
+    return n_tokens == n_tokens_ && n_outputs == n_outputs_ && (fused_ == nullptr || fused_->serves(pass)) &&
+           (composed_ == nullptr || composed_->serves(pass));
+}
+
+void PassGraph::set_inputs(const Pass& pass) {
+    const size_t n = static_cast<size_t>(n_tokens_);
+    std::vector<int32_t> tokens(pass.tokens);
+    std::vector<int32_t> positions(pass.positions);
+    std::vector<int64_t> cells(pass.cells);
+    std::vector<int32_t> outputs(pass.outputs);
+    tokens.resize(n, 0);
+    positions.resize(n, 0);
+    cells.resize(n, spare_cell_);
+    outputs.resize(static_cast<size_t>(n_outputs_), 0);
+    set_input(inputs_.tokens, tokens);
+    set_positions(inputs_.positions, positions, n_pos_per_token_);
+    set_input(inputs_.cells, cells);
+    set_input(inputs_.out_ids, outputs);
+    if (fused_ != nullptr) {
+        fused_->set_inputs(pass, n_pos_per_token_);
+    }
+    if (composed_ != nullptr) {
+        composed_->set_inputs(pass, n_pos_per_token_);
+    }
+}
+
+void PassGraph::run(const Pass& pass, float* logits) {
+    LogScope log;
+    set_inputs(pass);
+    const ggml_status status = ggml_backend_sched_graph_compute(scheduler_.get(), graph_);
+    if (status != GGML_STATUS_SUCCESS) {
+        fail(HW_ERROR_COMPUTE, "a backend failed (%s): %s", ggml_status_to_string(status), log.errors().c_str());
+    }
+    if (logits != nullptr) {
+        const size_t n_bytes = static_cast<size_t>(pass.n_outputs()) * logits_->nb[1];
+        ggml_backend_tensor_get(logits_, logits, 0, n_bytes);
+    }
+}
+
+}  // namespace hw

@@ -1,0 +1,43 @@
+// A re-wired graph with everything it needs to run: its tensors, its inputs and its own scheduler. A graph that was
+// allocated keeps its tensors' addresses, so each live graph has a scheduler of its own.
+#pragma once
+
+#include <memory>
+
+#include "attention-composed.h"
+#include "attention-fused.h"
+#include "backends.h"
+#include "pass.h"
+#include "rewire.h"
+
+namespace hw {
+
+class PassGraph {
+  public:
+    // n_tokens and n_outputs: the pass's own, rounded up. Throws HW_ERROR_UNSUPPORTED, HW_ERROR_MEMORY.
+    PassGraph(GraphSource& source, const KvStore& store, Backends& backends, const Pass& pass, int32_t n_tokens,
+              int32_t n_outputs, int64_t spare_cell, hw_attention attention, int32_t n_threads);
+
+    // Whether this graph can compute a pass that is rounded up to the same counts.
+    bool serves(const Pass& pass, int32_t n_tokens, int32_t n_outputs) const;
+    int32_t n_tokens() const { return n_tokens_; }
+    // Runs the pass; logits: F32 [pass.n_outputs(), n_vocab] or NULL. Throws HW_ERROR_COMPUTE, HW_ERROR_ARGUMENT.
+    void run(const Pass& pass, float* logits);
+
+  private:
+    void set_inputs(const Pass& pass);
+
+    int32_t n_tokens_;
+    int32_t n_outputs_;
+    int64_t spare_cell_;  // where the tokens that fill up the batch go
+    int n_pos_per_token_;
+    ggml_context_ptr ctx_;
+    ggml_backend_sched_ptr scheduler_;
+    ggml_cgraph* graph_ = nullptr;
+    GraphInputs inputs_ = {};
+    ggml_tensor* logits_ = nullptr;
+    std::unique_ptr<FusedAttention> fused_;        // NULL where no layer uses it
+    std::unique_ptr<ComposedAttention> composed_;  // likewise
+};
+
+}  // namespace hw

@@ -1,0 +1,139 @@
+#include "rewire.h"
+
+#include <cstring>
+
+#include "error.h"
+#include "graph-inputs.h"
+
+namespace hw {
+
+namespace {
+
+bool has_name(const ggml_tensor* tensor, const char* name) { return std::strcmp(tensor->name, name) == 0; }
+
+}  // namespace
+
+Rewire::Rewire(const SourceGraph& source, const KvStore& store, ggml_context* ctx, int32_t n_tokens, int32_t n_outputs)
+    : source_(source), store_(store), ctx_(ctx) {
+    inputs_.tokens = new_input(ctx, GGML_TYPE_I32, n_tokens, "tokens");
+    inputs_.positions = new_input(ctx, GGML_TYPE_I32, static_cast<int64_t>(n_tokens) * source.n_pos_per_token, "positions");
+    inputs_.cells = new_input(ctx, GGML_TYPE_I64, n_tokens, "cells");
+    inputs_.out_ids = new_input(ctx, GGML_TYPE_I32, n_outputs, "out_ids");
+    for (const auto& entry : store.layers()) {
+        stored_[entry.first] = entry.second;
+    }
+}
+
+// Nodes are taken in the order of the source: what a node reads was stored by the nodes before it.
+ggml_tensor* Rewire::run(ggml_cgraph* graph, const Chooser& attention_of) {
+    for (int i = 0; i < ggml_graph_n_nodes(source_.graph); i++) {
+        const ggml_tensor* node = ggml_graph_node(source_.graph, i);
+        const auto key = source_.key_stores.find(node);
+        const auto value = source_.value_stores.find(node);
+        const auto site = source_.sites.find(node);
+        if (key != source_.key_stores.end()) {
+            stored_[key->second].k = store_rows(node, store_.layer(key->second).k);
+            ggml_build_forward_expand(graph, stored_[key->second].k);
+        } else if (value != source_.value_stores.end()) {
+            stored_[value->second].v = store_rows(node, store_.layer(value->second).v);
+            ggml_build_forward_expand(graph, stored_[value->second].v);
+        } else if (site != source_.sites.end()) {
+            Attention& attention = attention_of(site->second);
+            copies_[node] = attention.build(*this, site->second, stored_.at(site->second.layer));
+            ggml_set_name(copies_[node], node->name);
+            ggml_build_forward_expand(graph, copies_[node]);
+        }
+    }
+    ggml_tensor* logits = copy(source_.logits);
+    ggml_set_output(logits);
+    ggml_build_forward_expand(graph, logits);
+    return logits;
+}
+
+// llama.cpp stores rows [d * Hkv, T]; ours are [d, T, Hkv], one row a head, all with the same cell numbers.
+ggml_tensor* Rewire::store_rows(const ggml_tensor* node, ggml_tensor* cells) {
+    ggml_tensor* rows = copy(node->src[0]);
+    const int64_t d = cells->ne[0];
+    const int64_t n_tokens = inputs_.cells->ne[0];
+    if (rows->ne[0] != d * cells->ne[2] || rows->ne[1] != n_tokens) {
+        fail(HW_ERROR_UNSUPPORTED, "the graph of this model cannot be re-wired: '%s' stores rows of %d, expected %d",
+             node->name, static_cast<int>(rows->ne[0]), static_cast<int>(d * cells->ne[2]));
+    }
+    ggml_tensor* by_head = ggml_view_3d(ctx_, rows, d, n_tokens, cells->ne[2], rows->nb[1],
+                                        static_cast<size_t>(d) * ggml_element_size(rows), 0);
+    return ggml_set_rows(ctx_, cells, by_head, inputs_.cells);
+}
+
+ggml_tensor* Rewire::copy(const ggml_tensor* tensor) {
+    const auto known = copies_.find(tensor);
+    if (known != copies_.end()) {
+        return known->second;
+    }
+    ggml_tensor* result = tensor->op == GGML_OP_NONE && tensor->view_src == nullptr
+                              ? copy_leaf(tensor)
+                              : clone(tensor, [this](const ggml_tensor* source) { return copy(source); });
+    copies_[tensor] = result;
+    return result;
+}
+
+ggml_tensor* Rewire::copy_leaf(const ggml_tensor* leaf) const {
+    if (has_name(leaf, "inp_tokens")) {
+        return inputs_.tokens;
+    }
+    if (has_name(leaf, "inp_pos")) {
+        return inputs_.positions;
+    }
+    if (has_name(leaf, "out_ids")) {
+        return inputs_.out_ids;
+    }
+    const bool is_input = (leaf->flags & GGML_TENSOR_FLAG_INPUT) != 0;
+    const bool is_state = std::strncmp(leaf->name, "cache_", 6) == 0;
+    if (is_input || is_state || leaf->buffer == nullptr) {
+        fail(HW_ERROR_UNSUPPORTED, "the graph of this model cannot be re-wired: it reads '%s' (%s), which is not known",
+             leaf->name, is_state ? "a cache" : "an input");
+    }
+    return const_cast<ggml_tensor*>(leaf);  // a weight: used in place, never written
+}
+
+ggml_tensor* Rewire::clone(const ggml_tensor* tensor,
+                           const std::function<ggml_tensor*(const ggml_tensor*)>& source_of) {
+    ggml_tensor* result = ggml_new_tensor(ctx_, tensor->type, GGML_MAX_DIMS, tensor->ne);
+    std::memcpy(result->nb, tensor->nb, sizeof(tensor->nb));
+    std::memcpy(result->op_params, tensor->op_params, sizeof(tensor->op_params));
+    std::memcpy(result->name, tensor->name, sizeof(tensor->name));
+    result->op = tensor->op;
+    for (int i = 0; i < GGML_MAX_SRC; i++) {
+        result->src[i] = tensor->src[i] != nullptr ? source_of(tensor->src[i]) : nullptr;
+    }
+    if (tensor->view_src != nullptr) {
+        // A view of a copied view must name the root, as ggml itself does.
+        ggml_tensor* base = source_of(tensor->view_src);
+        result->view_src = base->view_src != nullptr ? base->view_src : base;
+        result->view_offs = tensor->view_offs + (base->view_src != nullptr ? base->view_offs : 0);
+    }
+    return result;
+}
+
+ggml_tensor* Rewire::rotated_query(const AttentionSite& site, ggml_tensor* positions) {
+    Map done;
+    return copy_rotated(site.node->src[0], positions, &done);
+}
+
+ggml_tensor* Rewire::copy_rotated(const ggml_tensor* tensor, ggml_tensor* positions, Map* done) {
+    if (has_name(tensor, "inp_pos")) {
+        return positions;
+    }
+    if (source_.rope_results.count(tensor) == 0) {
+        return copy(tensor);
+    }
+    const auto known = done->find(tensor);
+    if (known != done->end()) {
+        return known->second;
+    }
+    ggml_tensor* result = clone(
+        tensor, [&](const ggml_tensor* source) { return copy_rotated(source, positions, done); });
+    (*done)[tensor] = result;
+    return result;
+}
+
+}  // namespace hw

@@ -1,0 +1,206 @@
+#include "source-graph.h"
+
+#include <cstdlib>
+#include <cstring>
+#include <string>
+
+#include "error.h"
+#include "llama-staging.h"
+#include "log.h"
+
+namespace hw {
+
+namespace {
+
+// llama.cpp rounds n_ctx up to this.
+constexpr uint32_t smallest_n_ctx = 256;
+
+float float_param(const ggml_tensor* node, int index) {
+    float value;
+    std::memcpy(&value, node->op_params + index, sizeof(value));
+    return value;
+}
+
+// N where the tensor is (a view of) prefix + N, else -1.
+int layer_of(const ggml_tensor* tensor, const char* prefix) {
+    const char* name = root_of(tensor)->name;
+    const size_t length = std::strlen(prefix);
+    return std::strncmp(name, prefix, length) == 0 ? std::atoi(name + length) : -1;
+}
+
+bool is_kv_leaf(const ggml_tensor* tensor) {
+    return layer_of(tensor, "cache_k_l") >= 0 || layer_of(tensor, "cache_v_l") >= 0;
+}
+
+[[noreturn]] void unsupported(const ggml_tensor* node, const char* why) {
+    fail(HW_ERROR_UNSUPPORTED, "the graph of this model cannot be re-wired: node '%s' (%s) %s", node->name,
+         ggml_op_desc(node), why);
+}
+
+// From a tensor back to the ROPE it was computed by; plain says whether only reshapes lie between.
+const ggml_tensor* find_rope(const ggml_tensor* tensor, const std::unordered_set<const ggml_tensor*>& rope_results,
+                             bool* plain) {
+    *plain = true;
+    while (tensor != nullptr && tensor->op != GGML_OP_ROPE) {
+        if (rope_results.count(tensor) == 0) {
+            return nullptr;
+        }
+        *plain = *plain && is_reshape(tensor);
+        const ggml_tensor* next = nullptr;
+        for (const ggml_tensor* source : tensor->src) {
+            if (source != nullptr && rope_results.count(source) != 0) {
+                next = source;
+                break;
+            }
+        }
+        tensor = next;
+    }
+    return tensor;
+}
+
+std::unordered_set<const ggml_tensor*> find_rope_results(ggml_cgraph* graph) {
+    std::unordered_set<const ggml_tensor*> found;
+    for (int i = 0; i < ggml_graph_n_nodes(graph); i++) {
+        const ggml_tensor* node = ggml_graph_node(graph, i);
+        bool from_rope = node->op == GGML_OP_ROPE;
+        for (const ggml_tensor* source : node->src) {
+            from_rope = from_rope || (source != nullptr && found.count(source) != 0);
+        }
+        if (from_rope && node->op != GGML_OP_FLASH_ATTN_EXT) {
+            found.insert(node);
+        }
+    }
+    return found;
+}
+
+AttentionSite read_site(const ggml_tensor* node, const SourceGraph& source) {
+    AttentionSite site = {};
+    site.node = node;
+    site.layer = layer_of(node->src[1], "cache_k_l");
+    if (site.layer < 0 || layer_of(node->src[2], "cache_v_l") != site.layer) {
+        unsupported(node, "attends to something else than one layer of the KV cache");
+    }
+    if (node->src[0]->ne[3] != 1 || node->src[1]->ne[3] != 1) {
+        unsupported(node, "attends in several streams");
+    }
+    site.rope = find_rope(node->src[0], source.rope_results, &site.is_plain_rope);
+    return site;
+}
+
+void read_store(const ggml_tensor* node, SourceGraph* source) {
+    const int key_layer = layer_of(node, "cache_k_l");
+    const int value_layer = layer_of(node, "cache_v_l");
+    if (key_layer < 0 && value_layer < 0) {
+        return;
+    }
+    if (key_layer < 0) {
+        source->value_stores[node] = value_layer;
+        return;
+    }
+    source->key_stores[node] = key_layer;
+    bool plain = true;
+    const ggml_tensor* rope = find_rope(node->src[0], source->rope_results, &plain);
+    if (rope != nullptr && !plain) {
+        unsupported(rope, "rotates keys that are changed once more before they are stored");
+    }
+    source->layers[key_layer].key_rope = rope;
+}
+
+void read_layer(const AttentionSite& site, SourceGraph* source) {
+    KvLayer& layer = source->layers[site.layer];
+    const ggml_tensor* k = site.node->src[1];
+    const ggml_tensor* v = site.node->src[2];
+    layer.d_k = k->ne[0];
+    layer.d_v = v->ne[0];
+    layer.n_head_kv = k->ne[2];
+    layer.buffer_type = ggml_backend_buffer_get_type(root_of(k)->buffer);
+}
+
+// Sliding windows show as a second mask; positions as an input of something else than ROPE are absolute ones.
+void check_inputs(const SourceGraph& source) {
+    const ggml_tensor* mask = nullptr;
+    for (const auto& [node, site] : source.sites) {
+        if (mask != nullptr && node->src[3] != mask) {
+            unsupported(node, "has a mask of its own: sliding-window layers are not supported yet");
+        }
+        mask = node->src[3];
+    }
+    for (int i = 0; i < ggml_graph_n_nodes(source.graph); i++) {
+        const ggml_tensor* node = ggml_graph_node(source.graph, i);
+        for (const ggml_tensor* input : node->src) {
+            if (input != nullptr && std::strcmp(input->name, "inp_pos") == 0 && node->op != GGML_OP_ROPE) {
+                unsupported(node, "uses absolute positions, which cannot be shifted");
+            }
+        }
+    }
+}
+
+}  // namespace
+
+float AttentionSite::scale() const { return float_param(node, 0); }
+float AttentionSite::max_bias() const { return float_param(node, 1); }
+float AttentionSite::soft_cap() const { return float_param(node, 2); }
+
+const ggml_tensor* root_of(const ggml_tensor* tensor) {
+    return tensor->view_src != nullptr ? tensor->view_src : tensor;
+}
+
+bool is_reshape(const ggml_tensor* tensor) {
+    return tensor->op == GGML_OP_VIEW || tensor->op == GGML_OP_RESHAPE || tensor->op == GGML_OP_PERMUTE ||
+           tensor->op == GGML_OP_TRANSPOSE || tensor->op == GGML_OP_CONT;
+}
+
+GraphSource::GraphSource(ModelPtr model) : model_(std::move(model)) {
+    LogScope log;
+    llama_context_params params = llama_context_default_params();
+    params.n_ctx = smallest_n_ctx;
+    params.n_batch = smallest_n_ctx;
+    params.n_ubatch = 32;  // its compute buffers grow when a larger graph is asked for
+    params.n_seq_max = 1;
+    params.n_outputs_max = 1;
+    params.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_ENABLED;
+    params.kv_unified = true;
+    params.no_perf = true;
+    context_.reset(llama_init_from_model(model_->llama(), params));
+    if (context_ == nullptr) {
+        fail(HW_ERROR_UNSUPPORTED, "llama.cpp cannot make a context for this model: %s", log.errors().c_str());
+    }
+}
+
+SourceGraph GraphSource::build(int32_t n_tokens, int32_t n_outputs) {
+    LogScope log;
+    SourceGraph source = {};
+    source.graph = llama_graph_reserve(context_.get(), static_cast<uint32_t>(n_tokens), 1,
+                                       static_cast<uint32_t>(n_outputs));
+    if (source.graph == nullptr) {
+        fail(HW_ERROR_MEMORY, "no memory for a graph of %d tokens: %s", n_tokens, log.errors().c_str());
+    }
+    source.n_pos_per_token = 1;
+    source.rope_results = find_rope_results(source.graph);
+    for (int i = 0; i < ggml_graph_n_nodes(source.graph); i++) {
+        const ggml_tensor* node = ggml_graph_node(source.graph, i);
+        if (node->op == GGML_OP_FLASH_ATTN_EXT) {
+            const AttentionSite site = read_site(node, source);
+            source.sites[node] = site;
+            read_layer(site, &source);
+        } else if (node->op == GGML_OP_SET_ROWS) {
+            read_store(node, &source);
+        } else if (std::strcmp(node->name, "result_output") == 0) {
+            source.logits = node;
+        } else if (node->op == GGML_OP_ROPE) {
+            source.n_pos_per_token = static_cast<int>(node->src[1]->ne[0] / node->ne[2]);
+        } else if (!is_reshape(node) && is_kv_leaf(node)) {
+            unsupported(node, "writes to the KV cache in an unknown way");
+        }
+    }
+    if (source.sites.empty() || source.key_stores.empty()) {
+        fail(HW_ERROR_UNSUPPORTED, "the graph of this model has no attention over a KV cache");
+    }
+    if (source.logits == nullptr) {
+        fail(HW_ERROR_UNSUPPORTED, "the graph of this model ends in no logits");
+    }
+    check_inputs(source);
+    return source;
+}
+
+}  // namespace hw

@@ -1,0 +1,67 @@
+// The graph that llama.cpp builds for a model, read but never run: where it attends, what it stores, what it is fed.
+// Nothing here knows an architecture by name; what cannot be read is refused by its name in the graph.
+#pragma once
+
+#include <map>
+#include <unordered_set>
+#include <vector>
+
+#include "ggml-cpp.h"
+#include "model.h"
+
+namespace hw {
+
+// One FLASH_ATTN_EXT node.
+struct AttentionSite {
+    const ggml_tensor* node;  // src: q [d_k, T, H], k [d_k, n, Hkv], v [d_v, n, Hkv], mask, sinks; result [d_v, H, T]
+    int layer;                // N of cache_k_lN / cache_v_lN
+    // The rotation of the query, and whether only reshapes stand between it and the attention. NULL: not rotated.
+    const ggml_tensor* rope;
+    bool is_plain_rope;
+
+    float scale() const;
+    float max_bias() const;  // ALiBi
+    float soft_cap() const;
+    int64_t n_tokens() const { return node->src[0]->ne[1]; }
+    int64_t n_head() const { return node->src[0]->ne[2]; }
+};
+
+// What a layer stores a token.
+struct KvLayer {
+    int64_t d_k = 0;  // size of a key of one head
+    int64_t d_v = 0;
+    int64_t n_head_kv = 0;
+    ggml_backend_buffer_type_t buffer_type = nullptr;
+    const ggml_tensor* key_rope = nullptr;  // the ROPE node of its keys; NULL: stored as computed
+};
+
+struct SourceGraph {
+    ggml_cgraph* graph;
+    std::map<int, KvLayer> layers;
+    std::map<const ggml_tensor*, AttentionSite> sites;    // by node
+    std::map<const ggml_tensor*, int> key_stores;         // SET_ROWS node -> layer
+    std::map<const ggml_tensor*, int> value_stores;       // SET_ROWS node -> layer
+    std::unordered_set<const ggml_tensor*> rope_results;  // nodes computed from a ROPE, up to the next attention
+    const ggml_tensor* logits;                            // [n_vocab, n_outputs]
+    int n_pos_per_token;                                  // rows of inp_pos: 4 for M-RoPE, else 1
+};
+
+// Builds graphs through a llama_context that exists only for this: its own KV cache is as small as llama.cpp allows.
+class GraphSource {
+  public:
+    // Throws HW_ERROR_UNSUPPORTED.
+    explicit GraphSource(ModelPtr model);
+    // Valid until the next call. Throws HW_ERROR_UNSUPPORTED, HW_ERROR_MEMORY.
+    SourceGraph build(int32_t n_tokens, int32_t n_outputs);
+
+  private:
+    ModelPtr model_;
+    llama_context_ptr context_;
+};
+
+// The leaf that a view is a view of, itself if it is none.
+const ggml_tensor* root_of(const ggml_tensor* tensor);
+// Ops that only say how data is read: no arithmetic.
+bool is_reshape(const ggml_tensor* tensor);
+
+}  // namespace hw

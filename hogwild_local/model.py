@@ -1,0 +1,111 @@
+"""A loaded GGUF model: weights, tokenizer, metadata, chat template."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Self
+
+from ._native import NativeModel
+from .checks import whole
+from .errors import InvalidArgument
+
+
+class Model:
+    """A model, loaded once and shared by any number of caches.
+
+    path: the GGUF file (the first one of a split model). n_gpu_layers: layers on other devices, -1 for all.
+    n_threads: of its caches; None for one a core. progress: called with 0..1 while loading, returns False (or
+    raises) to stop. Raises ModelError, UnsupportedModel, OutOfMemory, Cancelled, InvalidArgument.
+
+        with Model("model.gguf", n_threads=4) as model:
+            tokens = model.tokenize("Hello")
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        n_gpu_layers: int = 0,
+        n_threads: int | None = None,
+        *,
+        use_mmap: bool = True,
+        progress: Callable[[float], object] | None = None,
+    ) -> None:
+        self.path = os.fspath(path)
+        if "\0" in self.path:
+            raise InvalidArgument("path holds a NUL character")
+        threads = _default_threads() if n_threads is None else whole(n_threads, "n_threads", 1, 512)
+        layers = whole(n_gpu_layers, "n_gpu_layers", -1, 2**31 - 1)
+        self._native = NativeModel(self.path, layers, threads, bool(use_mmap), progress)
+        self.n_vocab = self._native.number("n_vocab")
+        self.n_ctx_train = self._native.number("n_ctx_train")
+        self.n_threads = threads
+        self.metadata = self._native.metadata()
+        self.description = self._native.text("description") or ""
+        self.devices = (self._native.text("devices") or "").splitlines()
+        self.chat_template = self._native.text("chat_template")
+        self.bos = self._native.special("BOS")
+        self.eos = self._native.special("EOS")
+        self._bytes: dict[int, bytes] = {}
+        self._ends: dict[int, bool] = {}
+
+    def tokenize(self, text: str | bytes, add_special: bool = True, parse_special: bool = False) -> list[int]:
+        """The tokens of a text. add_special: with what the model wants around it, such as BOS; parse_special:
+        names of control tokens in the text become these tokens."""
+        data = text.encode("utf-8", errors="surrogateescape") if isinstance(text, str) else bytes(text)
+        return self._native.tokenize(data, add_special, parse_special)
+
+    def detokenize(self, tokens: Sequence[int], special: bool = False) -> str:
+        """The text of tokens; bytes that are not UTF-8 become U+FFFD. special: with names of control tokens."""
+        ids = [whole(token, "a token", 0, self.n_vocab - 1) for token in tokens]
+        return self._native.detokenize(ids, special).decode("utf-8", errors="replace")
+
+    def token_bytes(self, token: int, special: bool = False) -> bytes:
+        """The bytes of one token, which need not be whole characters. Control tokens have none, unless special."""
+        if special:
+            return self._native.token_bytes(whole(token, "token", 0, self.n_vocab - 1), True)
+        known = self._bytes.get(token)
+        if known is None:
+            known = self._native.token_bytes(whole(token, "token", 0, self.n_vocab - 1), False)
+            self._bytes[token] = known
+        return known
+
+    def token_text(self, token: int) -> str:
+        """One token as text, control tokens by name."""
+        return self.token_bytes(token, special=True).decode("utf-8", errors="replace")
+
+    def is_eog(self, token: int) -> bool:
+        """Whether the token ends the generation."""
+        known = self._ends.get(token)
+        if known is None:
+            known = self._ends[token] = self._native.is_end(whole(token, "token", 0, self.n_vocab - 1))
+        return known
+
+    @property
+    def llama_address(self) -> int:
+        """The address of the llama_model, for use with llama_cpp's own functions while this object lives."""
+        return self._native.address()
+
+    @property
+    def closed(self) -> bool:
+        return self._native.closed
+
+    def close(self) -> None:
+        """Frees the model, once its caches are closed too. Using it afterwards raises Closed."""
+        self._native.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Model({self.path!r}, {self.description!r})"
+
+
+def _default_threads() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return os.cpu_count() or 1
+
