@@ -2,6 +2,7 @@
 
 #include <cstdio>
 
+#include "amx-workaround.h"
 #include "error.h"
 #include "llama-staging.h"
 #include "log.h"
@@ -74,6 +75,7 @@ Model::Model(const hw_model_params& params) : n_threads_(params.n_threads) {
     llama_params.progress_callback_user_data = &progress;
 
     LogScope log;
+    avoid_broken_amx();
     model_.reset(llama_model_load_from_file(params.path, llama_params));
     if (progress.stopped) {
         fail(HW_ERROR_CANCELLED, "loading '%s' was cancelled", params.path);

@@ -1,0 +1,97 @@
+"""llama.cpp's own parallel decoding, the baseline of `hogwild bench`: sequences over a shared prefix in one unified
+KV cache with flash attention, on the very weights that our model has loaded."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any, Self
+
+import llama_cpp
+
+from .errors import ComputeError, InvalidArgument, OutOfMemory
+from .model import Model
+
+GGML_TYPES = {"f32": 0, "f16": 1}
+
+
+@llama_cpp.llama_log_callback
+def _silence(level: int, text: bytes, user_data: Any) -> None:
+    """llama.cpp prints every step of making a context unless it is told not to."""
+
+
+class LlamaBaseline:
+    """A llama_context of n_seqs sequences. Raises OutOfMemory, ComputeError, InvalidArgument (a cache type)."""
+
+    def __init__(
+        self, model: Model, n_ctx: int, n_seqs: int, type_k: str = "f16", type_v: str = "f16", n_batch: int = 512
+    ) -> None:
+        if type_k not in GGML_TYPES or type_v not in GGML_TYPES:
+            raise InvalidArgument(f"the baseline knows the cache types {', '.join(GGML_TYPES)}")
+        self._model = model  # keeps the weights alive
+        self._n_batch = n_batch
+        params = llama_cpp.llama_context_default_params()
+        params.n_ctx = n_ctx
+        params.n_batch = params.n_ubatch = n_batch
+        params.n_seq_max = n_seqs
+        params.n_threads = params.n_threads_batch = model.n_threads
+        params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED
+        params.kv_unified = True
+        params.type_k, params.type_v = GGML_TYPES[type_k], GGML_TYPES[type_v]
+        params.no_perf = True
+        llama_cpp.llama_log_set(_silence, ctypes.c_void_p(0))
+        address = ctypes.c_void_p(model.llama_address)
+        self._context: Any = llama_cpp.llama_init_from_model(address, params)
+        if not self._context:
+            raise OutOfMemory(f"llama.cpp made no context of {n_ctx} cells")
+        self._memory = llama_cpp.llama_get_memory(self._context)
+        self._batch = llama_cpp.llama_batch_init(n_batch, 0, 1)
+
+    def prefill(self, tokens: Sequence[int]) -> None:
+        """Feeds a prompt to sequence 0, in chunks of n_batch, from an empty cache."""
+        llama_cpp.llama_memory_clear(self._memory, True)
+        for done in range(0, len(tokens), self._n_batch):
+            chunk = tokens[done : done + self._n_batch]
+            last = done + len(chunk) == len(tokens)
+            self._decode([(0, done + i, token, last and i == len(chunk) - 1) for i, token in enumerate(chunk)])
+
+    def share(self, n_prefix: int, n_seqs: int) -> None:
+        """Makes sequence 0's first n_prefix tokens the prefix of n_seqs sequences, and drops all the rest."""
+        llama_cpp.llama_memory_seq_rm(self._memory, 0, n_prefix, -1)
+        for seq in range(1, n_seqs):
+            llama_cpp.llama_memory_seq_rm(self._memory, seq, -1, -1)
+            llama_cpp.llama_memory_seq_cp(self._memory, 0, seq, 0, n_prefix)
+
+    def step(self, position: int, tokens: Sequence[int]) -> None:
+        """One pass: each sequence gets its token at the position, with logits."""
+        self._decode([(seq, position, token, True) for seq, token in enumerate(tokens)])
+
+    def _decode(self, rows: Sequence[tuple[int, int, int, bool]]) -> None:
+        batch = self._batch
+        batch.n_tokens = len(rows)
+        for i, (seq, position, token, wants_logits) in enumerate(rows):
+            batch.token[i] = token
+            batch.pos[i] = position
+            batch.n_seq_id[i] = 1
+            batch.seq_id[i][0] = seq
+            batch.logits[i] = wants_logits
+        status = llama_cpp.llama_decode(self._context, batch)
+        if status != 0:
+            raise ComputeError(f"llama_decode returned {status}")
+        llama_cpp.llama_synchronize(self._context)
+
+    def logits(self, row: int) -> Any:
+        """Logits of a row of the last call: a C array of n_vocab floats, valid until the next one."""
+        return llama_cpp.llama_get_logits_ith(self._context, row)
+
+    def close(self) -> None:
+        if self._context is not None:
+            llama_cpp.llama_batch_free(self._batch)
+            llama_cpp.llama_free(self._context)
+            self._context = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
