@@ -1,6 +1,37 @@
-"""hogwild_local: several workers of one GGUF model think at the same time over one shared KV cache."""
+"""Several workers of one GGUF model think at the same time over one shared KV cache.
 
+    from hogwild_local import Hogwild
+
+    with Hogwild("model.gguf") as hw:
+        for event in hw.stream("PROMPT", workers=["Alice", "Bob"]): ...
+        result = hw.generate("PROMPT", workers=4)
+
+Hogwild runs workers on a prompt; Model, SharedCache and Sampler are the layer below it. hogwild_local.events has what
+stream() yields, hogwild_local.errors what everything here raises. Importing checks that the llama.cpp found is the
+one this package was compiled against, and raises ImportError if not.
+"""
+
+from . import errors, events
 from .cache import CacheBlock, SharedCache
+from .hogwild import Hogwild, Result
+from .layouts import Layout
 from .model import Model
+from .params import SamplingParams
+from .prompts import PromptStyle
+from .run import Run
+from .sampling import Sampler
 
-__all__ = ["CacheBlock", "Model", "SharedCache"]
+__all__ = [
+    "CacheBlock",
+    "Hogwild",
+    "Layout",
+    "Model",
+    "PromptStyle",
+    "Result",
+    "Run",
+    "Sampler",
+    "SamplingParams",
+    "SharedCache",
+    "errors",
+    "events",
+]

@@ -256,9 +256,7 @@ class NativeModel(Handle):
 class NativeCache(Handle):
     _what = "cache"
 
-    def __init__(
-        self, model: NativeModel, n_ctx: int, n_batch: int, type_k: str, type_v: str, attention: str
-    ) -> None:
+    def __init__(self, model: NativeModel, n_ctx: int, n_batch: int, type_k: str, type_v: str, attention: str) -> None:
         c_type_k = ffi.new("char[]", type_k.encode())
         c_type_v = ffi.new("char[]", type_v.encode())
         params = ffi.new("struct hw_cache_params *", [n_ctx, n_batch, c_type_k, c_type_v, ATTENTIONS[attention]])

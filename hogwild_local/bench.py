@@ -17,6 +17,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -179,8 +180,9 @@ def _measure_decode(
         llama.share(context, n_workers)
         for position in range(WARM_TOKENS + plan.passes):
             tokens = [rng.randrange(n_vocab) for _ in blocks]
-            our_time = _seconds(lambda tokens=tokens: cache.decode([(v, [t]) for v, t in zip(views, tokens, strict=True)]))  # type: ignore[misc]
-            their_time = _seconds(lambda tokens=tokens, at=context + position: llama.step(at, tokens))  # type: ignore[misc]
+            feeds = [(view, [token]) for view, token in zip(views, tokens, strict=True)]
+            our_time = _seconds(partial(cache.decode, feeds))
+            their_time = _seconds(partial(llama.step, context + position, tokens))
             if position >= WARM_TOKENS + UNCOUNTED_PASSES:
                 ours.append(our_time)
                 theirs.append(their_time)

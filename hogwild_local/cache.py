@@ -89,9 +89,7 @@ class SharedCache:
         self.n_ctx = whole(n_ctx, "n_ctx", 1, INT32_MAX)
         self.n_batch = min(whole(n_batch, "n_batch", 1, 8192), self.n_ctx)
         self._model = model
-        self._native = NativeCache(
-            model._native, self.n_ctx, self.n_batch, str(type_k), str(type_v), attention
-        )
+        self._native = NativeCache(model._native, self.n_ctx, self.n_batch, str(type_k), str(type_v), attention)
 
     def block(self, name: str = "") -> CacheBlock:
         """A new empty block. The name is for people."""
@@ -110,7 +108,10 @@ class SharedCache:
         raise, which cancels the call. Raises InvalidArgument, CacheFull, OutOfMemory, ComputeError; nothing is
         changed then.
         """
-        ids = [([self._id_of(block) for block in blocks], token_list(tokens, self._model.n_vocab)) for blocks, tokens in views]
+        ids = [
+            ([self._id_of(block) for block in blocks], token_list(tokens, self._model.n_vocab))
+            for blocks, tokens in views
+        ]
         if len(ids) == 1 and len(ids[0][1]) > self.n_batch:
             return self._decode_in_chunks(*ids[0], progress)
         logits = self._native.decode(ids, want_logits=True)

@@ -15,7 +15,7 @@ from .model import Model
 GGML_TYPES = {"f32": 0, "f16": 1}
 
 
-@llama_cpp.llama_log_callback
+@llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]
 def _silence(level: int, text: bytes, user_data: Any) -> None:
     """llama.cpp prints every step of making a context unless it is told not to."""
 
@@ -24,7 +24,14 @@ class LlamaBaseline:
     """A llama_context of n_seqs sequences. Raises OutOfMemory, ComputeError, InvalidArgument (a cache type)."""
 
     def __init__(
-        self, model: Model, n_ctx: int, n_seqs: int, type_k: str = "f16", type_v: str = "f16", n_batch: int = 512
+        self,
+        model: Model,
+        n_ctx: int,
+        n_seqs: int,
+        type_k: str = "f16",
+        type_v: str = "f16",
+        n_batch: int = 512,
+        flash_attention: bool = True,
     ) -> None:
         if type_k not in GGML_TYPES or type_v not in GGML_TYPES:
             raise InvalidArgument(f"the baseline knows the cache types {', '.join(GGML_TYPES)}")
@@ -35,7 +42,10 @@ class LlamaBaseline:
         params.n_batch = params.n_ubatch = n_batch
         params.n_seq_max = n_seqs
         params.n_threads = params.n_threads_batch = model.n_threads
-        params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED
+        # With flash attention llama.cpp rounds keys and values to f16, also those of an f32 cache.
+        params.flash_attn_type = (
+            llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED if flash_attention else llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        )
         params.kv_unified = True
         params.type_k, params.type_v = GGML_TYPES[type_k], GGML_TYPES[type_v]
         params.no_perf = True

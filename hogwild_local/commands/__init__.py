@@ -1,0 +1,1 @@
+"""The commands of `hogwild`, one module each; cli.py adds them to the group."""

@@ -1,0 +1,92 @@
+"""hogwild bench: ours against llama.cpp's own parallel decoding, as a table and as JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+import click
+
+if TYPE_CHECKING:
+    from ..bench import Row
+
+HEADER = "              context  workers |    ours ms   spread  tokens/s |  llama.cpp   spread  tokens/s |   speed-up"
+
+
+class Numbers(click.ParamType[tuple[int, ...]]):
+    """Whole numbers with commas between them."""
+
+    name = "numbers"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(int(part) for part in value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} is no list of whole numbers such as 1,2,4", param, ctx)
+
+
+@click.command()
+@click.option("-m", "--model", type=click.Path(path_type=Path), help="GGUF file. Without it: the embedded one.")
+@click.option("-w", "--workers", type=Numbers(), default=(1, 2, 4, 8), help="Numbers of workers.")
+@click.option("-c", "--context", type=Numbers(), default=(256, 4096), help="Lengths of the shared prompt, in tokens.")
+@click.option("--passes", type=int, default=10, help="Passes of a round, the first two not counted.")
+@click.option("--rounds", type=int, default=4, help="Rounds of a measurement.")
+@click.option("-b", "--batch", type=int, default=512, help="Most tokens of one pass.")
+@click.option("-t", "--threads", type=click.IntRange(min=1), help="CPU threads.")
+@click.option("--n-gpu-layers", type=click.IntRange(min=-1), default=0, help="Layers on the GPU; -1 is all.")
+@click.option("--type-k", default="f16", help="Type of stored keys, in both.")
+@click.option("--type-v", default="f16", help="Type of stored values, in both.")
+@click.option("--attention", type=click.Choice(["auto", "fused", "ggml"]), default="auto", help="Which kernel.")
+@click.option("--seed", type=int, default=1, help="Of the random tokens.")
+@click.option(
+    "--json", "json_file", type=click.File("w", encoding="utf-8"), help="Write all figures to a file; - is stdout."
+)
+def bench(model: Path | None, json_file: TextIO | None, threads: int | None, n_gpu_layers: int, **options: Any) -> None:
+    """Measure milliseconds a pass and tokens a second, of ours and of llama.cpp's llama_decode in turn.
+
+    Both run in one process on the same weights: as many sequences as workers over one shared prompt. A speed-up above
+    1 means that ours is faster.
+    """
+    from ..bench import Plan, machine_line, measure, report
+    from ..default import default_model_path
+    from ..model import Model
+
+    plan = Plan(
+        workers=options["workers"],
+        contexts=options["context"],
+        passes=options["passes"],
+        rounds=options["rounds"],
+        n_batch=options["batch"],
+        type_k=options["type_k"],
+        type_v=options["type_v"],
+        attention=options["attention"],
+        seed=options["seed"],
+    )
+    with Model(model or default_model_path(), n_gpu_layers=n_gpu_layers, n_threads=threads) as loaded:
+        machine = machine_line(loaded)
+        to_stdout = json_file is not None and json_file.name in ("-", "<stdout>")
+        if not to_stdout:
+            click.echo("  ".join(f"{key}: {value}" for key, value in machine.items() if value))
+            click.echo(HEADER)
+        rows = []
+        for row in measure(loaded, plan):
+            rows.append(row)
+            if not to_stdout:
+                click.echo(_line(row))
+    if json_file is not None:
+        json.dump(report(machine, plan, rows), json_file, indent=1)
+        json_file.write("\n")
+
+
+def _line(row: Row) -> str:
+    workers = str(row.workers) if row.workers else ""
+    ours, llama = row.ours, row.llama
+    return (
+        f"{row.kind:>8}  {row.context:>11}  {workers:>7} |"
+        f" {1e3 * ours.median:>10.1f}  {ours.spread:>6.1%}  {row.n_tokens / ours.median:>8.1f} |"
+        f" {1e3 * llama.median:>10.1f}  {llama.spread:>6.1%}  {row.n_tokens / llama.median:>8.1f} |"
+        f" {row.ratio:>9.2f}x"
+    )

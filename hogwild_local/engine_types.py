@@ -1,0 +1,92 @@
+"""What the run loop needs of the layer below, as protocols.
+
+The loop, the layouts and the command line take their engine as a parameter, so they import and run without
+the compiled extension; tests pass a fake one through the same door. native_engine() is the real one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from .params import SamplingParams
+
+Logits = npt.NDArray[np.float32]
+
+
+class ModelLike(Protocol):
+    """A loaded model: tokenizer and metadata (see hogwild_local.Model)."""
+
+    @property
+    def n_vocab(self) -> int: ...
+    @property
+    def chat_template(self) -> str | None: ...
+    @property
+    def description(self) -> str: ...
+    @property
+    def bos(self) -> int | None: ...
+    @property
+    def eos(self) -> int | None: ...
+    def tokenize(self, text: str, add_special: bool = True, parse_special: bool = False) -> list[int]: ...
+    def token_bytes(self, token: int) -> bytes: ...
+    def token_text(self, token: int) -> str: ...
+    def is_eog(self, token: int) -> bool: ...
+    def close(self) -> None: ...
+
+
+class BlockLike(Protocol):
+    """A run of tokens inside a cache (see hogwild_local.CacheBlock)."""
+
+    def __len__(self) -> int: ...
+    @property
+    def name(self) -> str: ...
+    def append(self, other: Self) -> None: ...
+    def clear(self) -> None: ...
+    def truncate(self, n: int) -> None: ...
+    def free(self) -> None: ...
+
+
+class CacheLike(Protocol):
+    """A shared KV cache (see hogwild_local.SharedCache)."""
+
+    @property
+    def n_ctx(self) -> int: ...
+    @property
+    def n_batch(self) -> int: ...
+    @property
+    def n_free(self) -> int: ...
+    def block(self, name: str) -> Any: ...
+    def decode(self, views: Sequence[tuple[Sequence[Any], Sequence[int]]]) -> Logits: ...
+    def close(self) -> None: ...
+
+
+class SamplerLike(Protocol):
+    """The sampler of one worker (see hogwild_local.Sampler)."""
+
+    def sample(self, logits: Logits) -> int: ...
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """The three factories a run is made from, and the path of the model to use when none is named."""
+
+    model: Callable[..., ModelLike]
+    cache: Callable[..., CacheLike]
+    sampler: Callable[[Any, SamplingParams], SamplerLike]
+    default_model: Callable[[], Path]
+
+
+def native_engine() -> Engine:
+    """The compiled engine, imported only here. Raises ImportError, which says what to install."""
+    from .cache import SharedCache
+    from .default import default_model_path
+    from .model import Model
+    from .sampling import Sampler
+
+    return Engine(Model, SharedCache, Sampler, default_model_path)

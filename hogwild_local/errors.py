@@ -1,0 +1,72 @@
+"""The exceptions of hogwild_local. Everything it raises on purpose is a HogwildError:
+
+HogwildError
+├── ModelError            the file is missing, truncated, foreign, or does not fit into memory
+│   └── UnsupportedModel  the file is a model, but not one that can run here
+├── CacheFull             not enough free cells (.needed, .free)
+├── InvalidArgument       an argument is wrong (named); also a ValueError
+│   └── BatchTooLarge     more tokens in one call than n_batch
+├── Closed                use after close()
+├── Busy                  a run is going on already
+├── OutOfMemory           memory could not be had; also a MemoryError
+├── ComputeError          a backend failed
+└── Cancelled             a callback, or close() from another thread, ended the call
+
+    try:
+        result = hogwild.generate(prompt)
+    except hogwild_local.errors.CacheFull as full:
+        print(f"{full.needed} tokens do not fit into {full.free}")
+
+None of them changes what it was raised from: the objects are as they were before the call.
+"""
+
+from __future__ import annotations
+
+
+class HogwildError(Exception):
+    """Base class of every error of this package."""
+
+
+class ModelError(HogwildError):
+    """The model cannot be loaded. Nothing was kept."""
+
+
+class UnsupportedModel(ModelError):
+    """The model holds something (named) that cannot be run here. Nothing was kept."""
+
+
+class CacheFull(HogwildError):
+    """The cache has too few free cells. Nothing was fed: free, clear or truncate blocks, or feed less."""
+
+    def __init__(self, needed: int, free: int, message: str | None = None) -> None:
+        super().__init__(message or f"the cache is full: {needed} cells are needed, {free} are free")
+        self.needed = needed
+        self.free = free
+
+
+class InvalidArgument(HogwildError, ValueError):
+    """An argument (named) is out of range or makes no sense. Nothing was changed: correct the call."""
+
+
+class BatchTooLarge(InvalidArgument):
+    """The tokens of one decode of several views do not fit n_batch. Nothing was fed: use several calls."""
+
+
+class Closed(HogwildError):
+    """The object was closed before, or during, the call."""
+
+
+class Busy(HogwildError):
+    """A run of this object is going on. It is not disturbed: close it or wait for its end."""
+
+
+class OutOfMemory(HogwildError, MemoryError):
+    """Memory for weights, cache or a forward pass could not be had. Nothing was changed: ask for less."""
+
+
+class ComputeError(HogwildError):
+    """A backend failed in a forward pass. Nothing was fed: the call can be repeated."""
+
+
+class Cancelled(HogwildError):
+    """The call was cancelled. Nothing was kept of what it did."""

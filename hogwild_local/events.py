@@ -1,0 +1,156 @@
+"""What a run tells its consumer: one small frozen dataclass per event, in the order in which things happen.
+
+    RunStarted, PromptProgress..., StepStarted of each worker;
+    then in every pass, in worker order: Token of all who sampled, then what came to an end:
+        StepEnded, RedundancyCheck?, StepStarted, or StepEnded?, WorkerFinished;
+    at last FinisherStarted?, Token..., Answer?, RunEnded.
+
+RunEnded is always last; a run that is closed or fails has none.
+Worker names are the user's; token is the model's token id; text is what may be shown already.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+Reason = Literal["answer", "eos", "stop", "stopped", "cache_full", "budget", "cancelled"]
+"""Why a worker or a run ended: an answer was found; the model said end of text; a stop string was written;
+stop() was called; the cache had no room for it; max_passes passes were made; cancel() was called."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Times of a run. prompt_ms is prefill; the passes of the workers (finisher included) took generate_ms in
+    all, decode_ms of it inside the engine; tokens_per_second counts sampled tokens over generate_ms."""
+
+    passes: int = 0
+    prompt_ms: float = 0.0
+    generate_ms: float = 0.0
+    decode_ms: float = 0.0
+    ms_per_pass: float = 0.0
+    tokens_per_second: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of a run: fed as prompt and headers, sampled by all workers, and cells of the cache still
+    free."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    context_left: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Base class of all events."""
+
+    @classmethod
+    def kind(cls) -> str:
+        """The event's name in JSON, e.g. "step_ended"."""
+        return re.sub(r"(?<!^)([A-Z])", r"_\1", cls.__name__).lower()
+
+    def to_dict(self) -> dict[str, Any]:
+        """A dict of plain values, its first key "event"."""
+        return {"event": self.kind(), **asdict(self)}
+
+    def to_json(self) -> str:
+        """One line of ASCII JSON, as `hogwild run --json` prints it."""
+        return json.dumps(self.to_dict())
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted(Event):
+    """The prompt is tokenized and fits. seed repeats this run, also where the caller gave none."""
+
+    model: str
+    workers: tuple[str, ...]
+    layout: str
+    n_ctx: int
+    seed: int
+    prompt_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class PromptProgress(Event):
+    """done of total prompt tokens are in the cache (headers and separators included)."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepStarted(Event):
+    """text (introduction, or step prefix with the redundancy question, if any) was put into the worker's
+    mouth."""
+
+    worker: str
+    step: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Token(Event):
+    """A worker sampled a token. worker None: the finisher. text is "" while a character is incomplete or a
+    stop string may be in the making; token None: text held back until now, without a new token."""
+
+    worker: str | None
+    token: int | None
+    text: str
+    n_pass: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepEnded(Event):
+    """A worker ended a step: text is all of it, prefix included, n_tokens the sampled ones. reason "end": by
+    the end-of-step rule; otherwise the worker finished, and this was its last, unfinished step."""
+
+    worker: str
+    step: int
+    text: str
+    n_tokens: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RedundancyCheck(Event):
+    """The step that starts now opens with the question whether the worker's work is redundant."""
+
+    worker: str
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerFinished(Event):
+    """The worker writes no more; the others may go on. "answer": the answer of some worker ended the run."""
+
+    worker: str
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class FinisherStarted(Event):
+    """No answer was found in the budget: text asks for it. Token events with worker None follow."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Event):
+    """The answer, and who found it (None: the finisher)."""
+
+    text: str
+    worker: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnded(Event):
+    """The last event. Everything the run held is free again."""
+
+    reason: Reason
+    answer: str | None
+    timings: Timings
+    usage: Usage

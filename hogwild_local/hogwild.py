@@ -1,0 +1,314 @@
+"""Hogwild: a model and its shared cache, ready to run several workers on a prompt."""
+
+from __future__ import annotations
+
+import math
+import os
+import secrets
+import threading
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, cast
+
+from .chat import ChatTemplate, Message
+from .engine_types import Engine, ModelLike, SamplerLike, native_engine
+from .errors import Busy, Closed, InvalidArgument
+from .events import Reason, RunEnded, RunStarted, StepEnded, Timings, Token, Usage
+from .layouts import Layout, make_layout
+from .loop import Loop, RunSettings
+from .params import SamplingParams
+from .prompts import PromptStyle, Wording
+from .run import Run
+from .worker import default_names, worker_seed
+
+Prompt = str | Sequence[Message]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A whole run. texts: what each worker wrote, without step prefixes; history: all steps, with their
+    prefixes, in the order in which they ended; seed repeats the run."""
+
+    answer: str | None
+    texts: Mapping[str, str]
+    history: str
+    reason: Reason
+    seed: int
+    timings: Timings
+    usage: Usage
+
+
+class Hogwild:
+    """Several workers of one model over one KV cache.
+
+        with Hogwild("model.gguf", n_ctx=8192) as hw:
+            for event in hw.stream("PROMPT", workers=["Alice", "Bob"]): ...
+            print(hw.generate("PROMPT", workers=4).answer)
+
+    model: path of a GGUF file, or a Model, which is then not closed by close(). n_ctx: tokens that the cache
+    holds, those of all workers together. n_batch: most tokens of one pass. n_gpu_layers, n_threads, progress
+    (called with 0..1 while loading): for a model given by path. type_k, type_v: types of the stored keys and
+    values ("f16", "f32"). attention: "auto", "fused" or "ggml". prompts: path of a TOML file or a
+    PromptStyle; None: the built-in one. engine: see engine_types; for tests.
+
+    Raises InvalidArgument, ModelError and UnsupportedModel; nothing is kept then. One run at a time (Busy);
+    all methods may be called from any thread.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | ModelLike,
+        *,
+        n_ctx: int = 8192,
+        n_gpu_layers: int = 0,
+        n_threads: int | None = None,
+        n_batch: int = 512,
+        type_k: str = "f16",
+        type_v: str = "f16",
+        attention: str = "auto",
+        prompts: str | os.PathLike[str] | PromptStyle | None = None,
+        progress: Callable[[float], object] | None = None,
+        engine: Engine | None = None,
+    ) -> None:
+        _check_int("n_ctx", n_ctx, 1)
+        _check_int("n_batch", n_batch, 1)
+        _check_int("n_gpu_layers", n_gpu_layers, -1)
+        if n_threads is not None:
+            _check_int("n_threads", n_threads, 1)
+        self.prompts = _load_prompts(prompts)
+        self._engine = engine or native_engine()
+        self._owns_model = isinstance(model, str | os.PathLike)
+        if self._owns_model:
+            path = Path(cast("str | os.PathLike[str]", model))
+            self.model = self._engine.model(path, n_gpu_layers=n_gpu_layers, n_threads=n_threads, progress=progress)
+        elif n_gpu_layers or n_threads or progress:
+            raise InvalidArgument("n_gpu_layers, n_threads and progress belong to the Model that was passed")
+        else:
+            self.model = cast(ModelLike, model)
+        self._cache: Any = None
+        try:
+            self._chat = ChatTemplate(self.model)
+            self._cache = self._engine.cache(
+                self.model, n_ctx=n_ctx, n_batch=n_batch, type_k=type_k, type_v=type_v, attention=attention
+            )
+        except BaseException:
+            self._free()
+            raise
+        self._lock = threading.Lock()
+        self._run: weakref.ref[Run] | None = None
+        self._closed = False
+
+    @property
+    def n_ctx(self) -> int:
+        """Tokens that the cache holds."""
+        return int(self._cache.n_ctx)
+
+    def stream(
+        self,
+        prompt: Prompt,
+        *,
+        workers: int | Sequence[str] = 2,
+        layout: str | Layout | type[Layout] = "combined",
+        max_passes: int = 1024,
+        seed: int | None = None,
+        sampling: SamplingParams | Mapping[str, SamplingParams] | None = None,
+        stop: str | Sequence[str] = (),
+        finisher: bool = True,
+        finisher_tokens: int = 16,
+        redundancy_every: int = 1024,
+        thinking: bool = True,
+    ) -> Run:
+        """Starts a run and gives its iterator of events. Nothing is computed before the first event is asked
+        for.
+
+        prompt: text, or messages as dicts of role and content, a user's among them. workers: how many, or
+        their names. max_passes: budget of forward passes after the prompt; each gives every worker a token.
+        seed: any whole number; None draws one (RunStarted tells it). sampling: for all, or by name. stop:
+        strings that end the worker that writes them. finisher: ask for the answer when the budget, or the
+        room, has ended without one; in at most finisher_tokens tokens. redundancy_every: sampled tokens
+        between two redundancy questions, 0 for none. thinking: let the workers write inside <think>, where
+        the model knows it.
+
+        Raises Busy while another run is going on, Closed, InvalidArgument; the first event raises CacheFull
+        if prompt and finisher do not fit. Nothing is changed then.
+        """
+        self._check_open()
+        names = _check_names(workers)
+        if len(names) > self._cache.n_batch:
+            raise InvalidArgument(
+                f"workers: {len(names)} of them need n_batch >= {len(names)}, not {self._cache.n_batch}"
+            )
+        messages = _check_messages(prompt)
+        _check_int("max_passes", max_passes, 1)
+        _check_int("finisher_tokens", finisher_tokens, 1)
+        _check_int("redundancy_every", redundancy_every, 0)
+        _check_bool("finisher", finisher)
+        _check_bool("thinking", thinking)
+        if seed is None:
+            seed = secrets.randbits(32)
+        _check_int("seed", seed)
+        settings = RunSettings(
+            names, seed, max_passes, redundancy_every, finisher_tokens if finisher else 0, _check_stops(stop)
+        )
+        layout = make_layout(layout)
+        wording = Wording(self.prompts, names, layout.name, thinking)
+        samplings = _check_sampling(sampling, names)
+        text = wording.prompt(self._chat, messages)
+        return self._start(
+            lambda: Loop(self.model, self._cache, layout, wording, text, self._samplers(samplings, seed), settings)
+        )
+
+    def generate(self, prompt: Prompt, **options: Any) -> Result:
+        """Runs to the end; options are stream()'s. Raises what stream() raises, and Closed if close() ended
+        the run."""
+        texts: dict[str, list[str]] = {}
+        steps: list[str] = []
+        for event in self.stream(prompt, **options):
+            match event:
+                case RunStarted():
+                    seed = event.seed
+                    texts = {name: [] for name in event.workers}
+                case Token(worker=str() as worker):
+                    texts[worker].append(event.text)
+                case StepEnded():
+                    steps.append(event.text)
+                case RunEnded():
+                    joined = {name: "".join(pieces) for name, pieces in texts.items()}
+                    history = "\n\n".join(steps)
+                    return Result(event.answer, joined, history, event.reason, seed, event.timings, event.usage)
+        raise Closed("the Hogwild was closed while it ran")
+
+    def close(self) -> None:
+        """Ends a run that is going on (within one pass, or chunk of the prompt) and frees cache and model.
+        May be called twice, and from any thread."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            run = self._run() if self._run else None
+            if run is not None:
+                run.close()
+            self._free()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise Closed("this Hogwild is closed")
+
+    def _start(self, make_loop: Callable[[], Loop]) -> Run:
+        with self._lock:
+            self._check_open()
+            run = self._run() if self._run else None
+            if run is not None and not run.done:
+                raise Busy("a run of this Hogwild is going on: iterate it to its end, or close() it")
+            run = Run(make_loop())
+            self._run = weakref.ref(run)
+            return run
+
+    def _samplers(self, samplings: Sequence[SamplingParams], seed: int) -> Callable[[int], SamplerLike]:
+        """Makes the sampler of a worker: with a seed of its own, and without the forbidden tokens."""
+        forbidden = {}
+        for text in self.prompts.step.forbidden:
+            tokens = self.model.tokenize(text, add_special=False, parse_special=True)
+            if len(tokens) == 1:
+                forbidden[tokens[0]] = -math.inf
+
+        def make(worker: int) -> SamplerLike:
+            params = samplings[worker]
+            own_seed = worker_seed(seed, worker) if params.seed is None else params.seed
+            bias = {**forbidden, **params.logit_bias}
+            return self._engine.sampler(self.model, replace(params, seed=own_seed, logit_bias=bias))
+
+        return make
+
+    def _free(self) -> None:
+        if self._cache is not None:
+            self._cache.close()
+        if self._owns_model:
+            self.model.close()
+
+
+def _check_int(name: str, value: object, least: int | None = None) -> None:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise InvalidArgument(f"{name} must be a whole number, not {value!r}")
+    if least is not None and value < least:
+        raise InvalidArgument(f"{name} must be at least {least}, not {value}")
+
+
+def _check_bool(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise InvalidArgument(f"{name} must be True or False, not {value!r}")
+
+
+def _check_names(workers: int | Sequence[str]) -> tuple[str, ...]:
+    if isinstance(workers, int) and not isinstance(workers, bool):
+        _check_int("workers", workers, 1)
+        return tuple(default_names(workers))
+    if isinstance(workers, str | bytes) or not isinstance(workers, Sequence) or not workers:
+        raise InvalidArgument(f"workers must be a number or a list of names, not {workers!r}")
+    for name in workers:
+        if not isinstance(name, str) or not name.strip():
+            raise InvalidArgument(f"workers: names must be non-empty strings, not {name!r}")
+        if workers.count(name) > 1:
+            raise InvalidArgument(f"workers: the name {name!r} is given twice")
+    return tuple(workers)
+
+
+def _check_messages(prompt: Prompt) -> list[Message]:
+    if isinstance(prompt, str):
+        if not prompt.strip():
+            raise InvalidArgument("prompt must not be empty")
+        return [{"role": "user", "content": prompt}]
+    if not isinstance(prompt, Sequence) or not prompt:
+        raise InvalidArgument(f"prompt must be a text or a list of messages, not {prompt!r}")
+    messages = list(cast("Sequence[Message]", prompt))
+    for message in messages:
+        keys = ("role", "content")
+        if not isinstance(message, Mapping) or not all(isinstance(message.get(key), str) for key in keys):
+            raise InvalidArgument(f"prompt: a message is a dict with the texts role and content, not {message!r}")
+    if not any(message["role"] == "user" for message in messages):
+        raise InvalidArgument("prompt: one of the messages must be the user's")
+    return messages
+
+
+def _check_stops(stop: str | Sequence[str]) -> tuple[str, ...]:
+    stops = (stop,) if isinstance(stop, str) else tuple(stop)
+    for text in stops:
+        if not isinstance(text, str) or not text:
+            raise InvalidArgument(f"stop: the strings must not be empty, not {text!r}")
+    return stops
+
+
+def _check_sampling(
+    sampling: SamplingParams | Mapping[str, SamplingParams] | None, names: Sequence[str]
+) -> list[SamplingParams]:
+    if sampling is None or isinstance(sampling, SamplingParams):
+        return [sampling or SamplingParams()] * len(names)
+    if not isinstance(sampling, Mapping):
+        raise InvalidArgument(f"sampling must be SamplingParams, or those of workers by name, not {sampling!r}")
+    for name, params in sampling.items():
+        if name not in names:
+            raise InvalidArgument(f"sampling: there is no worker {name!r} (there are {', '.join(names)})")
+        if not isinstance(params, SamplingParams):
+            raise InvalidArgument(f"sampling: of {name!r} must be SamplingParams, not {params!r}")
+    return [sampling.get(name, SamplingParams()) for name in names]
+
+
+def _load_prompts(prompts: str | os.PathLike[str] | PromptStyle | None) -> PromptStyle:
+    if prompts is None:
+        return PromptStyle.default()
+    if isinstance(prompts, str | os.PathLike):
+        return PromptStyle.load(Path(prompts))
+    if isinstance(prompts, PromptStyle):
+        return prompts
+    raise InvalidArgument(f"prompts must be a path or a PromptStyle, not {prompts!r}")

@@ -1,0 +1,135 @@
+"""The models the engine runs: llama, qwen2 and qwen3, of any shape."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from gguf import GGUFWriter
+from gguf import RopeScalingType as Scaling
+
+from .vocabulary import N_TOKENS, add_vocabulary, used_tokens
+from .weights import Fill, Tensor, matrix, new_file, norm, write_tensors
+
+ARCHITECTURES = ("llama", "qwen2", "qwen3")
+
+# Queries and keys this large spread the attention scores by about 2: a few of a hundred tokens get most of
+# the weight, which ones depends on the tokens; and sharper attention would blow up rounding errors.
+ATTENTION_GAIN = math.sqrt(2)
+LOGIT_GAIN = 2.0
+# Small, or a tied output matrix would find its own embedding in every sum and repeat the token. The last norm
+# makes up for it.
+EMBEDDING_GAIN = 0.25
+
+
+@dataclass(frozen=True)
+class RopeScaling:
+    """Stretches the context from `original` to `factor` times as many tokens."""
+
+    kind: Literal["llama3", "yarn"]
+    original: int
+    factor: float
+
+
+@dataclass(frozen=True)
+class Shape:
+    arch: str
+    layers: int
+    width: int
+    heads: int
+    kv_heads: int
+    head_size: int
+    feed_forward: int
+    vocabulary: int = N_TOKENS
+    context: int = 8192
+    rope_base: float = 10000.0
+    rope_scaling: RopeScaling | None = None
+    tied: bool = False  # the output matrix is the embedding
+    bos: bool = False  # texts start with a token of their own
+
+    def __post_init__(self) -> None:
+        if self.arch not in ARCHITECTURES:
+            raise ValueError(f"unknown architecture {self.arch!r}")
+        if min(self.layers, self.width, self.heads, self.kv_heads, self.head_size, self.feed_forward) < 1:
+            raise ValueError("every size must be at least 1")
+        if self.heads % self.kv_heads or self.head_size % 2:
+            raise ValueError("query heads come in whole groups, and head sizes are even")
+        if self.arch == "qwen2" and self.heads * self.head_size != self.width:
+            raise ValueError("qwen2 has heads * head_size == width")
+        if self.rope_scaling and self.rope_scaling.kind == "llama3" and self.arch != "llama":
+            raise ValueError("only llama reads RoPE factors from a tensor")
+
+
+def llama3_factors(shape: Shape, scaling: RopeScaling) -> tuple[float, ...]:
+    """What each frequency is divided by: nothing for fast ones, `factor` for slow ones, blended between."""
+    factors = []
+    for i in range(shape.head_size // 2):
+        wavelength = 2 * math.pi * shape.rope_base ** (2 * i / shape.head_size)
+        blend = min(max((scaling.original / wavelength - 1) / (4 - 1), 0.0), 1.0)
+        factors.append(1 / ((1 - blend) / scaling.factor + blend))
+    return tuple(factors)
+
+
+def tensors_of(shape: Shape) -> Iterator[Tensor]:
+    used = used_tokens()  # the others are zeros, so that they never win
+    yield matrix("token_embd.weight", shape.vocabulary, shape.width, EMBEDDING_GAIN, used_rows=used)
+    if shape.rope_scaling and shape.rope_scaling.kind == "llama3":
+        factors = llama3_factors(shape, shape.rope_scaling)
+        yield Tensor("rope_freqs.weight", (len(factors),), values=factors)
+    for layer in range(shape.layers):
+        yield from layer_tensors(shape, f"blk.{layer}")
+    yield norm("output_norm.weight", shape.width, LOGIT_GAIN / EMBEDDING_GAIN)
+    if not shape.tied:
+        yield matrix("output.weight", shape.vocabulary, shape.width, EMBEDDING_GAIN, used_rows=used)
+
+
+def layer_tensors(shape: Shape, at: str) -> Iterator[Tensor]:
+    query, kv = shape.heads * shape.head_size, shape.kv_heads * shape.head_size
+    normed = shape.arch == "qwen3"  # the size of queries and keys is then the norm's business
+    gain = 1.0 if normed else ATTENTION_GAIN
+    yield norm(f"{at}.attn_norm.weight", shape.width)
+    yield matrix(f"{at}.attn_q.weight", query, shape.width, gain)
+    yield matrix(f"{at}.attn_k.weight", kv, shape.width, gain)
+    yield matrix(f"{at}.attn_v.weight", kv, shape.width)
+    yield matrix(f"{at}.attn_output.weight", shape.width, query, 1.5)  # averaging has made the values smaller
+    if shape.arch == "qwen2":
+        yield Tensor(f"{at}.attn_q.bias", (query,), std=0.3)
+        yield Tensor(f"{at}.attn_k.bias", (kv,), std=0.3)
+        yield Tensor(f"{at}.attn_v.bias", (kv,), std=0.3)
+    if normed:
+        yield norm(f"{at}.attn_q_norm.weight", shape.head_size, ATTENTION_GAIN)
+        yield norm(f"{at}.attn_k_norm.weight", shape.head_size, ATTENTION_GAIN)
+    yield norm(f"{at}.ffn_norm.weight", shape.width)
+    yield matrix(f"{at}.ffn_gate.weight", shape.feed_forward, shape.width)
+    yield matrix(f"{at}.ffn_up.weight", shape.feed_forward, shape.width)
+    yield matrix(f"{at}.ffn_down.weight", shape.width, shape.feed_forward)
+
+
+def write_transformer(path: Path, name: str, shape: Shape, file_type: str, fill: Fill) -> None:
+    with new_file(path, shape.arch) as writer:
+        writer.add_name(name)
+        add_shape(writer, shape)
+        add_vocabulary(writer, shape.vocabulary, bos=shape.bos)
+        write_tensors(writer, list(tensors_of(shape)), file_type, fill)
+
+
+def add_shape(writer: GGUFWriter, shape: Shape) -> None:
+    writer.add_vocab_size(shape.vocabulary)
+    writer.add_context_length(shape.context)
+    writer.add_embedding_length(shape.width)
+    writer.add_block_count(shape.layers)
+    writer.add_feed_forward_length(shape.feed_forward)
+    writer.add_head_count(shape.heads)
+    writer.add_head_count_kv(shape.kv_heads)
+    writer.add_key_length(shape.head_size)
+    writer.add_value_length(shape.head_size)
+    writer.add_layer_norm_rms_eps(1e-6)
+    writer.add_rope_dimension_count(shape.head_size)
+    writer.add_rope_freq_base(shape.rope_base)
+    if shape.rope_scaling and shape.rope_scaling.kind == "yarn":
+        writer.add_rope_scaling_type(Scaling.YARN)
+        writer.add_rope_scaling_factor(shape.rope_scaling.factor)
+        writer.add_rope_scaling_orig_ctx_len(shape.rope_scaling.original)

@@ -1,0 +1,64 @@
+"""What all tests share: tiny models written when they are first asked for, and a header that names the machine."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+# Behind site-packages: hogwild_local is the installed one, models/ is the one of this checkout.
+sys.path.append(str(Path(__file__).parent.parent))
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A developer's HOGWILD_* settings must not change what the command line does in tests."""
+    for name in list(os.environ):
+        if name.startswith("HOGWILD_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """tiny_path(name, file_type="f32"): a model of models/tiny.py on disk."""
+    from models.tiny import write_tiny
+
+    directory = tmp_path_factory.mktemp("models")
+
+    def path(name: str, file_type: str = "f32") -> Path:
+        file = directory / f"{name}-{file_type}.gguf"
+        if not file.exists():
+            write_tiny(file, name, file_type=file_type)
+        return file
+
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_path: Callable[..., Path]) -> Iterator[Callable[..., object]]:
+    """tiny(name, file_type="f32"): the model, loaded once with two threads."""
+    from hogwild_local import Model
+
+    loaded: dict[tuple[str, str], Model] = {}
+
+    def load(name: str, file_type: str = "f32") -> Model:
+        if (name, file_type) not in loaded:
+            loaded[name, file_type] = Model(tiny_path(name, file_type), n_threads=2)
+        return loaded[name, file_type]
+
+    yield load
+    for model in loaded.values():
+        model.close()
+
+
+def pytest_report_header() -> list[str]:
+    try:
+        import llama_cpp
+
+        info = llama_cpp.llama_print_system_info().decode()
+        return [f"llama-cpp-python {llama_cpp.__version__}", f"llama.cpp: {info}"]
+    except ImportError as error:
+        return [f"llama-cpp-python: {error}"]

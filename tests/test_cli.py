@@ -1,0 +1,214 @@
+"""The command line, with a fake engine that enters by the context's object."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from fakes import FakeCache, FakeEngine
+
+from hogwild_local.cli import cli
+
+FAKE_PROGRAM = """
+import sys
+sys.path.insert(0, {tests!r})
+from fakes import FakeEngine
+from hogwild_local.cli import cli
+import time
+fake = FakeEngine("One.\\n\\nTwo" + "o" * 10**5, "Three" + "e" * 10**5)
+fake.on_decode = lambda cache: time.sleep(0.01)
+cli(obj=fake.engine, prog_name="hogwild")
+"""
+
+
+def hogwild(fake: FakeEngine, *arguments: str, stdin: str | None = None, **env: str) -> Result:
+    return CliRunner().invoke(cli, arguments, obj=fake.engine, input=stdin, env=env)
+
+
+def run(*arguments: str, stdin: str | None = None, **env: str) -> Result:
+    fake = FakeEngine("Hi.\n\nso \\boxed{4}", "b" * 30)
+    return hogwild(fake, "run", "-m", "m.gguf", "-n", "30", *arguments, stdin=stdin, **env)
+
+
+def test_without_a_terminal_lines_begin_with_the_workers_name() -> None:
+    result = run("2+2?")
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert all(line.startswith(("Alice: ", "Bob: ")) for line in lines[:-2])
+    assert lines[-2] == "Answer: 4"
+    assert "tokens/s" in lines[-1]
+    assert result.stderr == ""
+
+
+def test_json_is_one_event_a_line_and_nothing_else() -> None:
+    result = run("--json", "2+2?")
+    events = [json.loads(line) for line in result.stdout.splitlines()]
+    assert (events[0]["event"], events[-1]["event"]) == ("run_started", "run_ended")
+    assert events[-1]["answer"] == "4"
+    assert result.stderr == ""
+
+
+def test_workers_can_be_counted_or_named() -> None:
+    assert json.loads(run("--json", "--workers", "3", "P").stdout.splitlines()[0])["workers"] == [
+        "Alice",
+        "Bob",
+        "Carol",
+    ]
+    named = run("--json", "--worker", "Ann", "--worker", "Ben Jr", "P", HOGWILD_RUN_WORKERS="5")
+    assert json.loads(named.stdout.splitlines()[0])["workers"] == ["Ann", "Ben Jr"]
+    assert run("--workers", "2", "--worker", "Ann", "P").exit_code == 2
+
+
+def test_options_reach_engine_and_run() -> None:
+    fake = FakeEngine()
+    result = hogwild(
+        fake, "run", "-m", "m.gguf", "-n", "3", "--ctx", "4000", "--threads", "2", "--n-gpu-layers", "-1",
+        "--temp", "0.5", "--top-k", "7", "--type-k", "f32", "--layout", "contiguous", "--seed", "9",
+        "--batch", "64", "--no-finisher", "--json", "P",
+    )  # fmt: skip
+    events = [json.loads(line) for line in result.stdout.splitlines()]
+    assert (events[0]["layout"], events[0]["seed"], events[0]["n_ctx"]) == ("contiguous", 9, 4000)
+    assert events[-1]["timings"]["passes"] == 3
+    assert fake.model_arguments["n_threads"] == 2
+    assert fake.model_arguments["n_gpu_layers"] == -1
+    assert fake.cache
+    assert (fake.cache.type_k, fake.cache.n_batch) == ("f32", 64)
+    assert (fake.samplers[0].params.temperature, fake.samplers[0].params.top_k) == (0.5, 7)
+
+
+def test_every_option_has_an_environment_variable() -> None:
+    result = run("--json", "P", HOGWILD_RUN_SEED="77", HOGWILD_RUN_LAYOUT="interleaved")
+    started = json.loads(result.stdout.splitlines()[0])
+    assert (started["seed"], started["layout"]) == (77, "interleaved")
+
+
+def test_a_bad_environment_variable_is_an_error() -> None:
+    result = run("P", HOGWILD_RUN_MAX_PASSES="many", HOGWILD_RUN_SEED="x")
+    assert result.exit_code == 2
+    assert "--seed" in result.stderr
+
+
+def test_the_same_seed_repeats_a_run() -> None:
+    def words(seed: str) -> list[str]:
+        lines = hogwild(FakeEngine(), "run", "-m", "m.gguf", "-n", "9", "--seed", seed, "P").stdout
+        return [line for line in lines.splitlines() if line.startswith(("Alice", "Bob"))]
+
+    assert words("3") == words("3")
+    assert words("3") != words("4")
+
+
+def test_the_prompt_comes_from_the_argument_a_file_or_stdin(tmp_path: Path) -> None:
+    path = tmp_path / "prompt.txt"
+    path.write_text("from a file", encoding="utf-8")
+    for arguments, stdin, text in (
+        (["direct"], None, "direct"),
+        (["-f", str(path)], None, "from a file"),
+        (["-f", "-"], "piped in", "piped in"),
+    ):
+        fake = FakeEngine()
+        hogwild(fake, "run", "-m", "m.gguf", "-n", "1", *arguments, stdin=stdin)
+        assert fake.cache
+        fed = fake.model.text([token for feeds in fake.cache.passes for feed in feeds for token in feed.tokens])
+        assert text in fed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        ([], "PROMPT or --file"),
+        (["-f", "-", "P"], "not both"),
+        (["--workers", "0", "P"], "--workers"),
+        (["--layout", "diagonal", "P"], "--layout"),
+        (["--ctx", "x", "P"], "--ctx"),
+        (["--unknown", "P"], "--unknown"),
+        (["-f", "none.txt"], "none.txt"),
+        (["--worker", "A", "--worker", "A", "P"], "'A' is given twice"),
+        (["--temp", "nan", "P"], "temperature"),
+        (["--prompts", "none.toml", "P"], "none.toml"),
+        ([" "], "prompt must not be empty"),
+    ],
+)
+def test_wrong_usage_exits_with_2_and_names_the_fault(arguments: list[str], fault: str) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert fault in result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
+
+
+def test_a_missing_model_is_one_line_and_exit_code_1() -> None:
+    result = hogwild(FakeEngine(), "run", "-m", "missing.gguf", "P")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines() == ["hogwild: missing.gguf: no such file"]
+
+
+def test_a_prompt_that_does_not_fit_is_one_line_and_exit_code_1() -> None:
+    result = run("--ctx", "50", "P")
+    assert result.exit_code == 1
+    assert len(result.stderr.splitlines()) == 1
+    assert "50 are free" in result.stderr
+
+
+def test_without_model_the_embedded_one_is_used_and_one_line_says_so() -> None:
+    fake = FakeEngine()
+    result = hogwild(fake, "run", "-n", "1", "P")
+    assert fake.model_arguments["path"] == Path("embedded.gguf")
+    assert len(result.stderr.splitlines()) == 1
+    assert "random" in result.stderr
+    assert "noise" in result.stderr
+
+
+def test_ctrl_c_shows_what_there_was_frees_everything_and_exits_with_130() -> None:
+    fake = FakeEngine("abcdef", "uvwxyz")
+
+    def interrupt(cache: FakeCache) -> None:
+        if len(cache.passes) >= 10:
+            raise KeyboardInterrupt
+
+    fake.on_decode = interrupt
+    result = hogwild(fake, "run", "-m", "m.gguf", "P")
+    assert result.exit_code == 130
+    assert "Traceback" not in result.stderr
+    assert result.stdout.startswith("Alice: ")
+    assert fake.n_open == 0
+    assert fake.model.closed
+
+
+def test_help_lists_the_commands() -> None:
+    assert "run" in CliRunner().invoke(cli, ["--help"]).stdout
+    assert CliRunner().invoke(cli, ["run", "-h"]).exit_code == 0
+
+
+def test_on_a_terminal_ctrl_c_leaves_it_usable() -> None:
+    program = FAKE_PROGRAM.format(tests=str(Path(__file__).parent))
+    master, slave = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80", "LINES": "24"}
+    arguments = [sys.executable, "-c", program, "run", "-m", "m.gguf", "P"]
+    process = subprocess.Popen(arguments, stdin=slave, stdout=slave, stderr=slave, env=environment)
+    os.close(slave)
+    seen = b""
+    deadline = time.monotonic() + 30
+    while b"pass " not in seen and time.monotonic() < deadline:
+        seen += os.read(master, 65536)
+    process.send_signal(signal.SIGINT)
+    while True:
+        try:
+            chunk = os.read(master, 65536)
+        except OSError:  # the other side is gone
+            break
+        if not chunk:
+            break
+        seen += chunk
+    os.close(master)
+    assert process.wait(10) == 130
+    assert b"Traceback" not in seen
+    assert seen.rfind(b"\x1b[?25h") > seen.rfind(b"\x1b[?25l") > 0
+    assert b"tokens/s" in seen[seen.rfind(b"\x1b[?25h") :]

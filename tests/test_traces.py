@@ -1,0 +1,59 @@
+"""The logits that the paper's own code wrote: replaying its operations must give them (tests/reference/README.md)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hogwild_local import Model, SharedCache
+
+REFERENCE = Path(__file__).parent / "reference"
+TRACES = sorted(path.stem for path in REFERENCE.glob("*.json"))
+# Largest logit difference (logits go up to 6.5) and share of equal argmax. f16 keeps 11 bits of each key and value.
+BOUNDS = {"f32": (2e-3, 1.0), "f16": (3e-2, 0.98)}
+
+
+def replay(cache: SharedCache, operations: list[dict]) -> dict[str, np.ndarray]:
+    """Runs the operations. Returns the logits of each decode by its row."""
+    blocks = {}
+    rows = {}
+    for operation in operations:
+        if operation["op"] == "block":
+            blocks[operation["name"]] = cache.block(operation["name"])
+        elif operation["op"] == "append":
+            blocks[operation["dst"]].append(blocks[operation["src"]])
+            assert len(blocks[operation["src"]]) == 0
+        else:
+            views = [[blocks[name] for name in view] for view in operation["views"]]
+            rows[str(operation["row"])] = cache.decode(list(zip(views, operation["tokens"], strict=True)))
+        cache.check()
+    return rows
+
+
+@pytest.mark.parametrize("attention", ["fused", "ggml"])
+@pytest.mark.parametrize("cache_type", ["f32", "f16"])
+@pytest.mark.parametrize("trace", TRACES)
+def test_replaying_a_trace_gives_the_papers_logits(trace: str, cache_type: str, attention: str) -> None:
+    wanted = np.load(REFERENCE / f"{trace}.npz")
+    operations = json.loads((REFERENCE / f"{trace}.json").read_text())
+    with (
+        Model(REFERENCE / f"{trace}.gguf", n_threads=2) as model,
+        SharedCache(model, n_ctx=1024, type_k=cache_type, type_v=cache_type, attention=attention) as cache,
+    ):
+        got = replay(cache, operations)
+    assert set(got) == set(wanted.files)
+    most, share = BOUNDS[cache_type]
+    equal = []
+    for row in wanted.files:
+        want = wanted[row].reshape(got[row].shape)
+        assert np.isfinite(got[row]).all(), f"row {row}"
+        assert np.abs(got[row] - want).max() <= most, f"row {row}"
+        equal += list(got[row].argmax(axis=1) == want.argmax(axis=1))
+    assert np.mean(equal) >= share
+
+
+def test_all_five_traces_are_here() -> None:
+    assert len(TRACES) == 5
