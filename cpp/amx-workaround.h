@@ -1,7 +1,7 @@
-// GCC before 12.4 and 13.3 drops the stores that fill a tile configuration (GCC bug 114098), so that ggml's AMX kernels,
-// built with it, fault in their first instruction. llama.cpp is built on the user's machine, mostly by the compiler that
-// builds this file; where that one has the bug, AMX is taken off the list of the buffer types that llama.cpp offers
-// weights to, and its other kernels for quantized weights serve.
+// GCC before 12.4 and 13.3 drops the stores that fill a tile configuration (GCC bug 114098), so that ggml's AMX
+// kernels, built with it, fault in their first instruction. llama.cpp is built on the user's machine, mostly by the
+// compiler that builds this file; where that one has the bug, AMX is taken off the list of the buffer types that
+// llama.cpp offers weights to, and its other kernels for quantized weights serve.
 #pragma once
 
 namespace hw {

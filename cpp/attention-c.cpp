@@ -18,6 +18,7 @@ using Args = hw_attention_args;
 
 constexpr int32_t max_block_cells = 1 << 24;  // see AttnBlock
 constexpr int32_t max_size = 1 << 16;         // of a head; keeps products of sizes far from overflow
+constexpr int64_t max_rows = 1 << 28;         // heads times tokens, or times pairs
 constexpr int max_threads = 1024;
 
 static_assert(sizeof(AttnBlock) == 4 * sizeof(int32_t) && sizeof(AttnPair) == 6 * sizeof(int32_t));
@@ -29,8 +30,9 @@ bool in(int32_t value, int32_t least, int32_t most) { return least <= value && v
 
 bool shape_ok(const Args& a) {
     return in(a.n_tokens, 0, 1 << 20) && in(a.n_head, 1, 1 << 12) && in(a.n_head_kv, 1, a.n_head) &&
-           a.n_head % a.n_head_kv == 0 && in(a.d_k, 1, max_size) && in(a.d_v, 1, max_size) && a.n_cells >= 0 &&
-           a.n_blocks >= 0 && a.n_pairs >= 0 && in(a.n_runs, 0, 1 << 16) && (a.n_tokens == 0 || a.out);
+           a.n_head % a.n_head_kv == 0 && int64_t{a.n_head} * std::max(a.n_tokens, a.n_pairs) <= max_rows &&
+           in(a.d_k, 1, max_size) && in(a.d_v, 1, max_size) && a.n_cells >= 0 && a.n_blocks >= 0 && a.n_pairs >= 0 &&
+           in(a.n_runs, 0, 1 << 16) && (a.n_tokens == 0 || a.out);
 }
 
 bool cache_ok(const void* data, int32_t type, int32_t d, int64_t nb_cell, int64_t nb_head) {
@@ -56,11 +58,14 @@ bool pair_ok(const Args& a, const AttnBlock& block, const AttnPair& pair) {
 
 bool blocks_ok(const Args& a) {
     if ((a.n_blocks && !a.blocks) || (a.n_pairs && !a.pairs)) return false;
+    int64_t n_pairs = 0;
     for (const AttnBlock* b = blocks_of(a); b < blocks_of(a) + a.n_blocks; ++b) {
         if (!in(b->n_cells, 0, max_block_cells) || b->n_cells > a.n_cells || !in(b->cell, 0, a.n_cells - b->n_cells)) {
             return false;
         }
         if (!in(b->n_pairs, 0, a.n_pairs) || !in(b->first_pair, 0, a.n_pairs - b->n_pairs)) return false;
+        n_pairs += b->n_pairs;
+        if (n_pairs > a.n_pairs) return false;
         for (int32_t i = 0; i < b->n_pairs; ++i) {
             if (!pair_ok(a, *b, pairs_of(a)[b->first_pair + i])) return false;
         }

@@ -149,12 +149,9 @@ void FusedAttention::run(ggml_tensor* dst, int ith, int nth, void* userdata) {
     attn_run(*site.plan, tensors, ith, nth);
 }
 
+// Slots are numbered in the order of a token's view.
 void FusedAttention::set_inputs(const Pass& pass, int n_pos_per_token) {
-    // Slots are numbered in the order of a token's view, pairs are grouped by block for the kernel.
-    const size_t n_rows = static_cast<size_t>(n_tokens_) * static_cast<size_t>(n_slots_);
-    std::vector<int32_t> by_row(n_rows, 0);                                       // [T][slots]
-    std::vector<std::vector<int32_t>> by_slot(static_cast<size_t>(n_slots_),
-                                              std::vector<int32_t>(static_cast<size_t>(n_tokens_), 0));
+    std::vector<int32_t> by_row(static_cast<size_t>(n_tokens_) * static_cast<size_t>(n_slots_), 0);  // [T][slots]
     std::vector<std::vector<AttnPair>> of_block(pass.blocks.size());
     int32_t slot = 0;
     int32_t last_token = -1;
@@ -163,16 +160,28 @@ void FusedAttention::set_inputs(const Pass& pass, int n_pos_per_token) {
         last_token = pair.token;
         const int32_t row = pair.token * n_slots_ + slot;
         by_row[static_cast<size_t>(row)] = pair.distance;
-        by_slot[static_cast<size_t>(slot)][static_cast<size_t>(pair.token)] = pair.distance;
-        // .query holds the slot for now: where the query lies depends on the plan
-        of_block[static_cast<size_t>(pair.block)].push_back({pair.token, slot, row, 0, pair.n_visible, pair.distance});
+        of_block[static_cast<size_t>(pair.block)].push_back({pair.token, 0, row, 0, pair.n_visible, pair.distance});
     }
+    set_distances(by_row, n_pos_per_token);
+    set_units();
+    build_plans(pass, of_block);
+}
+
+void FusedAttention::set_distances(const std::vector<int32_t>& by_row, int n_pos_per_token) const {
     if (table_distances_ != nullptr) {
         set_positions(table_distances_, by_row, n_pos_per_token);
     }
-    for (size_t i = 0; i < distances_.size(); i++) {
-        set_positions(distances_[i], by_slot[i], n_pos_per_token);
+    for (size_t slot = 0; slot < distances_.size(); slot++) {
+        std::vector<int32_t> of_slot;
+        for (size_t row = slot; row < by_row.size(); row += static_cast<size_t>(n_slots_)) {
+            of_slot.push_back(by_row[row]);
+        }
+        set_positions(distances_[slot], of_slot, n_pos_per_token);
     }
+}
+
+// Inputs are set for every run: the memory of an input is used again once it has been read.
+void FusedAttention::set_units() const {
     for (const Table& table : tables_) {
         std::vector<float> unit(static_cast<size_t>(ggml_nelements(table.unit)), 0.0f);
         const size_t n_rot = static_cast<size_t>(table.unit->ne[0]);
@@ -182,6 +191,9 @@ void FusedAttention::set_inputs(const Pass& pass, int n_pos_per_token) {
         }
         set_input(table.unit, unit);
     }
+}
+
+void FusedAttention::build_plans(const Pass& pass, const std::vector<std::vector<AttnPair>>& of_block) const {
     std::vector<AttnBlock> blocks;
     std::vector<AttnPair> pairs;
     for (size_t i = 0; i < pass.blocks.size(); i++) {
@@ -189,13 +201,13 @@ void FusedAttention::set_inputs(const Pass& pass, int n_pos_per_token) {
                           static_cast<int32_t>(pairs.size()), static_cast<int32_t>(of_block[i].size())});
         pairs.insert(pairs.end(), of_block[i].begin(), of_block[i].end());
     }
-    const AttnIsa& isa = *attn_isa(nullptr);
     for (const auto& plan : plans_) {
-        std::vector<AttnPair> placed(pairs);
-        for (AttnPair& pair : placed) {
-            pair.query = plan->is_rotated ? pair.query * n_tokens_ + pair.token : pair.token;
+        for (AttnPair& pair : pairs) {
+            const int32_t slot = pair.angle % n_slots_;
+            pair.query = plan->is_rotated ? slot * n_tokens_ + pair.token : pair.token;
         }
-        plan->plan.build(isa, plan->shape, blocks.data(), static_cast<int32_t>(blocks.size()), placed.data(), n_threads_);
+        plan->plan.build(*attn_isa(nullptr), plan->shape, blocks.data(), static_cast<int32_t>(blocks.size()),
+                         pairs.data(), n_threads_);
     }
 }
 

@@ -37,9 +37,6 @@ const AttnIsa* attn_isa(const char* name);
 void attn_plain(const AttnShape& shape, const AttnBlock* blocks, int32_t n_blocks, const AttnPair* pairs,
                 const AttnTensors& tensors);
 
-// The slope of ALiBi for a head, as ggml computes it.
-float attn_slope(float max_bias, int32_t n_head, int32_t head);
-
 // Cuts the work of a pass into tasks. Blocks seen by the same tokens form a track; a track is cut into tiles of rows,
 // and, where that gives too few tasks for the threads, into chunks of keys. Each task gives a part for each of its
 // rows; whoever finishes the last part of a row merges them, in a fixed order.

@@ -52,7 +52,6 @@ constexpr double tasks_per_thread = 4;   // threads are noisy: who is late shoul
 int32_t round_up(int32_t n, int32_t to) { return (n + to - 1) / to * to; }
 int64_t ceil_div(int64_t n, int64_t by) { return (n + by - 1) / by; }
 
-// Vectors that grow by what was asked for only, and keep what they have.
 float* aligned_64(std::vector<float>& memory) {
     const auto address = reinterpret_cast<uintptr_t>(memory.data());
     return memory.data() + ((64 - address % 64) % 64) / sizeof(float);

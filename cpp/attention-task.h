@@ -89,6 +89,9 @@ struct AttnTask {
     int64_t key_end;
 };
 
+// The slope of ALiBi for a head, as ggml computes it.
+float attn_slope(float max_bias, int32_t n_head, int32_t head);
+
 // The result of a task: part[row * (d_v + 2)] = largest score, sum of exp(score - largest), then the d_v sums of
 // values weighted with exp(score - largest). A row that saw nothing has sum 0 and zeros.
 constexpr int32_t attn_part_extra = 2;

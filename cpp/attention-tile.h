@@ -45,7 +45,7 @@ inline Vec exp(Vec x) {
     return x < -80.0f ? Vec{} : power;
 }
 
-// As accurate as scores need: a few 1e-8 of 1, absolute.
+// To about 1e-7, absolute: as accurate as scores need.
 inline Vec tanh(Vec x) {
     const Vec bounded = x > 10.0f ? broadcast(10.0f) : x < -10.0f ? broadcast(-10.0f) : x;
     return 1.0f - 2.0f / (exp(2.0f * bounded) + 1.0f);
@@ -143,14 +143,6 @@ inline const T* at(const T* base, size_t bytes) {
     return reinterpret_cast<const T*>(reinterpret_cast<const char*>(base) + bytes);
 }
 
-float alibi_slope(float max_bias, int n_head, int head) {
-    int n = 1;
-    while (2 * n <= n_head) n *= 2;
-    const float exponent = head < n ? -max_bias / static_cast<float>(n) * static_cast<float>(head + 1)
-                                    : -max_bias / 2.0f / static_cast<float>(n) * static_cast<float>(2 * (head - n) + 1);
-    return __builtin_exp2f(exponent);
-}
-
 // Spare rows see everything: they never make a tile a masked one.
 void set_limits(const Job& job, const AttnSegment& segment, int row) {
     const Memory& memory = job.memory;
@@ -159,7 +151,7 @@ void set_limits(const Job& job, const AttnSegment& segment, int row) {
     memory.last[row] = spare ? infinity : static_cast<float>(job.pair(segment, row).last);
     memory.distance[row] = spare ? 0.0f : static_cast<float>(job.pair(segment, row).distance);
     const bool alibi = !spare && job.tensors.max_bias > 0;
-    memory.slope[row] = alibi ? alibi_slope(job.tensors.max_bias, job.shape.n_head, job.head(row)) : 0.0f;
+    memory.slope[row] = alibi ? attn_slope(job.tensors.max_bias, job.shape.n_head, job.head(row)) : 0.0f;
 }
 
 // The query of a row, rotated for the segment's block and scaled: memory.row [d_k].

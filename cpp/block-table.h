@@ -45,8 +45,8 @@ class BlockTable {
     int64_t n_free() const;
     int64_t n_cells() const { return n_cells_; }
 
-    // Makes room for the growth of these blocks (each named once) and returns the moves that this takes. Lengths stay as
-    // they are. The sum of the growth must not exceed n_free().
+    // Makes room for the growth of these blocks (each named once) and returns the moves that this takes. Lengths stay
+    // as they are. The sum of the growth must not exceed n_free().
     std::vector<CellMove> reserve(const std::vector<Growth>& growth);
     // Sets the length of a block: never beyond what reserve made room for.
     void set_len(int32_t block, int64_t len) { runs_.at(block) = {runs_.at(block).begin, len, len}; }

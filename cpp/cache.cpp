@@ -197,55 +197,11 @@ void Cache::check_views(const hw_view* views, int32_t n_views) const {
     }
 }
 
-Pass Cache::make_pass(const hw_view* views, int32_t n_views) const {
-    Pass pass;
-    std::map<int32_t, int64_t> len;  // of every block, the tokens of this pass included
-    std::map<int32_t, int32_t> index;
-    auto block_len = [&](int32_t block) -> int64_t& { return len.emplace(block, table_.run(block).len).first->second; };
-    for (int32_t w = 0; w < n_views; w++) {
-        block_len(views[w].blocks[views[w].n_blocks - 1]) += views[w].n_tokens;
-    }
-    for (int32_t w = 0; w < n_views; w++) {
-        const hw_view& view = views[w];
-        const int32_t own = view.blocks[view.n_blocks - 1];
-        for (int32_t i = 0; i < view.n_tokens; i++) {
-            const int32_t position = static_cast<int32_t>(table_.run(own).len) + i;
-            int64_t before = 0;  // tokens of the view before its own block
-            for (int32_t b = 0; b < view.n_blocks - 1; b++) {
-                before += block_len(view.blocks[b]);
-            }
-            int64_t begin = 0;  // of block b in the view
-            const int32_t token = pass.n_tokens();
-            for (int32_t b = 0; b < view.n_blocks; b++) {
-                const int32_t block = view.blocks[b];
-                const int64_t n = block_len(block);
-                if (n > 0) {
-                    const auto place = index.emplace(block, static_cast<int32_t>(pass.blocks.size()));
-                    if (place.second) {
-                        pass.blocks.push_back({table_.run(block).begin, n});
-                    }
-                    const int32_t distance = static_cast<int32_t>(before + position - begin);
-                    const int32_t n_visible = static_cast<int32_t>(std::min<int64_t>(n, distance + 1));
-                    pass.pairs.push_back({token, place.first->second, distance, n_visible});
-                }
-                begin += n;
-            }
-            pass.tokens.push_back(view.tokens[i]);
-            pass.positions.push_back(position);
-            pass.cells.push_back(table_.run(own).begin + position);
-            pass.max_pairs = std::max(pass.max_pairs, view.n_blocks);
-        }
-        pass.outputs.push_back(pass.n_tokens() - 1);
-    }
-    return pass;
-}
-
 PassGraph& Cache::graph_for(const Pass& pass) {
     const int32_t n_tokens = round_up(pass.n_tokens(), n_batch_);
     const int32_t n_outputs = std::min(round_up(pass.n_outputs(), n_batch_), n_tokens);
-    const auto found = std::find_if(graphs_.begin(), graphs_.end(), [&](const PassGraph& graph) {
-        return graph.serves(pass, n_tokens, n_outputs);
-    });
+    const auto found = std::find_if(graphs_.begin(), graphs_.end(),
+                                    [&](const PassGraph& graph) { return graph.serves(pass, n_tokens, n_outputs); });
     if (found != graphs_.end()) {
         graphs_.splice(graphs_.begin(), graphs_, found);
         return graphs_.front();
@@ -254,7 +210,8 @@ PassGraph& Cache::graph_for(const Pass& pass) {
     while (graphs_.size() >= max_graphs) {
         graphs_.pop_back();
     }
-    while (n_tokens > large && std::count_if(graphs_.begin(), graphs_.end(), is_large) >= static_cast<int>(max_large_graphs)) {
+    while (n_tokens > large &&
+           std::count_if(graphs_.begin(), graphs_.end(), is_large) >= static_cast<int>(max_large_graphs)) {
         graphs_.erase(std::prev(std::find_if(graphs_.rbegin(), graphs_.rend(), is_large).base()));
     }
     graphs_.emplace_front(source_, *store_, backends_, pass, n_tokens, n_outputs, spare_cell(), attention_,
@@ -270,7 +227,7 @@ void Cache::decode(const hw_view* views, int32_t n_views, float* logits) {
         growth.push_back({views[i].blocks[views[i].n_blocks - 1], views[i].n_tokens});
     }
     reserve(growth);
-    const Pass pass = make_pass(views, n_views);
+    const Pass pass = make_pass(table_, views, n_views);
     graph_for(pass).run(pass, logits);
     for (const Growth& item : growth) {
         table_.set_len(item.block, table_.run(item.block).len + item.n);

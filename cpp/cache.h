@@ -35,7 +35,6 @@ class Cache {
     void reserve(const std::vector<Growth>& growth);
     void move_cells(const std::vector<CellMove>& moves);
     int64_t free_cells() const { return n_ctx_ - (table_.n_cells() - table_.n_free()); }
-    Pass make_pass(const hw_view* views, int32_t n_views) const;
     PassGraph& graph_for(const Pass& pass);
 
     // Where the tokens that fill up a batch are stored: the cell behind the last one, in no block.

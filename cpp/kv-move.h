@@ -1,5 +1,5 @@
-// Moves cells inside a KvStore: as they are (relocation), or with their keys rotated on (a step that joins the history).
-// Made of stock ggml operations, so that cells move on the device that holds them.
+// Moves cells inside a KvStore: as they are (relocation), or with their keys rotated on (a step that joins the
+// history). Made of stock ggml operations, so that cells move on the device that holds them.
 #pragma once
 
 #include "backends.h"

@@ -1,7 +1,7 @@
 // Storage of keys and values: one pair of tensors a layer, in the memory of the layer's device.
 //
-// The cells of one head lie side by side ([d, n_cells, Hkv], d fastest): attention reads each head's keys in one stream,
-// and a run of cells is a plain view for every backend.
+// The cells of one head lie side by side ([d, n_cells, Hkv], d fastest): attention reads each head's keys in one
+// stream, and a run of cells is a plain view for every backend.
 #pragma once
 
 #include <map>

@@ -15,7 +15,8 @@ constexpr size_t nodes_a_block = 12;
 
 size_t count_nodes(const SourceGraph& source, const Pass& pass) {
     const size_t n_sites = source.sites.size();
-    return static_cast<size_t>(ggml_graph_size(source.graph)) + n_sites * (8 + nodes_a_block * (pass.blocks.size() + 1));
+    return static_cast<size_t>(ggml_graph_size(source.graph)) +
+           n_sites * (8 + nodes_a_block * (pass.blocks.size() + 1));
 }
 
 }  // namespace
@@ -27,7 +28,8 @@ PassGraph::PassGraph(GraphSource& source, const KvStore& store, Backends& backen
     const SourceGraph from = source.build(n_tokens, n_outputs);
     const size_t n_nodes = count_nodes(from, pass);
     n_pos_per_token_ = from.n_pos_per_token;
-    ctx_.reset(ggml_init({n_nodes * ggml_tensor_overhead() + ggml_graph_overhead_custom(n_nodes, false), nullptr, true}));
+    ctx_.reset(
+        ggml_init({n_nodes * ggml_tensor_overhead() + ggml_graph_overhead_custom(n_nodes, false), nullptr, true}));
     graph_ = ggml_new_graph_custom(ctx_.get(), n_nodes, false);
 
     Rewire rewire(from, store, ctx_.get(), n_tokens, n_outputs);

@@ -16,7 +16,8 @@ bool has_name(const ggml_tensor* tensor, const char* name) { return std::strcmp(
 Rewire::Rewire(const SourceGraph& source, const KvStore& store, ggml_context* ctx, int32_t n_tokens, int32_t n_outputs)
     : source_(source), store_(store), ctx_(ctx) {
     inputs_.tokens = new_input(ctx, GGML_TYPE_I32, n_tokens, "tokens");
-    inputs_.positions = new_input(ctx, GGML_TYPE_I32, static_cast<int64_t>(n_tokens) * source.n_pos_per_token, "positions");
+    inputs_.positions =
+        new_input(ctx, GGML_TYPE_I32, static_cast<int64_t>(n_tokens) * source.n_pos_per_token, "positions");
     inputs_.cells = new_input(ctx, GGML_TYPE_I64, n_tokens, "cells");
     inputs_.out_ids = new_input(ctx, GGML_TYPE_I32, n_outputs, "out_ids");
     for (const auto& entry : store.layers()) {
@@ -130,8 +131,8 @@ ggml_tensor* Rewire::copy_rotated(const ggml_tensor* tensor, ggml_tensor* positi
     if (known != done->end()) {
         return known->second;
     }
-    ggml_tensor* result = clone(
-        tensor, [&](const ggml_tensor* source) { return copy_rotated(source, positions, done); });
+    ggml_tensor* result =
+        clone(tensor, [&](const ggml_tensor* source) { return copy_rotated(source, positions, done); });
     (*done)[tensor] = result;
     return result;
 }

@@ -1,5 +1,5 @@
-// Copies llama.cpp's graph node by node into a context of our own: weights are used in place, inputs are replaced by ours,
-// keys and values are stored in our KvStore, and every attention is built by an Attention.
+// Copies llama.cpp's graph node by node into a context of our own: weights are used in place, inputs are replaced by
+// ours, keys and values are stored in our KvStore, and every attention is built by an Attention.
 #pragma once
 
 #include <functional>
@@ -34,7 +34,8 @@ class Rewire {
     using Chooser = std::function<Attention&(const AttentionSite&)>;
     Rewire(const SourceGraph& source, const KvStore& store, ggml_context* ctx, int32_t n_tokens, int32_t n_outputs);
 
-    // Copies the graph. Throws HW_ERROR_UNSUPPORTED for an input that is not known. Returns the logits [n_vocab, n_outputs].
+    // Copies the graph. Throws HW_ERROR_UNSUPPORTED for an input that is not known. Returns the logits [n_vocab,
+    // n_outputs].
     ggml_tensor* run(ggml_cgraph* graph, const Chooser& attention_of);
 
     const GraphInputs& inputs() const { return inputs_; }

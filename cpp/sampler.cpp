@@ -10,8 +10,9 @@ namespace hw {
 namespace {
 
 void check(const hw_sampler_params& params, int32_t n_vocab) {
-    const float values[] = {params.temperature,    params.top_p,            params.min_p,
-                            params.repeat_penalty, params.presence_penalty, params.frequency_penalty};
+    const float values[] = {
+        params.temperature,      params.top_p, params.min_p, params.repeat_penalty, params.presence_penalty,
+        params.frequency_penalty};
     for (float value : values) {
         if (!std::isfinite(value)) {
             fail(HW_ERROR_ARGUMENT, "a sampling parameter is not a finite number");
@@ -22,7 +23,8 @@ void check(const hw_sampler_params& params, int32_t n_vocab) {
     }
     for (int32_t i = 0; i < params.n_bias; i++) {
         if (params.bias_tokens[i] < 0 || params.bias_tokens[i] >= n_vocab) {
-            fail(HW_ERROR_ARGUMENT, "logit_bias names token %d: it must be 0 to %d", params.bias_tokens[i], n_vocab - 1);
+            fail(HW_ERROR_ARGUMENT, "logit_bias names token %d: it must be 0 to %d", params.bias_tokens[i],
+                 n_vocab - 1);
         }
     }
 }
@@ -41,10 +43,10 @@ Sampler::Sampler(ModelPtr model, const hw_sampler_params& params) : model_(std::
         }
         add(llama_sampler_init_logit_bias(model_->n_vocab(), params.n_bias, bias.data()));
     }
-    if (params.penalty_last_n != 0 && (params.repeat_penalty != 1.0f || params.presence_penalty != 0.0f ||
-                                       params.frequency_penalty != 0.0f)) {
-        add(llama_sampler_init_penalties(model_->n_vocab(), params.penalty_last_n, params.repeat_penalty, params.frequency_penalty,
-                                         params.presence_penalty));
+    if (params.penalty_last_n != 0 &&
+        (params.repeat_penalty != 1.0f || params.presence_penalty != 0.0f || params.frequency_penalty != 0.0f)) {
+        add(llama_sampler_init_penalties(model_->n_vocab(), params.penalty_last_n, params.repeat_penalty,
+                                         params.frequency_penalty, params.presence_penalty));
     }
     if (params.grammar != nullptr) {
         llama_sampler* grammar = llama_sampler_init_grammar(model_->vocab(), params.grammar, "root");

@@ -170,8 +170,8 @@ GraphSource::GraphSource(ModelPtr model) : model_(std::move(model)) {
 SourceGraph GraphSource::build(int32_t n_tokens, int32_t n_outputs) {
     LogScope log;
     SourceGraph source = {};
-    source.graph = llama_graph_reserve(context_.get(), static_cast<uint32_t>(n_tokens), 1,
-                                       static_cast<uint32_t>(n_outputs));
+    source.graph =
+        llama_graph_reserve(context_.get(), static_cast<uint32_t>(n_tokens), 1, static_cast<uint32_t>(n_outputs));
     if (source.graph == nullptr) {
         fail(HW_ERROR_MEMORY, "no memory for a graph of %d tokens: %s", n_tokens, log.errors().c_str());
     }

@@ -41,17 +41,16 @@ def arguments() -> argparse.ArgumentParser:
     tiny.add_argument("--type", choices=FILE_TYPES, default="f32")
     tiny.set_defaults(write=write_all_tiny)
 
-    large = commands.add_parser(
-        "large", parents=[common], help="a model to measure speed on, by default as large as Qwen3-0.6B",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )  # fmt: skip
+    large = commands.add_parser("large", parents=[common], help="a model to measure speed on")
     large.add_argument("path", type=Path)
     large.add_argument("--type", choices=FILE_TYPES, default="q4_0")
-    large.add_argument("--arch", choices=ARCHITECTURES, default=QWEN3_0_6B.arch)
-    large.add_argument("--tied", action=argparse.BooleanOptionalAction, default=QWEN3_0_6B.tied,
-                       help="the output matrix is the embedding")  # fmt: skip
+    like = large.add_argument_group("shape", "that of Qwen3-0.6B, unless told otherwise")
+    like.add_argument("--arch", choices=ARCHITECTURES, default=QWEN3_0_6B.arch)
+    like.add_argument("--tied", action=argparse.BooleanOptionalAction, default=QWEN3_0_6B.tied,
+                      help="the output matrix is the embedding (default: %(default)s)")  # fmt: skip
     for size in SIZES:
-        large.add_argument(f"--{size.replace('_', '-')}", type=int, default=getattr(QWEN3_0_6B, size))
+        like.add_argument(f"--{size.replace('_', '-')}", type=int, default=getattr(QWEN3_0_6B, size),
+                          help="default: %(default)s")  # fmt: skip
     large.set_defaults(write=write_one_large)
 
     default = commands.add_parser("default", help="the model embedded in the package")

@@ -20,7 +20,7 @@ POOL_SPANS = 1 << 15
 
 
 def pooled(seed: int) -> Fill:
-    """Draws spans of encoded values from a pool: encoding every value would take minutes."""
+    """Draws spans of encoded values from a pool: encoding every value takes ten times as long, and more memory."""
     rest = seeded(seed)
 
     @cache

@@ -61,7 +61,7 @@ def random_bits(count: int, seed: int, name: str) -> NDArray[np.uint64]:
 def bell(count: int, seed: int, name: str) -> Floats:
     """Bell-shaped values of size 1: the sum of four 16-bit dice.
 
-    No logarithms or rejections, only integers and two roundings: no machine's maths library can change a bit.
+    No logarithms, no rejections, only integers and one rounding: no machine's maths library can change a bit.
     """
     dice = random_bits(count, seed, name).view(np.uint16).reshape(count, 4)
     values: Floats = (dice.sum(axis=1, dtype=np.int32) - 2 * 0xFFFF).astype(np.float32)

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-# Behind site-packages: hogwild_local is the installed one, models/ is the one of this checkout.
-sys.path.append(str(Path(__file__).parent.parent))
+# Behind site-packages, also under "python -m pytest": hogwild_local is the installed one, models/ that of this checkout.
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != ROOT] + [str(ROOT)]
 
 
 @pytest.fixture(autouse=True)
