@@ -64,9 +64,9 @@ void hw_log_set(hw_log_callback callback, void* user_data);
 typedef bool (*hw_progress_callback)(float progress, void* user_data);
 
 struct hw_model_params {
-    const char* path;       // UTF-8; the first file of a split model
-    int32_t n_gpu_layers;   // 0: CPU only; -1: all
-    int32_t n_threads;      // >= 1: threads of every cache of this model
+    const char* path;      // UTF-8; the first file of a split model
+    int32_t n_gpu_layers;  // 0: CPU only; -1: all
+    int32_t n_threads;     // >= 1: threads of every cache of this model
     bool use_mmap;
     hw_progress_callback progress;  // may be NULL
     void* user_data;
@@ -129,9 +129,9 @@ enum hw_status hw_cache_new(hw_model* model, const struct hw_cache_params* param
                             size_t err_size);
 void hw_cache_free(hw_cache* cache);
 
-int32_t hw_cache_n_free(hw_cache* cache);     // cells not used by any block
-size_t hw_cache_n_bytes(hw_cache* cache);     // bytes of stored keys and values, all layers
-int32_t hw_cache_n_moved(hw_cache* cache);    // cells moved so far to make room for growing blocks
+int32_t hw_cache_n_free(hw_cache* cache);   // cells not used by any block
+size_t hw_cache_n_bytes(hw_cache* cache);   // bytes of stored keys and values, all layers
+int32_t hw_cache_n_moved(hw_cache* cache);  // cells moved so far to make room for growing blocks
 
 // A new empty block. Ids are never used again.
 enum hw_status hw_block_new(hw_cache* cache, int32_t* block, char* err, size_t err_size);

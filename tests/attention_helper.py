@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import re
-import subprocess
 from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
 
-import cffi
 import numpy as np
 from gguf import GGMLQuantizationType, quants
 
-CPP = Path(__file__).resolve().parent.parent / "cpp"
+from hogwild_local import _native
+
 ROPES = {"none": 0, "adjacent": 1, "halves": 2}
 TYPES = {
     "f32": GGMLQuantizationType.F32,
@@ -23,36 +18,9 @@ TYPES = {
 }
 
 
-@cache
-def native():
-    """(ffi, lib) with hw_attention. The one place to re-point at the built extension."""
-    package = Path(cffi.__file__).parent.parent
-    out = Path("/tmp/hogwild-attention-tests")
-    out.mkdir(exist_ok=True)
-    flags = {
-        "avx512": "-mavx512f -mavx512bw -mavx512vl -mavx512dq -mfma -mf16c",
-        "avx2": "-mavx2 -mfma -mf16c",
-    }
-    objects = []
-    for name in ("avx512", "avx2", "neon", "generic", "plan", "plain", "c"):
-        objects.append(str(out / f"{name}.o"))
-        common = ["-std=c++17", "-O3", "-fPIC", f"-I{package}/include", *flags.get(name, "").split()]
-        source = str(CPP / f"attention-{name}.cpp")
-        subprocess.run(["g++", *common, "-c", source, "-o", objects[-1]], check=True)
-    library = out / f"attention-{os.getpid()}.so"
-    ggml = package / "llama_cpp" / "lib"
-    link = [f"-L{ggml}", "-l:libggml-base.so.0", f"-Wl,-rpath,{ggml}", "-pthread"]
-    subprocess.run(["g++", "-shared", *objects, *link, "-o", str(library)], check=True)
-    header = (CPP / "hogwild-attention.h").read_text()
-    header = re.sub(r"#ifdef __cplusplus\n.*?#endif\n", "", header, flags=re.DOTALL)
-    ffi = cffi.FFI()
-    ffi.cdef("\n".join(line for line in header.splitlines() if not line.startswith("#")))
-    return ffi, ffi.dlopen(str(library))
-
-
 def isas() -> list[str]:
-    ffi, lib = native()
-    return ffi.string(lib.hw_attention_isas()).decode().split(",")
+    """The kernels that this CPU can run, best first, "plain" last."""
+    return _native.attention_isas()
 
 
 @dataclass
@@ -100,7 +68,7 @@ GUARD = 32  # floats before and after the output
 
 def arguments(case: Case, keep: list):
     """The C struct of a case; `keep` holds what it points to, keep[0] the output with its guards."""
-    ffi, _ = native()
+    ffi = _native.ffi
     args = ffi.new("struct hw_attention_args *")
     n_head, d_v = case.q.shape[1], case.v.shape[2]
     keep.append(np.full(case.n_tokens * n_head * d_v + 2 * GUARD, np.nan, np.float32))
@@ -138,11 +106,10 @@ def arguments(case: Case, keep: list):
 
 def attention(case: Case, isa: str = "auto", n_threads: int = 2, n_runs: int = 1) -> np.ndarray:
     """What the kernel gives: (tokens, heads, d_v). Also checks that nothing around the output was written."""
-    _, lib = native()
     keep: list = []
     args = arguments(case, keep)
     args.n_runs = n_runs
-    error = lib.hw_attention(args, isa.encode(), n_threads)
+    error = _native.attention(args, isa, n_threads)
     if error:
         raise ValueError(f"hw_attention: error {error}")
     out = keep[0]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-# Behind site-packages, also under "python -m pytest": hogwild_local is the installed one, models/ that of this checkout.
+# Last in the path, also under "python -m pytest": hogwild_local is the installed one, models/ that of this checkout.
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != ROOT] + [str(ROOT)]
 

@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from attention_helper import Case, arguments, attention, expected, isas, native, rotated
+from attention_helper import Case, arguments, attention, expected, isas, rotated
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from hogwild_local import _native
 
 FAST = [isa for isa in isas() if isa != "plain"]
 every_isa = pytest.mark.parametrize("isa", FAST)
@@ -311,8 +313,8 @@ def run_with(case: Case, **changes) -> int:
     keep: list = []
     args = arguments(case, keep)
     for name, value in changes.items():
-        setattr(args, name, native()[0].NULL if value is None else value)
-    return native()[1].hw_attention(args, b"auto", 1)
+        setattr(args, name, _native.ffi.NULL if value is None else value)
+    return _native.attention(args, "auto", 1)
 
 
 @pytest.mark.parametrize(
@@ -344,10 +346,9 @@ def test_wrong_pairs_are_refused():
 
 
 def test_unknown_kernels_and_silly_thread_counts_are_refused():
-    ffi, lib = native()
     keep: list = []
     args = arguments(make_case(), keep)
-    assert lib.hw_attention(args, b"mmx", 1) == 2
-    assert lib.hw_attention(args, b"auto", 0) != 0
-    assert lib.hw_attention(ffi.NULL, b"auto", 1) != 0
+    assert _native.attention(args, "mmx", 1) == 2
+    assert _native.attention(args, "auto", 0) != 0
+    assert _native.attention(_native.ffi.NULL, "auto", 1) != 0
     assert lib.hw_attention(args, ffi.NULL, 1) == 0
