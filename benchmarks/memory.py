@@ -2,8 +2,8 @@
 
     python benchmarks/memory.py MODEL [--n-ctx 8192] [--context 4096] [--workers 4]
 
-Each process loads the model, prefills `context` tokens and makes 8 passes of `workers` tokens. Printed: peak RSS of both,
-the difference, and what the stored keys and values take.
+Each process loads the model, prefills `context` tokens and makes 8 passes of `workers` tokens. Printed: peak RSS of
+both, their ratio, and what the stored keys and values take.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ def main() -> None:
         result = subprocess.run([sys.executable, *sys.argv, "--only", name], check=True, capture_output=True, text=True)
         figures[name] = json.loads(result.stdout.splitlines()[-1])
     peak = {name: figure["peak"] / 2**20 for name, figure in figures.items()}
-    print(f"peak RSS: ours {peak['ours']:.0f} MiB, llama.cpp {peak['llama']:.0f} MiB: {peak['ours'] / peak['llama']:.3f}x")
+    ratio = peak["ours"] / peak["llama"]
+    print(f"peak RSS: ours {peak['ours']:.0f} MiB, llama.cpp {peak['llama']:.0f} MiB: {ratio:.3f}x")
     print(f"stored keys and values: {figures['ours']['stored'] / 2**20:.0f} MiB for n_ctx {options.n_ctx}")
 
 

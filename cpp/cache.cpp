@@ -1,6 +1,7 @@
 #include "cache.h"
 
 #include <algorithm>
+#include <cstring>
 #include <set>
 
 #include "error.h"
@@ -24,15 +25,29 @@ int32_t round_up(int32_t n, int32_t n_batch) {
 // room elsewhere to append one block to another.
 int64_t headroom(int64_t n_ctx) { return 64 + n_ctx / 32; }
 
+// What ggml can write rows of and read again. It has more types (i32, f64, q8_1, ...): those end the process.
+constexpr ggml_type cache_types[] = {GGML_TYPE_F32,  GGML_TYPE_F16,  GGML_TYPE_BF16, GGML_TYPE_Q8_0, GGML_TYPE_Q5_1,
+                                     GGML_TYPE_Q5_0, GGML_TYPE_Q4_1, GGML_TYPE_Q4_0, GGML_TYPE_IQ4_NL};
+
 ggml_type type_named(const char* name, const char* what) {
-    for (int i = 0; name != nullptr && i < GGML_TYPE_COUNT; i++) {
-        const ggml_type type = static_cast<ggml_type>(i);
-        const char* known = ggml_type_name(type);
-        if (known != nullptr && std::string(known) == name && ggml_blck_size(type) > 0) {
+    std::string known;
+    for (const ggml_type type : cache_types) {
+        if (name != nullptr && std::strcmp(ggml_type_name(type), name) == 0) {
             return type;
         }
+        known += (known.empty() ? "" : ", ") + std::string(ggml_type_name(type));
     }
-    fail(HW_ERROR_ARGUMENT, "%s: there is no ggml type '%s'; try \"f16\" or \"f32\"", what, name ? name : "(null)");
+    fail(HW_ERROR_ARGUMENT, "%s is '%s': it must be one of %s", what, name ? name : "(null)", known.c_str());
+}
+
+// ggml reads quantized rows in few of its operations: only our kernel attends to them.
+void check_attention(const KvStore& store, ggml_type type, hw_attention attention) {
+    for (const auto& entry : store.layers()) {
+        if (ggml_is_quantized(type) && (attention == HW_ATTENTION_GGML || !store.is_host(entry.first))) {
+            fail(HW_ERROR_UNSUPPORTED, "a cache of type %s needs the fused attention, in CPU memory: take f16, bf16 or f32",
+                 ggml_type_name(type));
+        }
+    }
 }
 
 void check_params(const hw_cache_params& params) {
@@ -62,6 +77,8 @@ Cache::Cache(ModelPtr model, const hw_cache_params& params)
     const ggml_type type_v = type_named(params.type_v, "type_v");
     const SourceGraph probe = source_.build(1, 1);
     store_ = std::make_unique<KvStore>(probe.layers, spare_cell() + 1, type_k, type_v);
+    check_attention(*store_, type_k, attention_);
+    check_attention(*store_, type_v, attention_);
     mover_ = std::make_unique<KvMover>(probe, *store_, backends_);
 }
 
