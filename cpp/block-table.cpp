@@ -47,7 +47,7 @@ bool BlockTable::extend(Run* own, int64_t need) const {
 
 // Puts the block into the largest gap (its own cells may be part of it), and there into the middle of what it leaves
 // free: the block before the gap wants to grow too.
-bool BlockTable::move_to_gap(int32_t block, int64_t need, std::vector<CellMove>* moves) {
+bool BlockTable::move_to_gap(int32_t block, int64_t need, std::vector<BlockMove>* moves) {
     Run& own = runs_.at(block);
     int64_t best_begin = 0;
     int64_t best_size = 0;
@@ -70,14 +70,14 @@ bool BlockTable::move_to_gap(int32_t block, int64_t need, std::vector<CellMove>*
     }
     const int64_t begin = best_begin == 0 ? 0 : best_begin + (best_size - need) / 2;
     if (own.len > 0 && begin != own.begin) {
-        moves->push_back({own.begin, begin, own.len});
+        moves->push_back({block, {own.begin, begin, own.len}});
     }
     own = {begin, own.len, need};
     return true;
 }
 
 // All blocks side by side in their present order; what is free is shared out, mostly to the blocks that grow now.
-void BlockTable::pack(const std::vector<Growth>& growth, std::vector<CellMove>* moves) {
+void BlockTable::pack(const std::vector<Growth>& growth, std::vector<BlockMove>* moves) {
     constexpr int64_t weight_growing = 4;
     constexpr int64_t weight_resting = 1;
     std::map<int32_t, int64_t> grows;
@@ -96,13 +96,13 @@ void BlockTable::pack(const std::vector<Growth>& growth, std::vector<CellMove>* 
     for (int32_t id : order) {
         weights += grows[id] > 0 ? weight_growing : weight_resting;
     }
-    std::vector<CellMove> to_left;
-    std::vector<CellMove> to_right;
+    std::vector<BlockMove> to_left;
+    std::vector<BlockMove> to_right;
     int64_t place = 0;
     for (int32_t id : order) {
         Run& own = runs_.at(id);
         if (own.len > 0 && place != own.begin) {
-            (place < own.begin ? to_left : to_right).push_back({own.begin, place, own.len});
+            (place < own.begin ? to_left : to_right).push_back({id, {own.begin, place, own.len}});
         }
         own = {place, own.len, own.len + grows[id]};
         place += own.reserved + free * (grows[id] > 0 ? weight_growing : weight_resting) / weights;
@@ -112,11 +112,11 @@ void BlockTable::pack(const std::vector<Growth>& growth, std::vector<CellMove>* 
     moves->insert(moves->end(), to_right.rbegin(), to_right.rend());
 }
 
-std::vector<CellMove> BlockTable::reserve(const std::vector<Growth>& growth) {
+std::vector<BlockMove> BlockTable::reserve(const std::vector<Growth>& growth) {
     for (auto& entry : runs_) {
         entry.second.reserved = entry.second.len;
     }
-    std::vector<CellMove> moves;
+    std::vector<BlockMove> moves;
     for (const Growth& item : growth) {
         Run& own = runs_.at(item.block);
         const int64_t need = own.len + item.n;

@@ -29,6 +29,12 @@ struct CellMove {
     int64_t n;
 };
 
+// All cells of a block.
+struct BlockMove {
+    int32_t block;
+    CellMove cells;
+};
+
 struct Growth {
     int32_t block;
     int64_t n;
@@ -47,9 +53,11 @@ class BlockTable {
 
     // Makes room for the growth of these blocks (each named once) and returns the moves that this takes. Lengths stay
     // as they are. The sum of the growth must not exceed n_free().
-    std::vector<CellMove> reserve(const std::vector<Growth>& growth);
+    std::vector<BlockMove> reserve(const std::vector<Growth>& growth);
     // Sets the length of a block: never beyond what reserve made room for.
     void set_len(int32_t block, int64_t len) { runs_.at(block) = {runs_.at(block).begin, len, len}; }
+    // Puts a block where free cells are: what reserve() does by itself, for a caller who makes its moves one by one.
+    void place(int32_t block, int64_t begin) { runs_.at(block).begin = begin; }
     // Gives up the first n cells of a block: what was token n becomes its first.
     void drop_front(int32_t block, int64_t n) {
         const Run& own = runs_.at(block);
@@ -61,8 +69,8 @@ class BlockTable {
   private:
     std::vector<int32_t> by_place() const;
     bool extend(Run* run, int64_t need) const;
-    bool move_to_gap(int32_t block, int64_t need, std::vector<CellMove>* moves);
-    void pack(const std::vector<Growth>& growth, std::vector<CellMove>* moves);
+    bool move_to_gap(int32_t block, int64_t need, std::vector<BlockMove>* moves);
+    void pack(const std::vector<Growth>& growth, std::vector<BlockMove>* moves);
 
     int64_t n_cells_;
     int32_t next_id_ = 1;

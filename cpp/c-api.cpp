@@ -44,6 +44,7 @@ hw_status report(hw_status status, const char* text, char* err, size_t err_size)
 
 template <typename Call>
 hw_status guard(char* err, size_t err_size, Call call) noexcept {
+    LogScope log;  // around the try: what is freed when an error unwinds has something to say too
     try {
         call();
         return HW_OK;
@@ -67,6 +68,14 @@ void check_not_null(const T* pointer, const char* name) {
 
 int32_t copy_text(const char* text, char* buf, size_t size) noexcept {
     return text == nullptr ? -1 : std::snprintf(buf, size, "%s", text);
+}
+
+// Where its room is too small, llama.cpp says how much it needs by a negative number. -1: it threw.
+template <typename Call>
+int32_t full_size(Call call) noexcept {
+    int32_t n = 0;
+    const hw_status status = guard(nullptr, 0, [&] { n = call(); });
+    return status != HW_OK || n == INT32_MIN ? -1 : n < 0 ? -n : n;
 }
 
 bool is_token(const hw_model* model, int32_t token) noexcept { return token >= 0 && token < model->model->n_vocab(); }
@@ -155,23 +164,20 @@ bool hw_token_is_control(const hw_model* model, int32_t token) {
 
 int32_t hw_tokenize(const hw_model* model, const char* text, size_t n_bytes, bool add_special, bool parse_special,
                     int32_t* tokens, int32_t max) {
-    int32_t n = -1;
-    if (n_bytes <= (size_t(1) << 30)) {
-        guard(nullptr, 0, [&] {
-            n = llama_tokenize(model->model->vocab(), text, static_cast<int32_t>(n_bytes), tokens, max, add_special,
-                               parse_special);
-        });
+    if (n_bytes > (size_t(1) << 30)) {
+        return -1;
     }
-    return n < 0 ? -n : n;  // llama.cpp says how much room it needs by a negative number
+    return hw::full_size([&] {
+        return llama_tokenize(model->model->vocab(), text, static_cast<int32_t>(n_bytes), tokens, max, add_special,
+                              parse_special);
+    });
 }
 
 int32_t hw_token_bytes(const hw_model* model, int32_t token, bool special, char* buf, int32_t size) {
     if (!hw::is_token(model, token)) {
         return -1;
     }
-    int32_t n = -1;
-    guard(nullptr, 0, [&] { n = llama_token_to_piece(model->model->vocab(), token, buf, size, 0, special); });
-    return n < 0 ? -n : n;
+    return hw::full_size([&] { return llama_token_to_piece(model->model->vocab(), token, buf, size, 0, special); });
 }
 
 int32_t hw_detokenize(const hw_model* model, const int32_t* tokens, int32_t n_tokens, bool special, char* buf,
@@ -181,11 +187,9 @@ int32_t hw_detokenize(const hw_model* model, const int32_t* tokens, int32_t n_to
             return -1;
         }
     }
-    int32_t n = -1;
-    guard(nullptr, 0, [&] {
-        n = llama_detokenize(model->model->vocab(), tokens, n_tokens, buf, size, /*remove_special=*/false, special);
+    return hw::full_size([&] {
+        return llama_detokenize(model->model->vocab(), tokens, n_tokens, buf, size, /*remove_special=*/false, special);
     });
-    return n < 0 ? -n : n;
 }
 
 // -- cache
@@ -206,7 +210,7 @@ void hw_cache_free(hw_cache* cache) {
 
 int32_t hw_cache_n_free(hw_cache* cache) { return cache->cache.n_free(); }
 size_t hw_cache_n_bytes(hw_cache* cache) { return cache->cache.n_bytes(); }
-int32_t hw_cache_n_moved(hw_cache* cache) { return cache->cache.n_moved(); }
+int64_t hw_cache_n_moved(hw_cache* cache) { return cache->cache.n_moved(); }
 
 hw_status hw_block_new(hw_cache* cache, int32_t* block, char* err, size_t err_size) {
     return guard(err, err_size, [&] { *block = cache->cache.new_block(); });
@@ -248,7 +252,10 @@ hw_status hw_sampler_new(hw_model* model, const hw_sampler_params* params, hw_sa
     });
 }
 
-void hw_sampler_free(hw_sampler* sampler) { delete sampler; }
+void hw_sampler_free(hw_sampler* sampler) {
+    hw::LogScope log;
+    delete sampler;
+}
 
 void hw_sampler_reset(hw_sampler* sampler) { sampler->sampler.reset(); }
 

@@ -15,6 +15,9 @@ constexpr size_t max_graphs = 16;
 constexpr size_t max_large_graphs = 2;
 constexpr int32_t large = 64;
 
+// The kernel counts the keys of a block in floats.
+constexpr int32_t max_n_ctx = 1 << 24;
+
 // Few sizes, so that graphs serve again; exact where a token costs a row of the weights' kernels.
 int32_t round_up(int32_t n, int32_t n_batch) {
     const int32_t step = n <= 8 ? 1 : n <= 32 ? 4 : n <= 128 ? 32 : 128;
@@ -26,7 +29,7 @@ int32_t round_up(int32_t n, int32_t n_batch) {
 int64_t headroom(int64_t n_ctx) { return 64 + n_ctx / 32; }
 
 // What ggml can write rows of and read again. It has more types (i32, f64, q8_1, ...): those end the process.
-constexpr ggml_type cache_types[] = {GGML_TYPE_F32,  GGML_TYPE_F16,  GGML_TYPE_BF16, GGML_TYPE_Q8_0, GGML_TYPE_Q5_1,
+constexpr ggml_type cache_types[] = {GGML_TYPE_F32,  GGML_TYPE_F16,  GGML_TYPE_BF16, GGML_TYPE_Q8_0,  GGML_TYPE_Q5_1,
                                      GGML_TYPE_Q5_0, GGML_TYPE_Q4_1, GGML_TYPE_Q4_0, GGML_TYPE_IQ4_NL};
 
 ggml_type type_named(const char* name, const char* what) {
@@ -44,15 +47,16 @@ ggml_type type_named(const char* name, const char* what) {
 void check_attention(const KvStore& store, ggml_type type, hw_attention attention) {
     for (const auto& entry : store.layers()) {
         if (ggml_is_quantized(type) && (attention == HW_ATTENTION_GGML || !store.is_host(entry.first))) {
-            fail(HW_ERROR_UNSUPPORTED, "a cache of type %s needs the fused attention, in CPU memory: take f16, bf16 or f32",
+            fail(HW_ERROR_UNSUPPORTED,
+                 "a cache of type %s needs the fused attention, in CPU memory: take f16, bf16 or f32",
                  ggml_type_name(type));
         }
     }
 }
 
 void check_params(const hw_cache_params& params) {
-    if (params.n_ctx < 1) {
-        fail(HW_ERROR_ARGUMENT, "n_ctx is %d: it must be at least 1", params.n_ctx);
+    if (params.n_ctx < 1 || params.n_ctx > max_n_ctx) {
+        fail(HW_ERROR_ARGUMENT, "n_ctx is %d: it must be 1 to %d", params.n_ctx, max_n_ctx);
     }
     if (params.n_batch < 1 || params.n_batch > 8192) {
         fail(HW_ERROR_ARGUMENT, "n_batch is %d: it must be 1 to 8192", params.n_batch);
@@ -92,9 +96,9 @@ size_t Cache::n_bytes() {
     return store_->n_bytes();
 }
 
-int32_t Cache::n_moved() {
+int64_t Cache::n_moved() {
     std::lock_guard<std::mutex> lock(mutex_);
-    return static_cast<int32_t>(n_moved_);
+    return n_moved_;
 }
 
 int32_t Cache::new_block() {
@@ -140,14 +144,18 @@ void Cache::reserve(const std::vector<Growth>& growth) {
         fail(HW_ERROR_CACHE_FULL, "the cache is full: %d cells are needed, %d of %d are free", static_cast<int>(need),
              static_cast<int>(free_cells()), static_cast<int>(n_ctx_));
     }
-    move_cells(table_.reserve(growth));
+    make_room(growth);
 }
 
-void Cache::move_cells(const std::vector<CellMove>& moves) {
-    for (const CellMove& move : moves) {
-        mover_->relocate(move);
-        n_moved_ += move.n;
+// The table follows each move: if one fails, it says where the cells are.
+void Cache::make_room(const std::vector<Growth>& growth) {
+    BlockTable planned = table_;
+    for (const BlockMove& move : planned.reserve(growth)) {
+        mover_->relocate(move.cells);
+        table_.place(move.block, move.cells.to);
+        n_moved_ += move.cells.n;
     }
+    table_ = planned;
 }
 
 void Cache::append(int32_t dst, int32_t src) {
@@ -165,7 +173,7 @@ void Cache::append(int32_t dst, int32_t src) {
     const int64_t distance = table_.run(dst).len;
     for (int64_t left = n; left > 0;) {
         const int64_t piece = std::min(left, table_.n_free());
-        move_cells(table_.reserve({{dst, piece}}));
+        make_room({{dst, piece}});
         const Run& to = table_.run(dst);
         mover_->rotate({table_.run(src).begin, to.begin + to.len, piece}, distance);
         table_.set_len(dst, to.len + piece);

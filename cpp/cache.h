@@ -19,7 +19,7 @@ class Cache {
     // Every public call takes the lock: calls from several threads wait for each other.
     int32_t n_free();
     size_t n_bytes();
-    int32_t n_moved();
+    int64_t n_moved();
     int32_t new_block();
     int32_t len(int32_t block);
     void free_block(int32_t block);
@@ -33,7 +33,7 @@ class Cache {
     void check_views(const hw_view* views, int32_t n_views) const;
     void check_view(const hw_view& view, int32_t index) const;
     void reserve(const std::vector<Growth>& growth);
-    void move_cells(const std::vector<CellMove>& moves);
+    void make_room(const std::vector<Growth>& growth);
     int64_t free_cells() const { return n_ctx_ - (table_.n_cells() - table_.n_free()); }
     PassGraph& graph_for(const Pass& pass);
 

@@ -131,7 +131,7 @@ void hw_cache_free(hw_cache* cache);
 
 int32_t hw_cache_n_free(hw_cache* cache);   // cells not used by any block
 size_t hw_cache_n_bytes(hw_cache* cache);   // bytes of stored keys and values, all layers
-int32_t hw_cache_n_moved(hw_cache* cache);  // cells moved so far to make room for growing blocks
+int64_t hw_cache_n_moved(hw_cache* cache);  // cells moved so far to make room for growing blocks
 
 // A new empty block. Ids are never used again.
 enum hw_status hw_block_new(hw_cache* cache, int32_t* block, char* err, size_t err_size);

@@ -78,6 +78,14 @@ void KvStore::allocate(ggml_backend_buffer_type_t type) {
     buffers_.push_back(std::move(buffer));
 }
 
+// Memory that a GPU shares with the CPU is host memory too, but the layer belongs to the GPU.
+bool KvStore::is_host(int layer) const {
+    const ggml_backend_buffer_type_t type = ggml_backend_buffer_get_type(tensors_.at(layer).k->buffer);
+    ggml_backend_dev_t device = ggml_backend_buft_get_device(type);
+    return ggml_backend_buft_is_host(type) &&
+           (device == nullptr || ggml_backend_dev_type(device) == GGML_BACKEND_DEVICE_TYPE_CPU);
+}
+
 size_t KvStore::n_bytes() const {
     size_t sum = 0;
     for (const auto& entry : tensors_) {

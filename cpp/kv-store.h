@@ -25,7 +25,7 @@ class KvStore {
     const std::map<int, KvTensors>& layers() const { return tensors_; }
     size_t n_bytes() const;
     // Whether the layer's cells lie in memory that our CPU kernel can read.
-    bool is_host(int layer) const { return ggml_backend_buffer_is_host(tensors_.at(layer).k->buffer); }
+    bool is_host(int layer) const;
 
   private:
     void allocate(ggml_backend_buffer_type_t type);

@@ -26,18 +26,24 @@ Hook& hook() {
 }
 
 void on_line(ggml_log_level level, const char* text, void*) {
-    std::lock_guard<std::mutex> lock(hook().mutex);
+    // Copied, so that a hook may itself call this library.
+    std::unique_lock<std::mutex> lock(hook().mutex);
+    const hw_log_callback callback = hook().callback;
+    void* const user_data = hook().user_data;
+    const ggml_log_callback previous = hook().previous;
+    void* const previous_data = hook().previous_data;
+    lock.unlock();
     if (errors_of_this_thread == nullptr) {
-        if (hook().previous != nullptr) {
-            hook().previous(level, text, hook().previous_data);
+        if (previous != nullptr) {
+            previous(level, text, previous_data);
         }
         return;
     }
     if (level == GGML_LOG_LEVEL_ERROR && errors_of_this_thread->size() < 2000) {
         *errors_of_this_thread += text;
     }
-    if (hook().callback != nullptr) {
-        hook().callback(static_cast<int32_t>(level), text, hook().user_data);
+    if (callback != nullptr) {
+        callback(static_cast<int32_t>(level), text, user_data);
     }
 }
 

@@ -1,6 +1,8 @@
 #include "model.h"
 
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 
 #include "amx-workaround.h"
 #include "error.h"
@@ -29,17 +31,28 @@ bool on_progress(float value, void* data) {
 void check_file(const char* path) {
     std::FILE* file = std::fopen(path, "rb");
     if (file == nullptr) {
-        fail(HW_ERROR_MODEL, "cannot open model file '%s': no such file, or not readable", path);
+        fail(HW_ERROR_MODEL, "cannot open model file (%s): '%s'", std::strerror(errno), path);
     }
     char magic[4] = {};
     const bool is_gguf = std::fread(magic, 1, 4, file) == 4 && std::string(magic, 4) == "GGUF";
+    const int fault = std::ferror(file) != 0 ? errno : 0;  // of a directory: it opens, but does not read
     std::fclose(file);
+    if (fault != 0) {
+        fail(HW_ERROR_MODEL, "cannot read model file (%s): '%s'", std::strerror(fault), path);
+    }
     if (!is_gguf) {
         fail(HW_ERROR_MODEL, "'%s' is not a GGUF file (it does not begin with 'GGUF')", path);
     }
 }
 
+std::string metadata(const llama_model* model, const std::string& key) {
+    char value[128] = "";
+    llama_model_meta_val_str(model, key.c_str(), value, sizeof(value));
+    return value;
+}
+
 void check_kind(const llama_model* model) {
+    const std::string architecture = metadata(model, "general.architecture");
     const char* reason = nullptr;
     if (!llama_model_has_decoder(model)) {
         reason = "it has no decoder";
@@ -51,11 +64,11 @@ void check_kind(const llama_model* model) {
         reason = "some of its layers are recurrent";
     } else if (llama_model_is_diffusion(model)) {
         reason = "it is a diffusion model";
+    } else if (metadata(model, architecture + ".attention.causal") == "false") {
+        reason = "it is an encoder: every token sees those behind it";
     }
     if (reason != nullptr) {
-        char arch[128] = "?";
-        llama_model_meta_val_str(model, "general.architecture", arch, sizeof(arch));
-        fail(HW_ERROR_UNSUPPORTED, "architecture '%s' is not supported: %s", arch, reason);
+        fail(HW_ERROR_UNSUPPORTED, "architecture '%s' is not supported: %s", architecture.c_str(), reason);
     }
 }
 
@@ -85,6 +98,8 @@ Model::Model(const hw_model_params& params) : n_threads_(params.n_threads) {
     }
     check_kind(model_.get());
 }
+
+std::string Model::architecture() const { return metadata(model_.get(), "general.architecture"); }
 
 std::vector<ggml_backend_dev_t> Model::devices() const {
     std::vector<ggml_backend_dev_t> devices;

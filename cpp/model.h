@@ -19,6 +19,7 @@ class Model {
     const llama_vocab* vocab() const { return llama_model_get_vocab(model_.get()); }
     int32_t n_vocab() const { return llama_vocab_n_tokens(vocab()); }
     int32_t n_threads() const { return n_threads_; }
+    std::string architecture() const;
 
     // The devices that hold weights, without the CPU.
     std::vector<ggml_backend_dev_t> devices() const;

@@ -9,6 +9,18 @@ namespace hw {
 
 namespace {
 
+// llama.cpp parses groups by recursion, and does not look at the stack. Brackets inside of texts count too: so be it.
+void check_nesting(const char* grammar) {
+    constexpr int max_depth = 500;
+    int depth = 0;
+    for (; *grammar != '\0' && depth <= max_depth; grammar++) {
+        depth += *grammar == '(' ? 1 : *grammar == ')' ? -1 : 0;
+    }
+    if (depth > max_depth) {
+        fail(HW_ERROR_ARGUMENT, "the grammar cannot be parsed: more than %d groups inside each other", max_depth);
+    }
+}
+
 void check(const hw_sampler_params& params, int32_t n_vocab) {
     const float values[] = {
         params.temperature,      params.top_p, params.min_p, params.repeat_penalty, params.presence_penalty,
@@ -25,6 +37,9 @@ void check(const hw_sampler_params& params, int32_t n_vocab) {
         if (params.bias_tokens[i] < 0 || params.bias_tokens[i] >= n_vocab) {
             fail(HW_ERROR_ARGUMENT, "logit_bias names token %d: it must be 0 to %d", params.bias_tokens[i],
                  n_vocab - 1);
+        }
+        if (std::isnan(params.bias_values[i]) || params.bias_values[i] == INFINITY) {
+            fail(HW_ERROR_ARGUMENT, "logit_bias of token %d is not a number, or infinite", params.bias_tokens[i]);
         }
     }
 }
@@ -49,6 +64,7 @@ Sampler::Sampler(ModelPtr model, const hw_sampler_params& params) : model_(std::
                                          params.frequency_penalty, params.presence_penalty));
     }
     if (params.grammar != nullptr) {
+        check_nesting(params.grammar);
         llama_sampler* grammar = llama_sampler_init_grammar(model_->vocab(), params.grammar, "root");
         if (grammar == nullptr) {
             fail(HW_ERROR_ARGUMENT, "the grammar cannot be parsed: %s", log.errors().c_str());
@@ -85,6 +101,9 @@ int32_t Sampler::sample(const float* logits) {
     LogScope log;
     bool any = false;
     for (size_t i = 0; i < candidates_.size(); i++) {
+        if (std::isnan(logits[i]) || logits[i] == INFINITY) {
+            fail(HW_ERROR_ARGUMENT, "the logit of token %d is not a finite number", static_cast<int>(i));
+        }
         any = any || std::isfinite(logits[i]);
         candidates_[i] = {static_cast<llama_token>(i), logits[i], 0.0f};
     }

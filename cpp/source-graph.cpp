@@ -168,6 +168,17 @@ GraphSource::GraphSource(ModelPtr model) : model_(std::move(model)) {
 }
 
 SourceGraph GraphSource::build(int32_t n_tokens, int32_t n_outputs) {
+    try {
+        return read(n_tokens, n_outputs);
+    } catch (const Error& error) {
+        if (error.status() != HW_ERROR_UNSUPPORTED) {
+            throw;
+        }
+        fail(HW_ERROR_UNSUPPORTED, "architecture '%s': %s", model_->architecture().c_str(), error.what());
+    }
+}
+
+SourceGraph GraphSource::read(int32_t n_tokens, int32_t n_outputs) {
     LogScope log;
     SourceGraph source = {};
     source.graph =

@@ -55,6 +55,8 @@ class GraphSource {
     SourceGraph build(int32_t n_tokens, int32_t n_outputs);
 
   private:
+    SourceGraph read(int32_t n_tokens, int32_t n_outputs);
+
     ModelPtr model_;
     llama_context_ptr context_;
 };

@@ -7,11 +7,13 @@
         result = hw.generate("PROMPT", workers=4)
 
 Hogwild runs workers on a prompt; Model, SharedCache and Sampler are the layer below it. hogwild_local.events has what
-stream() yields, hogwild_local.errors what everything here raises. Importing checks that the llama.cpp found is the
-one this package was compiled against, and raises ImportError if not.
+stream() yields, hogwild_local.errors what everything here raises. All is quiet unless set_log_hook() gives llama.cpp's
+log lines a place to go. Importing checks that the llama.cpp found is the one this package was compiled against, and
+raises ImportError if not.
 """
 
 from . import errors, events
+from ._native import set_log_hook
 from .cache import CacheBlock, SharedCache
 from .hogwild import Hogwild, Result
 from .layouts import Layout
@@ -34,4 +36,5 @@ __all__ = [
     "SharedCache",
     "errors",
     "events",
+    "set_log_hook",
 ]

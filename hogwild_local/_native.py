@@ -93,6 +93,12 @@ def _text(function: Callable[..., int], *args: Any) -> str | None:
     return bytes(ffi.buffer(buffer, size)).decode("utf-8", errors="replace")
 
 
+def _free(lock: threading.RLock, free: Callable[[Any], None], pointer: Any) -> None:
+    """At interpreter exit a daemon thread may be inside a call: wait for its end."""
+    with lock:
+        free(pointer)
+
+
 class Handle:
     """An object of the library. Its calls wait for each other; close() waits for a call that is going on.
 
@@ -104,7 +110,7 @@ class Handle:
     def __init__(self, pointer: Any, free: Callable[[Any], None]) -> None:
         self._pointer = pointer
         self._lock = threading.RLock()
-        self._finalizer = weakref.finalize(self, free, pointer)
+        self._finalizer = weakref.finalize(self, _free, self._lock, free, pointer)
 
     @property
     def closed(self) -> bool:
@@ -152,7 +158,7 @@ class NativeModel(Handle):
 
     def __init__(
         self,
-        path: str,
+        path: bytes,
         n_gpu_layers: int,
         n_threads: int,
         use_mmap: bool,
@@ -160,7 +166,7 @@ class NativeModel(Handle):
     ) -> None:
         state = _Loading(progress)
         user_data = ffi.new_handle(state)
-        c_path = ffi.new("char[]", path.encode())
+        c_path = ffi.new("char[]", path)
         params = ffi.new(
             "struct hw_model_params *",
             {
@@ -221,6 +227,8 @@ class NativeModel(Handle):
             while True:
                 tokens = ffi.new("int32_t[]", room)
                 n = lib.hw_tokenize(self._use(), text, len(text), add_special, parse_special, tokens, room)
+                if n < 0:
+                    raise errors.InvalidArgument("the text cannot be tokenized: it is longer than 1 GiB, or no UTF-8")
                 if n <= room:
                     return list(tokens[0:n])
                 room = n
@@ -256,9 +264,11 @@ class NativeModel(Handle):
 class NativeCache(Handle):
     _what = "cache"
 
-    def __init__(self, model: NativeModel, n_ctx: int, n_batch: int, type_k: str, type_v: str, attention: str) -> None:
-        c_type_k = ffi.new("char[]", type_k.encode())
-        c_type_v = ffi.new("char[]", type_v.encode())
+    def __init__(
+        self, model: NativeModel, n_ctx: int, n_batch: int, type_k: bytes, type_v: bytes, attention: str
+    ) -> None:
+        c_type_k = ffi.new("char[]", type_k)
+        c_type_v = ffi.new("char[]", type_v)
         params = ffi.new("struct hw_cache_params *", [n_ctx, n_batch, c_type_k, c_type_v, ATTENTIONS[attention]])
         out = ffi.new("hw_cache **")
         with model._lock:
@@ -327,11 +337,11 @@ class NativeSampler(Handle):
     _what = "sampler"
 
     def __init__(
-        self, model: NativeModel, settings: dict[str, Any], logit_bias: dict[int, float], grammar: str | None
+        self, model: NativeModel, settings: dict[str, Any], logit_bias: dict[int, float], grammar: bytes | None
     ) -> None:
         bias_tokens = ffi.new("int32_t[]", list(logit_bias))
         bias_values = ffi.new("float[]", list(logit_bias.values()))
-        c_grammar = ffi.NULL if grammar is None else ffi.new("char[]", grammar.encode())
+        c_grammar = ffi.NULL if grammar is None else ffi.new("char[]", grammar)
         params = ffi.new(
             "struct hw_sampler_params *",
             settings
@@ -350,9 +360,12 @@ class NativeSampler(Handle):
         self._token = ffi.new("int32_t *")
 
     def sample(self, logits: npt.NDArray[np.float32]) -> int:
-        if logits.dtype != np.float32 or logits.shape != (self._n_vocab,):
+        if not isinstance(logits, np.ndarray):
+            raise errors.InvalidArgument(f"logits must be a numpy array, not {type(logits).__name__}")
+        if logits.dtype != np.float32 or logits.shape != (self._n_vocab,) or not logits.flags.c_contiguous:
             raise errors.InvalidArgument(
-                f"logits must be float32 [{self._n_vocab}], not {logits.dtype} {list(logits.shape)}"
+                f"logits must be float32 [{self._n_vocab}], contiguous, not {logits.dtype} {list(logits.shape)} "
+                f"with strides {list(logits.strides)}"
             )
         with self._lock:
             _call(lib.hw_sampler_sample, self._use(), ffi.from_buffer("float[]", logits), self._token)

@@ -1,12 +1,13 @@
 """`hogwild bench`: milliseconds a pass and tokens a second, ours against llama.cpp's own parallel decoding.
 
 Method. Both run in this process, on the same weights, with the same threads and cache types. A random prompt of
-`context` tokens is prefilled once into each (timed: prefill). Then, for every number of workers, each worker has
-written WARM_TOKENS tokens, and passes of one token a worker are timed, ours and llama.cpp's in turn, so that a change
-of the machine's speed meets both. After `passes` passes the workers' tokens are dropped, and it starts again. Ours is
-the combined layout: every worker sees the prompt, the other workers' tokens and its own; llama.cpp's sequences see
-the prompt and their own. Sampling is outside the timed window, logits are inside. The first two passes of each round
-are not counted. Figures are medians; spread is the distance of the quartiles as a part of the median.
+`context` tokens is prefilled into each, chunk by chunk in turn (timed: prefill). Then, for every number of workers,
+each worker has written WARM_TOKENS tokens, and passes of one token a worker are timed, ours and llama.cpp's in turn,
+so that a change of the machine's speed meets both. After `passes` passes the workers' tokens are dropped, and it
+starts again. Ours is the combined layout: every worker sees the prompt, the other workers' tokens and its own;
+llama.cpp's sequences see the prompt and their own. Sampling is outside the timed window, logits are inside. The first
+two passes of each round are not counted. Figures are medians; spread is the distance of the quartiles as a part of
+the median.
 """
 
 from __future__ import annotations
@@ -148,17 +149,26 @@ def _measure_context(model: Model, plan: Plan, context: int, log: Callable[[str]
 
 
 def _measure_prefill(cache: SharedCache, llama: LlamaBaseline, block: CacheBlock, prompt: list[int]) -> Row:
-    # Short prompts are repeated to fill about as much time as a long one takes.
+    # Short prompts are repeated, to fill about as much time as a long one takes. The first, short one is not counted.
     n_repeats = max(1, min(5, 2048 // len(prompt)))
-    warm = prompt[: min(len(prompt), cache.n_batch)]
-    cache.decode([([block], warm)])
-    llama.prefill(warm)
-    ours, theirs = [], []
-    for _ in range(n_repeats):
-        block.clear()
-        ours.append(_seconds(lambda: cache.decode([([block], prompt)])))
-        theirs.append(_seconds(lambda: llama.prefill(prompt)))
-    return Row("prefill", len(prompt), 0, len(prompt), Timing(tuple(ours)), Timing(tuple(theirs)))
+    _prefill_in_turn(cache, llama, block, prompt[: cache.n_batch])
+    times = [_prefill_in_turn(cache, llama, block, prompt) for _ in range(n_repeats)]
+    ours, theirs = zip(*times, strict=True)
+    return Row("prefill", len(prompt), 0, len(prompt), Timing(ours), Timing(theirs))
+
+
+def _prefill_in_turn(
+    cache: SharedCache, llama: LlamaBaseline, block: CacheBlock, prompt: list[int]
+) -> tuple[float, float]:
+    """Seconds of ours and of llama.cpp's, which take turns chunk by chunk."""
+    block.clear()
+    llama.clear()
+    ours = theirs = 0.0
+    for done in range(0, len(prompt), cache.n_batch):
+        chunk = prompt[done : done + cache.n_batch]
+        ours += _seconds(partial(cache.decode, [([block], chunk)]))
+        theirs += _seconds(partial(llama.feed, chunk, done))
+    return ours, theirs
 
 
 def _measure_decode(

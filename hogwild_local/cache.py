@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Literal, Self
 
@@ -9,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ._native import ATTENTIONS, INT32_MAX, NativeCache
-from .checks import token_list, whole
-from .errors import CacheFull, InvalidArgument
+from .checks import c_text, token_list, whole
+from .errors import CacheFull, HogwildError, InvalidArgument
 from .model import Model
 
 
@@ -84,12 +85,21 @@ class SharedCache:
         n_batch: int = 512,
         attention: Literal["auto", "fused", "ggml"] = "auto",
     ) -> None:
-        if attention not in ATTENTIONS:
+        if not isinstance(model, Model):
+            raise InvalidArgument(f"model must be a Model, not {model!r}")
+        if not isinstance(attention, str) or attention not in ATTENTIONS:
             raise InvalidArgument(f"attention is {attention!r}: it must be one of {', '.join(ATTENTIONS)}")
         self.n_ctx = whole(n_ctx, "n_ctx", 1, INT32_MAX)
         self.n_batch = min(whole(n_batch, "n_batch", 1, 8192), self.n_ctx)
         self._model = model
-        self._native = NativeCache(model._native, self.n_ctx, self.n_batch, str(type_k), str(type_v), attention)
+        self._native = NativeCache(
+            model._native,
+            self.n_ctx,
+            self.n_batch,
+            c_text(type_k, "type_k"),
+            c_text(type_v, "type_v"),
+            attention,
+        )
 
     def block(self, name: str = "") -> CacheBlock:
         """A new empty block. The name is for people."""
@@ -108,10 +118,7 @@ class SharedCache:
         raise, which cancels the call. Raises InvalidArgument, CacheFull, OutOfMemory, ComputeError; nothing is
         changed then.
         """
-        ids = [
-            ([self._id_of(block) for block in blocks], token_list(tokens, self._model.n_vocab))
-            for blocks, tokens in views
-        ]
+        ids = self._checked(views)
         if len(ids) == 1 and len(ids[0][1]) > self.n_batch:
             return self._decode_in_chunks(*ids[0], progress)
         logits = self._native.decode(ids, want_logits=True)
@@ -124,7 +131,7 @@ class SharedCache:
         total = len(tokens)
         if total > self.n_free:
             raise CacheFull(total, self.n_free)
-        before = self._native.len(blocks[-1]) if blocks else 0
+        before = self._native.len(blocks[-1])
         try:
             for done in range(0, total, self.n_batch):
                 if progress is not None and done > 0:
@@ -132,7 +139,8 @@ class SharedCache:
                 chunk = tokens[done : done + self.n_batch]
                 logits = self._native.decode([(blocks, chunk)], want_logits=done + len(chunk) == total)
         except BaseException:
-            if not self.closed:
+            # Where progress(), or another thread, closed, freed or cut it, there is nothing to take back.
+            with contextlib.suppress(HogwildError):
                 self._native.truncate(blocks[-1], before)
             raise
         assert logits is not None
@@ -159,6 +167,7 @@ class SharedCache:
 
     @property
     def closed(self) -> bool:
+        """Whether it was closed."""
         return self._native.closed
 
     def close(self) -> None:
@@ -171,9 +180,23 @@ class SharedCache:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
+    def _checked(self, views: Sequence[View]) -> list[tuple[list[int], list[int]]]:
+        """The views as block ids and tokens."""
+        result = []
+        try:
+            pairs = [(list(blocks), tokens) for blocks, tokens in views]
+        except (TypeError, ValueError):
+            raise InvalidArgument("views must be a list of pairs: (list of blocks, tokens)") from None
+        for blocks, tokens in pairs:
+            if not blocks:
+                raise InvalidArgument("a view has no blocks: its own block is the least it needs")
+            ids = [self._id_of(block) for block in blocks]
+            result.append((ids, token_list(tokens, self._model.n_vocab)))
+        return result
+
     def _id_of(self, block: CacheBlock) -> int:
         if not isinstance(block, CacheBlock):
-            raise InvalidArgument(f"a view holds {block!r}: it must hold blocks of this cache")
+            raise InvalidArgument(f"{block!r} is not a block: make one with SharedCache.block()")
         if block._cache is not self:
             raise InvalidArgument(f"block {block.name!r} is of another cache")
         return block._use()

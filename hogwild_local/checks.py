@@ -15,17 +15,35 @@ def whole(value: SupportsIndex, name: str, least: int, most: int) -> int:
         number = operator.index(value)
     except TypeError:
         raise InvalidArgument(f"{name} must be a whole number, not {value!r}") from None
+    if isinstance(value, bool):
+        raise InvalidArgument(f"{name} must be a whole number, not {value!r}")
     if not least <= number <= most:
         raise InvalidArgument(f"{name} is {number}: it must be {least} to {most}")
     return number
 
 
+def c_text(value: str, name: str) -> bytes:
+    """A text as C takes it: UTF-8, without the NUL at which C would cut it."""
+    if not isinstance(value, str):
+        raise InvalidArgument(f"{name} must be a text, not {value!r}")
+    try:
+        data = value.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidArgument(f"{name} holds what is no character: {error}") from None
+    if b"\0" in data:
+        raise InvalidArgument(f"{name} holds a NUL character")
+    return data
+
+
 def token_list(tokens: Sequence[int], n_vocab: int) -> list[int]:
     """Tokens of a model, at least one, as plain ints."""
     try:
-        numbers = list(map(operator.index, tokens))
+        given = list(tokens)
+        numbers = list(map(operator.index, given))
     except TypeError:
         raise InvalidArgument(f"tokens must be whole numbers, not {tokens!r}") from None
+    if bool in map(type, given):
+        raise InvalidArgument("tokens must be whole numbers, not True or False")
     if not numbers:
         raise InvalidArgument("a view has no tokens to feed")
     if min(numbers) < 0 or max(numbers) >= n_vocab:

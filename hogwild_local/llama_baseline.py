@@ -59,11 +59,18 @@ class LlamaBaseline:
 
     def prefill(self, tokens: Sequence[int]) -> None:
         """Feeds a prompt to sequence 0, in chunks of n_batch, from an empty cache."""
-        llama_cpp.llama_memory_clear(self._memory, True)
+        self.clear()
         for done in range(0, len(tokens), self._n_batch):
-            chunk = tokens[done : done + self._n_batch]
-            last = done + len(chunk) == len(tokens)
-            self._decode([(0, done + i, token, last and i == len(chunk) - 1) for i, token in enumerate(chunk)])
+            self.feed(tokens[done : done + self._n_batch], done)
+
+    def clear(self) -> None:
+        """Forgets everything."""
+        llama_cpp.llama_memory_clear(self._memory, True)
+
+    def feed(self, chunk: Sequence[int], position: int) -> None:
+        """Feeds at most n_batch tokens to sequence 0, from the position on, with logits after the last one."""
+        last = len(chunk) - 1
+        self._decode([(0, position + i, token, i == last) for i, token in enumerate(chunk)])
 
     def share(self, n_prefix: int, n_seqs: int) -> None:
         """Makes sequence 0's first n_prefix tokens the prefix of n_seqs sequences, and drops all the rest."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Self
 
 from ._native import NativeModel
@@ -31,12 +32,16 @@ class Model:
         use_mmap: bool = True,
         progress: Callable[[float], object] | None = None,
     ) -> None:
-        self.path = os.fspath(path)
-        if "\0" in self.path:
+        try:
+            self.path = os.fsdecode(path)
+            c_path = os.fsencode(self.path)
+        except (TypeError, UnicodeEncodeError) as error:
+            raise InvalidArgument(f"path cannot be the name of a file: {error}") from None
+        if b"\0" in c_path:
             raise InvalidArgument("path holds a NUL character")
         threads = _default_threads() if n_threads is None else whole(n_threads, "n_threads", 1, 512)
         layers = whole(n_gpu_layers, "n_gpu_layers", -1, 2**31 - 1)
-        self._native = NativeModel(self.path, layers, threads, bool(use_mmap), progress)
+        self._native = NativeModel(c_path, layers, threads, bool(use_mmap), progress)
         self.n_vocab = self._native.number("n_vocab")
         self.n_ctx_train = self._native.number("n_ctx_train")
         self.n_threads = threads
@@ -52,22 +57,27 @@ class Model:
     def tokenize(self, text: str | bytes, add_special: bool = True, parse_special: bool = False) -> list[int]:
         """The tokens of a text. add_special: with what the model wants around it, such as BOS; parse_special:
         names of control tokens in the text become these tokens."""
-        data = text.encode("utf-8", errors="surrogateescape") if isinstance(text, str) else bytes(text)
+        if not isinstance(text, str | bytes):
+            raise InvalidArgument(f"text must be a text or its UTF-8 bytes, not {text!r}")
+        try:
+            data = text.encode("utf-8", errors="surrogateescape") if isinstance(text, str) else text
+        except UnicodeEncodeError as error:
+            raise InvalidArgument(f"text holds what is no character: {error}") from None
         return self._native.tokenize(data, add_special, parse_special)
 
-    def detokenize(self, tokens: Sequence[int], special: bool = False) -> str:
+    def detokenize(self, ids: Sequence[int], special: bool = False) -> str:
         """The text of tokens; bytes that are not UTF-8 become U+FFFD. special: with names of control tokens."""
-        ids = [whole(token, "a token", 0, self.n_vocab - 1) for token in tokens]
-        return self._native.detokenize(ids, special).decode("utf-8", errors="replace")
+        tokens = [whole(token, "a token", 0, self.n_vocab - 1) for token in ids]
+        return self._native.detokenize(tokens, special).decode("utf-8", errors="replace")
 
     def token_bytes(self, token: int, special: bool = False) -> bytes:
         """The bytes of one token, which need not be whole characters. Control tokens have none, unless special."""
+        token = whole(token, "token", 0, self.n_vocab - 1)
         if special:
-            return self._native.token_bytes(whole(token, "token", 0, self.n_vocab - 1), True)
+            return self._native.token_bytes(token, True)
         known = self._bytes.get(token)
         if known is None:
-            known = self._native.token_bytes(whole(token, "token", 0, self.n_vocab - 1), False)
-            self._bytes[token] = known
+            known = self._bytes[token] = self._native.token_bytes(token, False)
         return known
 
     def token_text(self, token: int) -> str:
@@ -76,9 +86,10 @@ class Model:
 
     def is_eog(self, token: int) -> bool:
         """Whether the token ends the generation."""
+        token = whole(token, "token", 0, self.n_vocab - 1)
         known = self._ends.get(token)
         if known is None:
-            known = self._ends[token] = self._native.is_end(whole(token, "token", 0, self.n_vocab - 1))
+            known = self._ends[token] = self._native.is_end(token)
         return known
 
     @property
@@ -88,6 +99,7 @@ class Model:
 
     @property
     def closed(self) -> bool:
+        """Whether it was closed."""
         return self._native.closed
 
     def close(self) -> None:
@@ -105,6 +117,15 @@ class Model:
 
 
 def _default_threads() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return max(1, len(os.sched_getaffinity(0)))
-    return os.cpu_count() or 1
+    """The physical cores that this process may use: two threads on one core only wait for each other."""
+    if not hasattr(os, "sched_getaffinity"):
+        return os.cpu_count() or 1
+    return max(1, len({_core_of(cpu) for cpu in os.sched_getaffinity(0)}))
+
+
+def _core_of(cpu: int) -> str:
+    """The logical CPUs of its core, as Linux lists them; where it does not, each is a core of its own."""
+    try:
+        return Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text(encoding="ascii")
+    except OSError:
+        return str(cpu)

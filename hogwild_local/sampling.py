@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import numpy.typing as npt
 
-from ._native import NativeSampler
-from .checks import whole
+from ._native import INT32_MAX, NativeSampler
+from .checks import c_text, whole
+from .errors import InvalidArgument
 from .model import Model
 from .params import SamplingParams
+
+# A sampler allocates room for so many tokens.
+MOST_LAST_N = 2**20
+
+
+def _bias(logit_bias: Mapping[int, float], n_vocab: int) -> dict[int, float]:
+    if not isinstance(logit_bias, Mapping):
+        raise InvalidArgument(f"logit_bias must map tokens to numbers, not {logit_bias!r}")
+    bias = {}
+    for token, value in logit_bias.items():
+        token = whole(token, "a token of logit_bias", 0, n_vocab - 1)
+        try:
+            bias[token] = float(value)
+        except (TypeError, ValueError):
+            raise InvalidArgument(f"logit_bias of token {token} must be a number, not {value!r}") from None
+    return bias
 
 
 class Sampler:
@@ -18,24 +37,24 @@ class Sampler:
     """
 
     def __init__(self, model: Model, params: SamplingParams | None = None) -> None:
+        if not isinstance(model, Model):
+            raise InvalidArgument(f"model must be a Model, not {model!r}")
         params = params or SamplingParams()
         self.params = params
-        bias = {
-            whole(token, "a token of logit_bias", 0, model.n_vocab - 1): float(value)
-            for token, value in params.logit_bias.items()
-        }
         settings = {
             "temperature": params.temperature,
-            "top_k": params.top_k,
+            "top_k": whole(params.top_k, "top_k", -INT32_MAX, INT32_MAX),
             "top_p": params.top_p,
             "min_p": params.min_p,
             "repeat_penalty": params.repeat_penalty,
             "presence_penalty": params.presence_penalty,
             "frequency_penalty": params.frequency_penalty,
-            "penalty_last_n": params.penalty_last_n,
+            "penalty_last_n": whole(params.penalty_last_n, "penalty_last_n", 0, MOST_LAST_N),
             "seed": 0 if params.seed is None else params.seed,
         }
-        self._native = NativeSampler(model._native, settings, bias, params.grammar)
+        grammar = None if params.grammar is None else c_text(params.grammar, "grammar")
+        bias = _bias(params.logit_bias, model.n_vocab)
+        self._native = NativeSampler(model._native, settings, bias, grammar)
 
     def sample(self, logits: npt.NDArray[np.float32]) -> int:
         """A token for logits float32 [n_vocab]; it counts as written (penalties, grammar). Raises

@@ -38,21 +38,32 @@ def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     return path
 
 
-@pytest.fixture(scope="session")
-def tiny(tiny_path: Callable[..., Path]) -> Iterator[Callable[..., object]]:
-    """tiny(name, file_type="f32"): the model, loaded once with two threads."""
+def _loader(tiny_path: Callable[..., Path], n_threads: int) -> Iterator[Callable[..., object]]:
     from hogwild_local import Model
 
     loaded: dict[tuple[str, str], Model] = {}
 
     def load(name: str, file_type: str = "f32") -> Model:
         if (name, file_type) not in loaded:
-            loaded[name, file_type] = Model(tiny_path(name, file_type), n_threads=2)
+            loaded[name, file_type] = Model(tiny_path(name, file_type), n_threads=n_threads)
         return loaded[name, file_type]
 
     yield load
     for model in loaded.values():
         model.close()
+
+
+@pytest.fixture(scope="session")
+def single(tiny_path: Callable[..., Path]) -> Iterator[Callable[..., object]]:
+    """single(name, file_type="f32"): as tiny, with one thread. On a busy machine threads wait long for each other: a
+    tiny pass of two takes up to 1,000 times as long as a pass of one."""
+    yield from _loader(tiny_path, 1)
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_path: Callable[..., Path]) -> Iterator[Callable[..., object]]:
+    """tiny(name, file_type="f32"): the model, loaded once with two threads."""
+    yield from _loader(tiny_path, 2)
 
 
 def pytest_report_header() -> list[str]:

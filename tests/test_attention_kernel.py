@@ -351,4 +351,3 @@ def test_unknown_kernels_and_silly_thread_counts_are_refused():
     assert _native.attention(args, "mmx", 1) == 2
     assert _native.attention(args, "auto", 0) != 0
     assert _native.attention(_native.ffi.NULL, "auto", 1) != 0
-    assert lib.hw_attention(args, ffi.NULL, 1) == 0

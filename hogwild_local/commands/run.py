@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from .. import set_log_hook
 from ..display import JsonOutput, LiveOutput, Output, PlainOutput
 from ..engine_types import Engine, native_engine
 from ..hogwild import Hogwild
@@ -49,6 +51,7 @@ LAYOUTS = click.Choice(["combined", "interleaved", "contiguous"])
 @click.option("--redundancy-every", type=click.IntRange(min=0), default=1024, help="Tokens; 0 is never.")
 @click.option("--finisher/--no-finisher", default=True, help="Ask for the answer when the budget has ended.")
 @click.option("--thinking/--no-thinking", default=True, help="Think first, where the model can.")
+@click.option("-v", "--verbose", is_flag=True, help="llama.cpp's log on stderr.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON event a line.")
 @click.option("--plain", is_flag=True, help="Plain lines also on a terminal.")
 @click.pass_context
@@ -61,6 +64,8 @@ def run(ctx: click.Context, /, prompt: str | None, file: Any, as_json: bool, pla
     text = _read_prompt(prompt, file)
     sampling = _sampling(options)
     engine = ctx.obj if isinstance(ctx.obj, Engine) else native_engine()
+    if options["verbose"]:
+        set_log_hook(lambda level, text: sys.stderr.write(text))
     with _load(engine, options, quiet=as_json) as hogwild:
         stream = hogwild.stream(
             text,
