@@ -191,7 +191,7 @@ def test_on_a_terminal_ctrl_c_leaves_it_usable() -> None:
     program = FAKE_PROGRAM.format(tests=str(Path(__file__).parent))
     master, slave = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80", "LINES": "24"}
-    arguments = [sys.executable, "-c", program, "run", "-m", "m.gguf", "P"]
+    arguments = [sys.executable, "-P", "-c", program, "run", "-m", "m.gguf", "P"]
     process = subprocess.Popen(arguments, stdin=slave, stdout=slave, stderr=slave, env=environment)
     os.close(slave)
     seen = b""
