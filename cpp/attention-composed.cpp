@@ -37,22 +37,33 @@ bool ComposedAttention::serves(const Pass& pass) const {
         [](const PassBlock& a, const PassBlock& b) { return a.begin == b.begin && a.n_cells == b.n_cells; });
 }
 
-void ComposedAttention::make_inputs(Rewire& rewire, int64_t n_tokens) {
+void ComposedAttention::make_distances(Rewire& rewire, int64_t n_tokens) {
+    while (distances_.size() < blocks_.size()) {
+        distances_.push_back(new_input(rewire.ctx(), GGML_TYPE_I32, n_tokens * rewire.n_pos_per_token(), "distances"));
+    }
+}
+
+// One mask serves all sites with the same window.
+ggml_tensor* ComposedAttention::mask_for(Rewire& rewire, const AttentionSite& site) {
+    const bool has_alibi = site.max_bias() > 0.0f;
+    for (const Mask& mask : masks_) {
+        if (mask.window == site.window && mask.has_alibi == has_alibi) {
+            return mask.tensor;
+        }
+    }
     int64_t n_keys = 0;
     for (const PassBlock& block : blocks_) {
-        distances_.push_back(new_input(rewire.ctx(), GGML_TYPE_I32, n_tokens * rewire.n_pos_per_token(), "distances"));
         n_keys += block.n_cells;
     }
-    mask_ = ggml_new_tensor_2d(rewire.ctx(), GGML_TYPE_F16, n_keys, n_tokens);
-    ggml_set_name(mask_, "mask");
-    ggml_set_input(mask_);
+    ggml_tensor* tensor = ggml_new_tensor_2d(rewire.ctx(), GGML_TYPE_F16, n_keys, site.n_tokens());
+    ggml_set_name(tensor, "mask");
+    ggml_set_input(tensor);
+    masks_.push_back({site.window, has_alibi, tensor});
+    return tensor;
 }
 
 ggml_tensor* ComposedAttention::build(Rewire& rewire, const AttentionSite& site, const KvTensors& stored) {
-    if (mask_ == nullptr) {
-        make_inputs(rewire, site.n_tokens());
-    }
-    has_alibi_ = has_alibi_ || site.max_bias() > 0.0f;
+    make_distances(rewire, site.n_tokens());
     if (blocks_.size() == 1) {
         return flash(rewire, site, stored);
     }
@@ -71,21 +82,21 @@ ggml_tensor* ComposedAttention::build(Rewire& rewire, const AttentionSite& site,
 }
 
 // A single block is what ggml's own flash attention computes.
-ggml_tensor* ComposedAttention::flash(Rewire& rewire, const AttentionSite& site, const KvTensors& stored) const {
+ggml_tensor* ComposedAttention::flash(Rewire& rewire, const AttentionSite& site, const KvTensors& stored) {
     ggml_context* ctx = rewire.ctx();
     const PassBlock& block = blocks_.front();
     ggml_tensor* q =
         site.rope != nullptr ? rewire.rotated_query(site, distances_.front()) : rewire.copy(site.node->src[0]);
     ggml_tensor* result = ggml_flash_attn_ext(ctx, q, cells_of(ctx, stored.k, block.begin, block.n_cells),
-                                              cells_of(ctx, stored.v, block.begin, block.n_cells), mask_, site.scale(),
-                                              site.max_bias(), site.soft_cap());
+                                              cells_of(ctx, stored.v, block.begin, block.n_cells),
+                                              mask_for(rewire, site), site.scale(), site.max_bias(), site.soft_cap());
     ggml_flash_attn_ext_add_sinks(result, site.node->src[4] != nullptr ? rewire.copy(site.node->src[4]) : nullptr);
     ggml_prec_set_acc(result, GGML_PREC_F32);
     return result;
 }
 
 // One query rotation and one product a block; then one softmax over the keys of all blocks.
-ggml_tensor* ComposedAttention::scores(Rewire& rewire, const AttentionSite& site, const KvTensors& stored) const {
+ggml_tensor* ComposedAttention::scores(Rewire& rewire, const AttentionSite& site, const KvTensors& stored) {
     ggml_context* ctx = rewire.ctx();
     ggml_tensor* scores = nullptr;
     for (size_t i = 0; i < blocks_.size(); i++) {
@@ -101,7 +112,7 @@ ggml_tensor* ComposedAttention::scores(Rewire& rewire, const AttentionSite& site
         scores = ggml_scale(ctx, ggml_tanh(ctx, ggml_scale(ctx, scores, scale / site.soft_cap())), site.soft_cap());
         scale = 1.0f;
     }
-    scores = ggml_soft_max_ext(ctx, scores, mask_, scale, site.max_bias());
+    scores = ggml_soft_max_ext(ctx, scores, mask_for(rewire, site), scale, site.max_bias());
     ggml_soft_max_add_sinks(scores, site.node->src[4] != nullptr ? rewire.copy(site.node->src[4]) : nullptr);
     return scores;
 }
@@ -113,30 +124,39 @@ ggml_tensor* ComposedAttention::weigh_values(ggml_context* ctx, ggml_tensor* wei
 }
 
 void ComposedAttention::set_inputs(const Pass& pass, int n_pos_per_token) const {
-    const size_t n_tokens = static_cast<size_t>(mask_->ne[1]);
-    const size_t n_keys = static_cast<size_t>(mask_->ne[0]);
+    for (const Mask& mask : masks_) {
+        set_mask(pass, mask);
+    }
+    const size_t n_tokens = static_cast<size_t>(masks_.front().tensor->ne[1]);
+    std::vector<std::vector<int32_t>> distances(blocks_.size(), std::vector<int32_t>(n_tokens, 0));
+    for (const PassPair& pair : pass.pairs) {
+        distances[static_cast<size_t>(pair.block)][static_cast<size_t>(pair.token)] = pair.distance;
+    }
+    for (size_t i = 0; i < blocks_.size(); i++) {
+        set_positions(distances_[i], distances[i], n_pos_per_token);
+    }
+}
+
+void ComposedAttention::set_mask(const Pass& pass, const Mask& mask) const {
+    const size_t n_tokens = static_cast<size_t>(mask.tensor->ne[1]);
+    const size_t n_keys = static_cast<size_t>(mask.tensor->ne[0]);
     std::vector<size_t> first_key(blocks_.size(), 0);
     for (size_t i = 1; i < blocks_.size(); i++) {
         first_key[i] = first_key[i - 1] + static_cast<size_t>(blocks_[i - 1].n_cells);
     }
-    std::vector<ggml_fp16_t> mask(n_tokens * n_keys, ggml_fp32_to_fp16(-INFINITY));
-    std::vector<std::vector<int32_t>> distances(blocks_.size(), std::vector<int32_t>(n_tokens, 0));
+    std::vector<ggml_fp16_t> values(n_tokens * n_keys, ggml_fp32_to_fp16(-INFINITY));
     for (const PassPair& pair : pass.pairs) {
         const size_t token = static_cast<size_t>(pair.token);
-        const size_t block = static_cast<size_t>(pair.block);
-        distances[block][token] = pair.distance;
-        for (int32_t key = 0; key < pair.n_visible; key++) {
-            const float bias = has_alibi_ ? static_cast<float>(key - pair.distance) : 0.0f;
-            mask[token * n_keys + first_key[block] + static_cast<size_t>(key)] = ggml_fp32_to_fp16(bias);
+        const int32_t first = mask.window.first_visible(pass.view_positions[token], pair.distance);
+        for (int32_t key = first; key < pair.n_visible; key++) {
+            const size_t at = token * n_keys + first_key[static_cast<size_t>(pair.block)] + static_cast<size_t>(key);
+            values[at] = ggml_fp32_to_fp16(mask.has_alibi ? static_cast<float>(key - pair.distance) : 0.0f);
         }
     }
     for (size_t token = static_cast<size_t>(pass.n_tokens()); token < n_tokens; token++) {
-        mask[token * n_keys] = 0;  // a row that fills up the batch sees one key, lest its softmax be 0/0
+        values[token * n_keys] = 0;  // a row that fills up the batch sees one key, lest its softmax be 0/0
     }
-    set_input(mask_, mask);
-    for (size_t i = 0; i < blocks_.size(); i++) {
-        set_positions(distances_[i], distances[i], n_pos_per_token);
-    }
+    set_input(mask.tensor, values);
 }
 
 }  // namespace hw

@@ -19,17 +19,23 @@ class ComposedAttention : public Attention {
     void set_inputs(const Pass& pass, int n_pos_per_token) const;
 
   private:
+    struct Mask {
+        Window window;
+        bool has_alibi;
+        ggml_tensor* tensor;  // F16 [sum of the lengths, T]: 0, -inf, or minus the distance for ALiBi
+    };
     std::vector<PassBlock> padded(const Pass& pass) const;
-    void make_inputs(Rewire& rewire, int64_t n_tokens);
-    ggml_tensor* flash(Rewire& rewire, const AttentionSite& site, const KvTensors& stored) const;
-    ggml_tensor* scores(Rewire& rewire, const AttentionSite& site, const KvTensors& stored) const;
+    void make_distances(Rewire& rewire, int64_t n_tokens);
+    ggml_tensor* mask_for(Rewire& rewire, const AttentionSite& site);
+    void set_mask(const Pass& pass, const Mask& mask) const;
+    ggml_tensor* flash(Rewire& rewire, const AttentionSite& site, const KvTensors& stored);
+    ggml_tensor* scores(Rewire& rewire, const AttentionSite& site, const KvTensors& stored);
     ggml_tensor* weigh_values(ggml_context* ctx, ggml_tensor* weights, ggml_tensor* v) const;
 
     int64_t n_cells_;
     std::vector<PassBlock> blocks_;        // as in the graph: lengths rounded up
     std::vector<ggml_tensor*> distances_;  // a block: I32 [T * n_pos_per_token]
-    ggml_tensor* mask_ = nullptr;          // F16 [sum of the lengths, T]: 0, -inf, or minus the distance for ALiBi
-    bool has_alibi_ = false;
+    std::vector<Mask> masks_;
 };
 
 }  // namespace hw

@@ -40,15 +40,17 @@ FusedAttention::FusedAttention(const Pass& pass, int32_t n_tokens, int32_t n_thr
 
 bool FusedAttention::serves(const Pass& pass) const { return round_slots(pass.max_pairs) == n_slots_; }
 
-FusedAttention::Plan& FusedAttention::plan_for(const AttnShape& shape, bool is_rotated) {
+FusedAttention::Plan& FusedAttention::plan_for(const AttnShape& shape, bool is_rotated, const Window& window) {
     for (const auto& plan : plans_) {
-        if (std::memcmp(&plan->shape, &shape, sizeof(shape)) == 0 && plan->is_rotated == is_rotated) {
+        if (std::memcmp(&plan->shape, &shape, sizeof(shape)) == 0 && plan->is_rotated == is_rotated &&
+            plan->window == window) {
             return *plan;
         }
     }
     plans_.push_back(std::make_unique<Plan>());
     plans_.back()->shape = shape;
     plans_.back()->is_rotated = is_rotated;
+    plans_.back()->window = window;
     return *plans_.back();
 }
 
@@ -100,7 +102,12 @@ ggml_tensor* FusedAttention::build(Rewire& rewire, const AttentionSite& site, co
     const bool is_raw = site.rope == nullptr || fits_table(site);
     sites_.push_back(std::make_unique<Site>());
     Site& data = *sites_.back();
-    data = {&plan_for(shape, !is_raw).plan, AttnRope::none, site.scale(), site.soft_cap(), site.max_bias(), false};
+    data = {&plan_for(shape, !is_raw, site.window).plan,
+            AttnRope::none,
+            site.scale(),
+            site.soft_cap(),
+            site.max_bias(),
+            false};
 
     std::vector<ggml_tensor*> args;
     if (site.rope == nullptr) {
@@ -205,6 +212,8 @@ void FusedAttention::build_plans(const Pass& pass, const std::vector<std::vector
         for (AttnPair& pair : pairs) {
             const int32_t slot = pair.angle % n_slots_;
             pair.query = plan->is_rotated ? slot * n_tokens_ + pair.token : pair.token;
+            pair.first =
+                plan->window.first_visible(pass.view_positions[static_cast<size_t>(pair.token)], pair.distance);
         }
         plan->plan.build(*attn_isa(nullptr), plan->shape, blocks.data(), static_cast<int32_t>(blocks.size()),
                          pairs.data(), n_threads_);

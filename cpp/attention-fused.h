@@ -26,10 +26,11 @@ class FusedAttention : public Attention {
     void set_inputs(const Pass& pass, int n_pos_per_token);
 
   private:
-    // The plan of all layers of one shape. Rotated queries lie at other rows than raw ones.
+    // The plan of all layers of one shape and window. Rotated queries lie at other rows than raw ones.
     struct Plan {
         AttnShape shape;
         bool is_rotated;
+        Window window;
         AttnPlan plan;
     };
     // What the node of a site is run with, beside its sources.
@@ -46,7 +47,7 @@ class FusedAttention : public Attention {
     };
     static void run(ggml_tensor* dst, int ith, int nth, void* site);
 
-    Plan& plan_for(const AttnShape& shape, bool is_rotated);
+    Plan& plan_for(const AttnShape& shape, bool is_rotated, const Window& window);
     ggml_tensor* angles_for(Rewire& rewire, const ggml_tensor* rope);
     ggml_tensor* rotated_queries(Rewire& rewire, const AttentionSite& site);
     void set_distances(const std::vector<int32_t>& by_row, int n_pos_per_token) const;

@@ -43,8 +43,10 @@ KvMover::KvMover(const SourceGraph& source, KvStore& store, Backends& backends)
       scheduler_(backends.new_scheduler(source.layers.size() * nodes_a_layer + 16)) {
     for (const auto& [index, layer] : source.layers) {
         if (layer.key_rope != nullptr) {
-            ropes_[index] = *layer.key_rope;
-            cancel_magnitude(&ropes_[index]);
+            KeyTurn& turn = turns_[index];
+            turn = {*layer.key_rope, const_cast<ggml_tensor*>(layer.key_gain)};
+            turn.rope.op_params[15] = static_cast<int32_t>(layer.key_offset);
+            cancel_magnitude(&turn.rope);
         }
     }
 }
@@ -65,15 +67,21 @@ void KvMover::rotate(const CellMove& move, int64_t distance) {
 }
 
 // keys [d_k, n, Hkv] -> the same, F32, rotated on
-ggml_tensor* KvMover::rotated_keys(ggml_context* ctx, const ggml_tensor& rope, ggml_tensor* keys,
+ggml_tensor* KvMover::rotated_keys(ggml_context* ctx, const KeyTurn& turn, ggml_tensor* keys,
                                    ggml_tensor* distances) const {
     ggml_tensor* by_token = ggml_cast(ctx, ggml_permute(ctx, keys, 0, 2, 1, 3), GGML_TYPE_F32);  // [d_k, Hkv, n]
+    if (turn.gain != nullptr) {
+        by_token = ggml_div(ctx, by_token, turn.gain);  // the gain is not the same for the two halves of a pair
+    }
     ggml_tensor* turned = ggml_dup_tensor(ctx, by_token);
     turned->op = GGML_OP_ROPE;
-    std::memcpy(turned->op_params, rope.op_params, sizeof(rope.op_params));
+    std::memcpy(turned->op_params, turn.rope.op_params, sizeof(turn.rope.op_params));
     turned->src[0] = by_token;
     turned->src[1] = distances;
-    turned->src[2] = rope.src[2];  // frequency factors: a weight, or NULL
+    turned->src[2] = turn.rope.src[2];  // frequency factors: a weight, or NULL
+    if (turn.gain != nullptr) {
+        turned = ggml_mul(ctx, turned, turn.gain);
+    }
     return ggml_permute(ctx, turned, 0, 2, 1, 3);
 }
 
@@ -89,15 +97,17 @@ void KvMover::run(const CellMove& move, int64_t distance) {
     ggml_tensor* cells = new_input(ctx, GGML_TYPE_I64, move.n, "cells");
 
     for (const auto& [index, tensors] : store_.layers()) {
-        const auto rope = ropes_.find(index);
+        const auto turn = turns_.find(index);
         ggml_tensor* keys = cells_of(ctx, tensors.k, move.from, move.n);
-        if (distance != 0 && rope != ropes_.end()) {
-            ggml_tensor* turned = rotated_keys(ctx, rope->second, keys, distances);
+        if (distance != 0 && turn != turns_.end()) {
+            ggml_tensor* turned = rotated_keys(ctx, turn->second, keys, distances);
             ggml_build_forward_expand(graph, ggml_set_rows(ctx, tensors.k, turned, cells));
         } else {
             copy_cells(ctx, graph, tensors.k, move);
         }
-        copy_cells(ctx, graph, tensors.v, move);
+        if (tensors.has_values()) {
+            copy_cells(ctx, graph, tensors.v, move);
+        }
     }
     ggml_backend_sched_reset(scheduler_.get());
     if (!ggml_backend_sched_alloc_graph(scheduler_.get(), graph)) {

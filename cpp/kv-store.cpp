@@ -53,7 +53,8 @@ KvStore::KvStore(const std::map<int, KvLayer>& layers, int64_t n_cells, ggml_typ
         }
         KvTensors& tensors = tensors_[index];
         tensors.k = ggml_new_tensor_3d(ctx.get(), type_k, layer.d_k, n_cells, layer.n_head_kv);
-        tensors.v = ggml_new_tensor_3d(ctx.get(), type_v, layer.d_v, n_cells, layer.n_head_kv);
+        tensors.v = layer.is_v_in_k ? values_in_keys(ctx.get(), tensors.k, layer.d_v)
+                                    : ggml_new_tensor_3d(ctx.get(), type_v, layer.d_v, n_cells, layer.n_head_kv);
         ggml_format_name(tensors.k, "cells_k_l%d", index);
         ggml_format_name(tensors.v, "cells_v_l%d", index);
     }
@@ -89,9 +90,13 @@ bool KvStore::is_host(int layer) const {
 size_t KvStore::n_bytes() const {
     size_t sum = 0;
     for (const auto& entry : tensors_) {
-        sum += ggml_nbytes(entry.second.k) + ggml_nbytes(entry.second.v);
+        sum += ggml_nbytes(entry.second.k) + (entry.second.has_values() ? ggml_nbytes(entry.second.v) : 0);
     }
     return sum;
+}
+
+ggml_tensor* values_in_keys(ggml_context* ctx, ggml_tensor* k, int64_t d_v) {
+    return ggml_view_3d(ctx, k, d_v, k->ne[1], k->ne[2], k->nb[1], k->nb[2], 0);
 }
 
 ggml_tensor* cells_of(ggml_context* ctx, ggml_tensor* store, int64_t begin, int64_t n) {

@@ -13,7 +13,9 @@ namespace hw {
 
 struct KvTensors {
     ggml_tensor* k;  // [d_k, n_cells, Hkv]
-    ggml_tensor* v;  // [d_v, n_cells, Hkv]
+    ggml_tensor* v;  // [d_v, n_cells, Hkv]; with MLA a view of k
+
+    bool has_values() const { return v->view_src == nullptr || v->op == GGML_OP_SET_ROWS; }
 };
 
 class KvStore {
@@ -34,6 +36,8 @@ class KvStore {
     std::map<int, KvTensors> tensors_;
 };
 
+// The first d_v numbers of each key, as [d_v, n_cells, Hkv].
+ggml_tensor* values_in_keys(ggml_context* ctx, ggml_tensor* k, int64_t d_v);
 // n cells of K or V from cell `begin` on, as [d, n, Hkv].
 ggml_tensor* cells_of(ggml_context* ctx, ggml_tensor* store, int64_t begin, int64_t n);
 

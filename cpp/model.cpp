@@ -79,6 +79,7 @@ Model::Model(const hw_model_params& params) : n_threads_(params.n_threads) {
         fail(HW_ERROR_ARGUMENT, "a model needs a path and 1 to 512 threads");
     }
     check_file(params.path);
+    path_ = params.path;
 
     Progress progress = {params.progress, params.user_data, false};
     llama_model_params llama_params = llama_model_default_params();
@@ -99,7 +100,11 @@ Model::Model(const hw_model_params& params) : n_threads_(params.n_threads) {
     check_kind(model_.get());
 }
 
-std::string Model::architecture() const { return metadata(model_.get(), "general.architecture"); }
+std::string Model::architecture() const { return hw::metadata(model_.get(), "general.architecture"); }
+
+std::string Model::metadata(const std::string& key) const {
+    return hw::metadata(model_.get(), key.rfind("%s", 0) == 0 ? architecture() + key.substr(2) : key);
+}
 
 std::vector<ggml_backend_dev_t> Model::devices() const {
     std::vector<ggml_backend_dev_t> devices;

@@ -19,13 +19,17 @@ class Model {
     const llama_vocab* vocab() const { return llama_model_get_vocab(model_.get()); }
     int32_t n_vocab() const { return llama_vocab_n_tokens(vocab()); }
     int32_t n_threads() const { return n_threads_; }
+    const std::string& path() const { return path_; }
     std::string architecture() const;
+    // A value of the metadata, empty if there is none. "%s." stands for the architecture: "%s.rope.freq_base".
+    std::string metadata(const std::string& key) const;
 
     // The devices that hold weights, without the CPU.
     std::vector<ggml_backend_dev_t> devices() const;
 
   private:
     llama_model_ptr model_;
+    std::string path_;
     int32_t n_threads_;
 };
 

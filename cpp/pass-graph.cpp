@@ -1,6 +1,7 @@
 #include "pass-graph.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "error.h"
 #include "graph-inputs.h"
@@ -10,13 +11,25 @@ namespace hw {
 
 namespace {
 
-// Attention adds at most this many nodes a block to a graph.
-constexpr size_t nodes_a_block = 12;
+// Upper bounds of what our attention adds to a graph, with room to spare: ggml ends the process where one is passed.
+constexpr size_t nodes_a_site = 16;
+constexpr size_t nodes_a_block = 12;  // of a site
 
+// Each copy of a query's rotation is at most all that follows from a ROPE.
 size_t count_nodes(const SourceGraph& source, const Pass& pass) {
+    const size_t n_views = std::max(pass.blocks.size(), static_cast<size_t>(pass.max_pairs)) + 4;
     const size_t n_sites = source.sites.size();
-    return static_cast<size_t>(ggml_graph_size(source.graph)) +
-           n_sites * (8 + nodes_a_block * (pass.blocks.size() + 1));
+    return static_cast<size_t>(ggml_graph_size(source.graph)) + n_sites * nodes_a_site +
+           n_views * (n_sites * nodes_a_block + source.rope_results.size());
+}
+
+std::vector<float> query_scales(const std::vector<int32_t>& positions, const QueryTemperature& temperature, size_t n) {
+    std::vector<float> scales(n, 1.0f);
+    for (size_t i = 0; i < positions.size(); i++) {
+        const float step = std::floor((static_cast<float>(positions[i]) + temperature.offset) / temperature.length);
+        scales[i] = std::log(step + 1.0f) * temperature.factor + 1.0f;
+    }
+    return scales;
 }
 
 }  // namespace
@@ -28,6 +41,7 @@ PassGraph::PassGraph(GraphSource& source, const KvStore& store, Backends& backen
     const SourceGraph from = source.build(n_tokens, n_outputs);
     const size_t n_nodes = count_nodes(from, pass);
     n_pos_per_token_ = from.n_pos_per_token;
+    temperature_ = from.temperature;
     ctx_.reset(
         ggml_init({n_nodes * ggml_tensor_overhead() + ggml_graph_overhead_custom(n_nodes, false), nullptr, true}));
     graph_ = ggml_new_graph_custom(ctx_.get(), n_nodes, false);
@@ -71,6 +85,7 @@ void PassGraph::set_inputs(const Pass& pass) {
     set_positions(inputs_.positions, positions, n_pos_per_token_);
     set_input(inputs_.cells, cells);
     set_input(inputs_.out_ids, outputs);
+    set_input(inputs_.query_scales, query_scales(pass.view_positions, temperature_, n));
     if (fused_ != nullptr) {
         fused_->set_inputs(pass, n_pos_per_token_);
     }

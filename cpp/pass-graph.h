@@ -31,6 +31,7 @@ class PassGraph {
     int32_t n_outputs_;
     int64_t spare_cell_;  // where the tokens that fill up the batch go
     int n_pos_per_token_;
+    QueryTemperature temperature_;
     ggml_context_ptr ctx_;
     ggml_backend_sched_ptr scheduler_;
     ggml_cgraph* graph_ = nullptr;

@@ -27,6 +27,7 @@ class PassBuilder {
             add_pairs(view, own_begin + own.len + i);
             pass.tokens.push_back(view.tokens[i]);
             pass.positions.push_back(static_cast<int32_t>(own.len + i));
+            pass.view_positions.push_back(static_cast<int32_t>(own_begin + own.len + i));
             pass.cells.push_back(own.begin + own.len + i);
         }
         pass.max_pairs = std::max(pass.max_pairs, view.n_blocks);

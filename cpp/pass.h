@@ -29,10 +29,11 @@ struct PassPair {
 };
 
 struct Pass {
-    std::vector<int32_t> tokens;     // [T]
-    std::vector<int32_t> positions;  // [T] inside the block that the token is written to
-    std::vector<int64_t> cells;      // [T] where its key and value go
-    std::vector<int32_t> outputs;    // [views] index of each view's last token
+    std::vector<int32_t> tokens;          // [T]
+    std::vector<int32_t> positions;       // [T] inside the block that the token is written to
+    std::vector<int32_t> view_positions;  // [T] inside the view
+    std::vector<int64_t> cells;           // [T] where its key and value go
+    std::vector<int32_t> outputs;         // [views] index of each view's last token
     std::vector<PassBlock> blocks;
     std::vector<PassPair> pairs;  // of one token after the other, in the order of its view
     int32_t max_pairs = 0;        // of one token

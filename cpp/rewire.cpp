@@ -20,6 +20,9 @@ Rewire::Rewire(const SourceGraph& source, const KvStore& store, ggml_context* ct
         new_input(ctx, GGML_TYPE_I32, static_cast<int64_t>(n_tokens) * source.n_pos_per_token, "positions");
     inputs_.cells = new_input(ctx, GGML_TYPE_I64, n_tokens, "cells");
     inputs_.out_ids = new_input(ctx, GGML_TYPE_I32, n_outputs, "out_ids");
+    inputs_.query_scales = ggml_new_tensor_3d(ctx, GGML_TYPE_F32, 1, 1, n_tokens);
+    ggml_set_name(inputs_.query_scales, "query_scales");
+    ggml_set_input(inputs_.query_scales);
     for (const auto& entry : store.layers()) {
         stored_[entry.first] = entry.second;
     }
@@ -39,8 +42,7 @@ ggml_tensor* Rewire::run(ggml_cgraph* graph, const Chooser& attention_of) {
             stored_[value->second].v = store_rows(node, store_.layer(value->second).v);
             ggml_build_forward_expand(graph, stored_[value->second].v);
         } else if (site != source_.sites.end()) {
-            Attention& attention = attention_of(site->second);
-            copies_[node] = attention.build(*this, site->second, stored_.at(site->second.layer));
+            copies_[node] = attention_of(site->second).build(*this, site->second, stored_at(site->second));
             ggml_set_name(copies_[node], node->name);
             ggml_build_forward_expand(graph, copies_[node]);
         }
@@ -49,6 +51,14 @@ ggml_tensor* Rewire::run(ggml_cgraph* graph, const Chooser& attention_of) {
     ggml_set_output(logits);
     ggml_build_forward_expand(graph, logits);
     return logits;
+}
+
+KvTensors Rewire::stored_at(const AttentionSite& site) {
+    KvTensors stored = stored_.at(site.layer);
+    if (site.is_v_in_k) {
+        stored.v = values_in_keys(ctx_, stored.k, site.node->src[2]->ne[0]);
+    }
+    return stored;
 }
 
 // llama.cpp stores rows [d * Hkv, T]; ours are [d, T, Hkv], one row a head, all with the same cell numbers.
@@ -86,6 +96,9 @@ ggml_tensor* Rewire::copy_leaf(const ggml_tensor* leaf) const {
     }
     if (has_name(leaf, "out_ids")) {
         return inputs_.out_ids;
+    }
+    if (has_name(leaf, "inp_attn_scale")) {
+        return inputs_.query_scales;
     }
     const bool is_input = (leaf->flags & GGML_TENSOR_FLAG_INPUT) != 0;
     const bool is_state = std::strncmp(leaf->name, "cache_", 6) == 0;

@@ -13,10 +13,11 @@ namespace hw {
 
 // Tensors that are filled before each run of a graph of T tokens.
 struct GraphInputs {
-    ggml_tensor* tokens;     // I32 [T]
-    ggml_tensor* positions;  // I32 [T * n_pos_per_token]: of keys, inside their block
-    ggml_tensor* cells;      // I64 [T]: where keys and values are stored
-    ggml_tensor* out_ids;    // I32 [n_outputs]
+    ggml_tensor* tokens;        // I32 [T]
+    ggml_tensor* positions;     // I32 [T * n_pos_per_token]: of keys, inside their block
+    ggml_tensor* cells;         // I64 [T]: where keys and values are stored
+    ggml_tensor* out_ids;       // I32 [n_outputs]
+    ggml_tensor* query_scales;  // F32 [1, 1, T]: of a query at its position in its view
 };
 
 class Rewire;
@@ -51,6 +52,7 @@ class Rewire {
     ggml_tensor* copy_leaf(const ggml_tensor* leaf) const;
     ggml_tensor* clone(const ggml_tensor* tensor, const std::function<ggml_tensor*(const ggml_tensor*)>& source_of);
     ggml_tensor* copy_rotated(const ggml_tensor* tensor, ggml_tensor* positions, Map* done);
+    KvTensors stored_at(const AttentionSite& site);
     ggml_tensor* store_rows(const ggml_tensor* node, ggml_tensor* cells);
 
     const SourceGraph& source_;

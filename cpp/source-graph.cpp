@@ -1,5 +1,6 @@
 #include "source-graph.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <string>
@@ -21,12 +22,7 @@ float float_param(const ggml_tensor* node, int index) {
     return value;
 }
 
-// N where the tensor is (a view of) prefix + N, else -1.
-int layer_of(const ggml_tensor* tensor, const char* prefix) {
-    const char* name = root_of(tensor)->name;
-    const size_t length = std::strlen(prefix);
-    return std::strncmp(name, prefix, length) == 0 ? std::atoi(name + length) : -1;
-}
+int layer_of(const ggml_tensor* tensor, const char* prefix) { return cache_layer(root_of(tensor), prefix); }
 
 bool is_kv_leaf(const ggml_tensor* tensor) {
     return layer_of(tensor, "cache_k_l") >= 0 || layer_of(tensor, "cache_v_l") >= 0;
@@ -77,8 +73,13 @@ AttentionSite read_site(const ggml_tensor* node, const SourceGraph& source) {
     AttentionSite site = {};
     site.node = node;
     site.layer = layer_of(node->src[1], "cache_k_l");
-    if (site.layer < 0 || layer_of(node->src[2], "cache_v_l") != site.layer) {
+    site.is_v_in_k =
+        root_of(node->src[2]) == root_of(node->src[1]) && node->src[2]->view_offs == node->src[1]->view_offs;
+    if (site.layer < 0 || (!site.is_v_in_k && layer_of(node->src[2], "cache_v_l") != site.layer)) {
         unsupported(node, "attends to something else than one layer of the KV cache");
+    }
+    if (node->src[3] != nullptr && node->src[3]->op != GGML_OP_NONE) {
+        unsupported(node, "computes which keys it attends to (sparse attention)");
     }
     if (node->src[0]->ne[3] != 1 || node->src[1]->ne[3] != 1) {
         unsupported(node, "attends in several streams");
@@ -87,23 +88,47 @@ AttentionSite read_site(const ggml_tensor* node, const SourceGraph& source) {
     return site;
 }
 
+bool is_weight(const ggml_tensor* leaf) {
+    return leaf->op == GGML_OP_NONE && leaf->buffer != nullptr && (leaf->flags & GGML_TENSOR_FLAG_INPUT) == 0;
+}
+
+// Whether turning a key on gives the same before and after this node.
+bool commutes_with_rope(const ggml_tensor* node) {
+    return is_reshape(node) || node->op == GGML_OP_RMS_NORM || node->op == GGML_OP_L2_NORM ||
+           node->op == GGML_OP_SCALE || (node->op == GGML_OP_REPEAT && node->ne[0] == node->src[0]->ne[0]);
+}
+
+// Goes back from what is stored to the ROPE it was turned by, and notes what was done to the key after that.
+void read_key_turn(const ggml_tensor* stored, const SourceGraph& source, KvLayer* layer) {
+    bool plain = true;
+    const ggml_tensor* rope = find_rope(stored, source.rope_results, &plain);
+    if (rope == nullptr) {
+        return;
+    }
+    layer->key_rope = rope;
+    layer->key_offset = rope->op_params[15];  // of ggml_rope_set_offset
+    for (const ggml_tensor* node = stored; node != rope;) {
+        const bool rope_is_second = node->src[1] != nullptr && source.rope_results.count(node->src[1]) != 0;
+        if (node->op == GGML_OP_MUL && layer->key_gain == nullptr && !rope_is_second && is_weight(node->src[1])) {
+            layer->key_gain = node->src[1];
+        } else if (node->op == GGML_OP_CONCAT && node->op_params[0] == 0) {
+            layer->key_offset += rope_is_second ? node->src[0]->ne[0] : 0;
+        } else if (!commutes_with_rope(node)) {
+            unsupported(node, "changes keys after their rotation, in a way that cannot be taken back");
+        }
+        node = node->src[rope_is_second ? 1 : 0];
+    }
+}
+
 void read_store(const ggml_tensor* node, SourceGraph* source) {
     const int key_layer = layer_of(node, "cache_k_l");
     const int value_layer = layer_of(node, "cache_v_l");
-    if (key_layer < 0 && value_layer < 0) {
-        return;
-    }
-    if (key_layer < 0) {
+    if (key_layer >= 0) {
+        source->key_stores[node] = key_layer;
+        read_key_turn(node->src[0], *source, &source->layers[key_layer]);
+    } else if (value_layer >= 0) {
         source->value_stores[node] = value_layer;
-        return;
     }
-    source->key_stores[node] = key_layer;
-    bool plain = true;
-    const ggml_tensor* rope = find_rope(node->src[0], source->rope_results, &plain);
-    if (rope != nullptr && !plain) {
-        unsupported(rope, "rotates keys that are changed once more before they are stored");
-    }
-    source->layers[key_layer].key_rope = rope;
 }
 
 void read_layer(const AttentionSite& site, SourceGraph* source) {
@@ -113,18 +138,22 @@ void read_layer(const AttentionSite& site, SourceGraph* source) {
     layer.d_k = k->ne[0];
     layer.d_v = v->ne[0];
     layer.n_head_kv = k->ne[2];
+    layer.is_v_in_k = site.is_v_in_k;
     layer.buffer_type = ggml_backend_buffer_get_type(root_of(k)->buffer);
 }
 
-// Sliding windows show as a second mask; positions as an input of something else than ROPE are absolute ones.
-void check_inputs(const SourceGraph& source) {
-    const ggml_tensor* mask = nullptr;
-    for (const auto& [node, site] : source.sites) {
-        if (mask != nullptr && node->src[3] != mask) {
-            unsupported(node, "has a mask of its own: sliding-window layers are not supported yet");
+// What KvMover relies on.
+void check_key_turns(const SourceGraph& source) {
+    for (const auto& [index, layer] : source.layers) {
+        const bool fits_gain = layer.key_gain == nullptr || layer.key_gain->ne[0] == layer.d_k;
+        if (layer.key_rope != nullptr && (!fits_gain || layer.key_offset + layer.key_rope->op_params[1] > layer.d_k)) {
+            unsupported(layer.key_rope, "turns keys of another size than those that are stored");
         }
-        mask = node->src[3];
     }
+}
+
+// Positions as an input of something else than ROPE are absolute ones.
+void check_inputs(const SourceGraph& source) {
     for (int i = 0; i < ggml_graph_n_nodes(source.graph); i++) {
         const ggml_tensor* node = ggml_graph_node(source.graph, i);
         for (const ggml_tensor* input : node->src) {
@@ -133,6 +162,24 @@ void check_inputs(const SourceGraph& source) {
             }
         }
     }
+}
+
+// As llama.cpp reads it; models without these keys that scale queries have Llama 4's numbers.
+QueryTemperature read_temperature(const Model& model) {
+    const std::string factor = model.metadata("%s.attention.temperature_scale");
+    if (factor.empty()) {
+        return {0.1f, 8192.0f, 1.0f};
+    }
+    std::string length = model.metadata("%s.attention.temperature_length");
+    if (length.empty()) {
+        length = model.metadata("%s.rope.scaling.original_context_length");
+    }
+    return {std::strtof(factor.c_str(), nullptr), std::max(1.0f, std::strtof(length.c_str(), nullptr)), 0.0f};
+}
+
+// Not all architectures name their logits.
+bool is_logits(const ggml_tensor* node, int64_t n_vocab, int64_t n_outputs) {
+    return node->ne[0] == n_vocab && node->ne[1] == n_outputs && node->ne[2] == 1 && node->type == GGML_TYPE_F32;
 }
 
 }  // namespace
@@ -145,22 +192,34 @@ const ggml_tensor* root_of(const ggml_tensor* tensor) {
     return tensor->view_src != nullptr ? tensor->view_src : tensor;
 }
 
+int cache_layer(const ggml_tensor* leaf, const char* prefix) {
+    const size_t length = std::strlen(prefix);
+    return std::strncmp(leaf->name, prefix, length) == 0 ? std::atoi(leaf->name + length) : -1;
+}
+
 bool is_reshape(const ggml_tensor* tensor) {
     return tensor->op == GGML_OP_VIEW || tensor->op == GGML_OP_RESHAPE || tensor->op == GGML_OP_PERMUTE ||
            tensor->op == GGML_OP_TRANSPOSE || tensor->op == GGML_OP_CONT;
 }
 
-GraphSource::GraphSource(ModelPtr model) : model_(std::move(model)) {
-    LogScope log;
+llama_context_params graph_context_params(uint32_t n_ctx) {
     llama_context_params params = llama_context_default_params();
-    params.n_ctx = smallest_n_ctx;
-    params.n_batch = smallest_n_ctx;
+    params.n_ctx = n_ctx;
+    params.n_batch = n_ctx;
     params.n_ubatch = 32;  // its compute buffers grow when a larger graph is asked for
     params.n_seq_max = 1;
     params.n_outputs_max = 1;
     params.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_ENABLED;
     params.kv_unified = true;
     params.no_perf = true;
+    return params;
+}
+
+GraphSource::GraphSource(ModelPtr model) : model_(std::move(model)) {
+    LogScope log;
+    sliding_window_ = observe_sliding_window(*model_);
+    temperature_ = read_temperature(*model_);
+    const llama_context_params params = graph_context_params(smallest_n_ctx);
     context_.reset(llama_init_from_model(model_->llama(), params));
     if (context_ == nullptr) {
         fail(HW_ERROR_UNSUPPORTED, "llama.cpp cannot make a context for this model: %s", log.errors().c_str());
@@ -187,11 +246,13 @@ SourceGraph GraphSource::read(int32_t n_tokens, int32_t n_outputs) {
         fail(HW_ERROR_MEMORY, "no memory for a graph of %d tokens: %s", n_tokens, log.errors().c_str());
     }
     source.n_pos_per_token = 1;
+    source.temperature = temperature_;
     source.rope_results = find_rope_results(source.graph);
     for (int i = 0; i < ggml_graph_n_nodes(source.graph); i++) {
         const ggml_tensor* node = ggml_graph_node(source.graph, i);
         if (node->op == GGML_OP_FLASH_ATTN_EXT) {
-            const AttentionSite site = read_site(node, source);
+            AttentionSite site = read_site(node, source);
+            site.window = sliding_window_.of(site.layer);
             source.sites[node] = site;
             read_layer(site, &source);
         } else if (node->op == GGML_OP_SET_ROWS) {
@@ -207,10 +268,15 @@ SourceGraph GraphSource::read(int32_t n_tokens, int32_t n_outputs) {
     if (source.sites.empty() || source.key_stores.empty()) {
         fail(HW_ERROR_UNSUPPORTED, "the graph of this model has no attention over a KV cache");
     }
+    const ggml_tensor* last = ggml_graph_node(source.graph, -1);
+    if (source.logits == nullptr && is_logits(last, model_->n_vocab(), n_outputs)) {
+        source.logits = last;
+    }
     if (source.logits == nullptr) {
         fail(HW_ERROR_UNSUPPORTED, "the graph of this model ends in no logits");
     }
     check_inputs(source);
+    check_key_turns(source);
     return source;
 }
 

@@ -8,6 +8,7 @@
 
 #include "ggml-cpp.h"
 #include "model.h"
+#include "sliding-window.h"
 
 namespace hw {
 
@@ -18,6 +19,8 @@ struct AttentionSite {
     // The rotation of the query, and whether only reshapes stand between it and the attention. NULL: not rotated.
     const ggml_tensor* rope;
     bool is_plain_rope;
+    Window window;
+    bool is_v_in_k;  // MLA: values are the first d_v numbers of the keys
 
     float scale() const;
     float max_bias() const;  // ALiBi
@@ -32,7 +35,21 @@ struct KvLayer {
     int64_t d_v = 0;
     int64_t n_head_kv = 0;
     ggml_backend_buffer_type_t buffer_type = nullptr;
-    const ggml_tensor* key_rope = nullptr;  // the ROPE node of its keys; NULL: stored as computed
+    bool is_v_in_k = false;
+    // What was done to a key that depends on its position, so that it can be rotated on. ROPE turns the dimensions from
+    // key_offset on; then the key may have been multiplied by key_gain (the weights of a norm; where these differ
+    // within a rotated pair, attention depends on more than distances, and blocks are seen approximately). NULL:
+    // nothing.
+    const ggml_tensor* key_rope = nullptr;
+    const ggml_tensor* key_gain = nullptr;  // [d_k]
+    int64_t key_offset = 0;
+};
+
+// Queries may be scaled by log(floor((position + offset) / length) + 1) * factor + 1.
+struct QueryTemperature {
+    float factor;
+    float length;
+    float offset;
 };
 
 struct SourceGraph {
@@ -44,6 +61,7 @@ struct SourceGraph {
     std::unordered_set<const ggml_tensor*> rope_results;  // nodes computed from a ROPE, up to the next attention
     const ggml_tensor* logits;                            // [n_vocab, n_outputs]
     int n_pos_per_token;                                  // rows of inp_pos: 4 for M-RoPE, else 1
+    QueryTemperature temperature;
 };
 
 // Builds graphs through a llama_context that exists only for this: its own KV cache is as small as llama.cpp allows.
@@ -59,10 +77,16 @@ class GraphSource {
 
     ModelPtr model_;
     llama_context_ptr context_;
+    SlidingWindow sliding_window_;
+    QueryTemperature temperature_;
 };
 
+// The settings of a context that is only there to build graphs.
+llama_context_params graph_context_params(uint32_t n_ctx);
 // The leaf that a view is a view of, itself if it is none.
 const ggml_tensor* root_of(const ggml_tensor* tensor);
+// N where a leaf is named prefix + N, else -1.
+int cache_layer(const ggml_tensor* leaf, const char* prefix);
 // Ops that only say how data is read: no arithmetic.
 bool is_reshape(const ggml_tensor* tensor);
 

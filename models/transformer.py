@@ -1,4 +1,5 @@
-"""The models the engine runs: llama, qwen2 and qwen3, of any shape."""
+"""Models of any shape: llama, qwen2 and qwen3; gemma2 for sliding windows, soft caps and queries scaled after their
+rotation."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from gguf import RopeScalingType as Scaling
 from .vocabulary import N_TOKENS, add_vocabulary, used_tokens
 from .weights import Fill, Tensor, matrix, new_file, norm, write_tensors
 
-ARCHITECTURES = ("llama", "qwen2", "qwen3")
+ARCHITECTURES = ("llama", "qwen2", "qwen3", "gemma2")
 
 # Queries and keys this large spread the attention scores by about 2: a few of a hundred tokens get most of
 # the weight, which ones depends on the tokens; and sharper attention would blow up rounding errors.
@@ -49,6 +50,7 @@ class Shape:
     rope_scaling: RopeScaling | None = None
     tied: bool = False  # the output matrix is the embedding
     bos: bool = False  # texts start with a token of their own
+    window: int = 0  # gemma2: every other layer sees so many tokens back
 
     def __post_init__(self) -> None:
         if self.arch not in ARCHITECTURES:
@@ -59,6 +61,8 @@ class Shape:
             raise ValueError("query heads come in whole groups, and head sizes are even")
         if self.arch == "qwen2" and self.heads * self.head_size != self.width:
             raise ValueError("qwen2 has heads * head_size == width")
+        if (self.arch == "gemma2") != (self.window > 0) or (self.arch == "gemma2" and not self.tied):
+            raise ValueError("gemma2, and no other, has a window; its output matrix is the embedding")
         if self.rope_scaling and self.rope_scaling.kind == "llama3" and self.arch != "llama":
             raise ValueError("only llama reads RoPE factors from a tensor")
 
@@ -103,6 +107,10 @@ def layer_tensors(shape: Shape, at: str) -> Iterator[Tensor]:
         yield norm(f"{at}.attn_q_norm.weight", shape.head_size, ATTENTION_GAIN)
         yield norm(f"{at}.attn_k_norm.weight", shape.head_size, ATTENTION_GAIN)
     yield norm(f"{at}.ffn_norm.weight", shape.width)
+    if shape.arch == "gemma2":
+        # Its embeddings are scaled up by sqrt(width): what the layers add must count beside them.
+        yield norm(f"{at}.post_attention_norm.weight", shape.width, math.sqrt(shape.width) * EMBEDDING_GAIN)
+        yield norm(f"{at}.post_ffw_norm.weight", shape.width, math.sqrt(shape.width) * EMBEDDING_GAIN)
     yield matrix(f"{at}.ffn_gate.weight", shape.feed_forward, shape.width)
     yield matrix(f"{at}.ffn_up.weight", shape.feed_forward, shape.width)
     yield matrix(f"{at}.ffn_down.weight", shape.width, shape.feed_forward)
@@ -129,6 +137,10 @@ def add_shape(writer: GGUFWriter, shape: Shape) -> None:
     writer.add_layer_norm_rms_eps(1e-6)
     writer.add_rope_dimension_count(shape.head_size)
     writer.add_rope_freq_base(shape.rope_base)
+    if shape.window:
+        writer.add_sliding_window(shape.window)
+        writer.add_attn_logit_softcapping(20.0)
+        writer.add_final_logit_softcapping(30.0)
     if shape.rope_scaling and shape.rope_scaling.kind == "yarn":
         writer.add_rope_scaling_type(Scaling.YARN)
         writer.add_rope_scaling_factor(shape.rope_scaling.factor)

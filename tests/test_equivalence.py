@@ -15,9 +15,21 @@ from hogwild_local import Model, SharedCache
 from hogwild_local.llama_baseline import LlamaBaseline
 
 Load = Callable[..., Model]
-NAMES = ["llama", "llama-bos", "llama-mha", "llama-rope3", "llama-yarn", "qwen2", "qwen3", "qwen3-yarn"]
+NAMES = [
+    "llama",
+    "llama-bos",
+    "llama-mha",
+    "llama-rope3",
+    "llama-yarn",
+    "qwen2",
+    "qwen3",
+    "qwen3-yarn",
+    "gemma2",
+]
 # f32 model and cache: what is left is the order of sums in products and softmax, and ggml's f16 tables for exp.
 TOLERANCE = 1e-3
+# gemma2's GELU is read from a table of f16: a rounding that flips an entry shows as some 1e-3.
+TOLERANCES = {"gemma2": 5e-3}
 
 
 def f32_cache(model: Model, n_ctx: int = 512, **settings: object) -> SharedCache:
@@ -53,7 +65,7 @@ def test_one_block_gives_the_logits_of_llama_decode(name: str, attention: str, t
     tokens = tokens_of(model, 77)
     with f32_cache(model, attention=attention) as cache:
         ours = in_blocks(cache, tokens, [])
-    assert np.abs(ours - llama_logits(model, tokens)).max() <= TOLERANCE
+    assert np.abs(ours - llama_logits(model, tokens)).max() <= TOLERANCES.get(name, TOLERANCE)
 
 
 @pytest.mark.parametrize("attention", ["fused", "ggml"])
@@ -63,14 +75,14 @@ def test_five_blocks_give_the_logits_of_llama_decode(name: str, attention: str, 
     tokens = tokens_of(model, 90, seed=1)
     with f32_cache(model, attention=attention) as cache:
         ours = in_blocks(cache, tokens, [1, 30, 31, 70])
-    assert np.abs(ours - llama_logits(model, tokens)).max() <= TOLERANCE
+    assert np.abs(ours - llama_logits(model, tokens)).max() <= TOLERANCES.get(name, TOLERANCE)
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     n=st.integers(1, 150),
     cuts=st.lists(st.integers(1, 149), max_size=12),
-    name=st.sampled_from(["llama", "qwen3", "llama-yarn"]),
+    name=st.sampled_from(["llama", "qwen3", "llama-yarn", "gemma2"]),
     attention=st.sampled_from(["fused", "ggml"]),
 )
 def test_any_cut_gives_the_logits_of_the_uncut_sequence(
@@ -83,7 +95,7 @@ def test_any_cut_gives_the_logits_of_the_uncut_sequence(
     with f32_cache(model, attention=attention) as cache:
         cut = in_blocks(cache, tokens, [at for at in cuts if at < n])
     assert np.isfinite(cut).all()
-    assert np.abs(cut - uncut).max() <= TOLERANCE
+    assert np.abs(cut - uncut).max() <= TOLERANCES.get(name, TOLERANCE)
 
 
 @pytest.mark.parametrize("attention", ["fused", "ggml"])
@@ -109,7 +121,7 @@ def test_token_after_token_gives_the_logits_of_one_pass(attention: str, tiny: Lo
     assert np.abs(logits[0] - whole).max() <= TOLERANCE
 
 
-@pytest.mark.parametrize("name", ["llama", "qwen3", "llama-yarn"])
+@pytest.mark.parametrize("name", ["llama", "qwen3", "llama-yarn", "gemma2"])
 @pytest.mark.parametrize("n_workers", [1, 2, 3, 5, 8, 16])
 def test_fused_and_composed_attention_agree_for_workers(name: str, n_workers: int, tiny: Load) -> None:
     model = tiny(name)
@@ -133,7 +145,7 @@ def test_fused_and_composed_attention_agree_for_workers(name: str, n_workers: in
                 rows.append(cache.decode(views))
             results.append(np.concatenate(rows))
     assert np.isfinite(results[0]).all()
-    assert np.abs(results[0] - results[1]).max() <= TOLERANCE
+    assert np.abs(results[0] - results[1]).max() <= TOLERANCES.get(name, TOLERANCE)
 
 
 def test_workers_that_do_not_see_each_other_are_as_if_alone(tiny: Load) -> None:
@@ -175,7 +187,7 @@ def test_an_appended_block_is_as_if_decoded_there(name: str, attention: str, tin
         assert (len(a), len(b)) == (51, 0)
         appended = cache.decode([([a], last)])[0]
         whole = in_blocks(cache, first + second + last, [])
-    assert np.abs(appended - whole).max() <= TOLERANCE
+    assert np.abs(appended - whole).max() <= TOLERANCES.get(name, TOLERANCE)
 
 
 @pytest.mark.parametrize("file_type", ["q8_0", "q4_0", "f16"])
