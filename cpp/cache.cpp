@@ -73,7 +73,7 @@ Cache::Cache(ModelPtr model, const hw_cache_params& params)
       attention_(params.attention),
       n_batch_(params.n_batch),
       n_ctx_(params.n_ctx),
-      source_(model_),
+      source_(model_, params.n_ctx),
       backends_(*model_),
       table_(n_ctx_ + headroom(n_ctx_)) {
     check_params(params);

@@ -177,6 +177,28 @@ QueryTemperature read_temperature(const Model& model) {
     return {std::strtof(factor.c_str(), nullptr), std::max(1.0f, std::strtof(length.c_str(), nullptr)), 0.0f};
 }
 
+// Models with two sets of frequency factors use the long ones in contexts beyond the original length.
+ggml_tensor* find_long_factors(const Model& model, int32_t n_ctx) {
+    const std::string original = model.metadata("%s.rope.scaling.original_context_length");
+    const long length = original.empty() ? llama_model_n_ctx_train(model.llama()) : std::atol(original.c_str());
+    for (const auto& [name, tensor] : llama_internal_get_tensor_map(model.llama())) {
+        if (n_ctx > length && name == "rope_factors_long.weight") {
+            return tensor;
+        }
+    }
+    return nullptr;
+}
+
+void use_long_factors(ggml_cgraph* graph, ggml_tensor* factors) {
+    for (int i = 0; factors != nullptr && i < ggml_graph_n_nodes(graph); i++) {
+        ggml_tensor* node = ggml_graph_node(graph, i);
+        if (node->op == GGML_OP_ROPE && node->src[2] != nullptr &&
+            std::strcmp(node->src[2]->name, "rope_factors_short.weight") == 0) {
+            node->src[2] = factors;
+        }
+    }
+}
+
 // Not all architectures name their logits.
 bool is_logits(const ggml_tensor* node, int64_t n_vocab, int64_t n_outputs) {
     return node->ne[0] == n_vocab && node->ne[1] == n_outputs && node->ne[2] == 1 && node->type == GGML_TYPE_F32;
@@ -215,10 +237,11 @@ llama_context_params graph_context_params(uint32_t n_ctx) {
     return params;
 }
 
-GraphSource::GraphSource(ModelPtr model) : model_(std::move(model)) {
+GraphSource::GraphSource(ModelPtr model, int32_t n_ctx) : model_(std::move(model)) {
     LogScope log;
     sliding_window_ = observe_sliding_window(*model_);
     temperature_ = read_temperature(*model_);
+    long_factors_ = find_long_factors(*model_, n_ctx);
     const llama_context_params params = graph_context_params(smallest_n_ctx);
     context_.reset(llama_init_from_model(model_->llama(), params));
     if (context_ == nullptr) {
@@ -247,6 +270,7 @@ SourceGraph GraphSource::read(int32_t n_tokens, int32_t n_outputs) {
     }
     source.n_pos_per_token = 1;
     source.temperature = temperature_;
+    use_long_factors(source.graph, long_factors_);
     source.rope_results = find_rope_results(source.graph);
     for (int i = 0; i < ggml_graph_n_nodes(source.graph); i++) {
         const ggml_tensor* node = ggml_graph_node(source.graph, i);

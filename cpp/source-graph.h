@@ -67,8 +67,8 @@ struct SourceGraph {
 // Builds graphs through a llama_context that exists only for this: its own KV cache is as small as llama.cpp allows.
 class GraphSource {
   public:
-    // Throws HW_ERROR_UNSUPPORTED.
-    explicit GraphSource(ModelPtr model);
+    // n_ctx: of our cache; some models rotate otherwise in a long one. Throws HW_ERROR_UNSUPPORTED.
+    GraphSource(ModelPtr model, int32_t n_ctx);
     // Valid until the next call. Throws HW_ERROR_UNSUPPORTED, HW_ERROR_MEMORY.
     SourceGraph build(int32_t n_tokens, int32_t n_outputs);
 
@@ -79,6 +79,7 @@ class GraphSource {
     llama_context_ptr context_;
     SlidingWindow sliding_window_;
     QueryTemperature temperature_;
+    ggml_tensor* long_factors_ = nullptr;  // frequency factors to use instead of those of the small context
 };
 
 // The settings of a context that is only there to build graphs.
