@@ -48,6 +48,9 @@ ggml_tensor* Rewire::run(ggml_cgraph* graph, const Chooser& attention_of) {
         }
     }
     ggml_tensor* logits = copy(source_.logits);
+    if (logits->ne[1] != inputs_.out_ids->ne[0]) {
+        logits = ggml_get_rows(ctx_, logits, inputs_.out_ids);  // some graphs give the logits of all tokens
+    }
     ggml_set_output(logits);
     ggml_build_forward_expand(graph, logits);
     return logits;

@@ -164,17 +164,17 @@ void check_inputs(const SourceGraph& source) {
     }
 }
 
-// As llama.cpp reads it; models without these keys that scale queries have Llama 4's numbers.
-QueryTemperature read_temperature(const Model& model) {
-    const std::string factor = model.metadata("%s.attention.temperature_scale");
-    if (factor.empty()) {
+// As llama.cpp reads it. Models with chunked windows, and those without these keys, have Llama 4's numbers.
+QueryTemperature read_temperature(const Model& model, bool is_chunked) {
+    const float factor = std::strtof(model.metadata("%s.attention.temperature_scale").c_str(), nullptr);
+    if (is_chunked || factor == 0.0f) {
         return {0.1f, 8192.0f, 1.0f};
     }
-    std::string length = model.metadata("%s.attention.temperature_length");
-    if (length.empty()) {
-        length = model.metadata("%s.rope.scaling.original_context_length");
+    float length = std::strtof(model.metadata("%s.attention.temperature_length").c_str(), nullptr);
+    if (length == 0.0f) {
+        length = std::strtof(model.metadata("%s.rope.scaling.original_context_length").c_str(), nullptr);
     }
-    return {std::strtof(factor.c_str(), nullptr), std::max(1.0f, std::strtof(length.c_str(), nullptr)), 0.0f};
+    return {factor, std::max(1.0f, length), 0.0f};
 }
 
 // Models with two sets of frequency factors use the long ones in contexts beyond the original length.
@@ -240,7 +240,7 @@ llama_context_params graph_context_params(uint32_t n_ctx) {
 GraphSource::GraphSource(ModelPtr model, int32_t n_ctx) : model_(std::move(model)) {
     LogScope log;
     sliding_window_ = observe_sliding_window(*model_);
-    temperature_ = read_temperature(*model_);
+    temperature_ = read_temperature(*model_, sliding_window_.window.is_chunked);
     long_factors_ = find_long_factors(*model_, n_ctx);
     const llama_context_params params = graph_context_params(smallest_n_ctx);
     context_.reset(llama_init_from_model(model_->llama(), params));
@@ -290,7 +290,7 @@ SourceGraph GraphSource::read(int32_t n_tokens, int32_t n_outputs) {
         }
     }
     if (source.sites.empty() || source.key_stores.empty()) {
-        fail(HW_ERROR_UNSUPPORTED, "the graph of this model has no attention over a KV cache");
+        fail(HW_ERROR_UNSUPPORTED, "the graph of this model has no flash attention over a KV cache");
     }
     const ggml_tensor* last = ggml_graph_node(source.graph, -1);
     if (source.logits == nullptr && is_logits(last, model_->n_vocab(), n_outputs)) {
