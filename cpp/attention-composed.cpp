@@ -64,6 +64,7 @@ ggml_tensor* ComposedAttention::mask_for(Rewire& rewire, const AttentionSite& si
 
 ggml_tensor* ComposedAttention::build(Rewire& rewire, const AttentionSite& site, const KvTensors& stored) {
     make_distances(rewire, site.n_tokens());
+    has_gains_ = has_gains_ || site.key_gain != nullptr;
     if (blocks_.size() == 1) {
         return flash(rewire, site, stored);
     }
@@ -130,7 +131,7 @@ void ComposedAttention::set_inputs(const Pass& pass, int n_pos_per_token) const 
     const size_t n_tokens = static_cast<size_t>(masks_.front().tensor->ne[1]);
     std::vector<std::vector<int32_t>> distances(blocks_.size(), std::vector<int32_t>(n_tokens, 0));
     for (const PassPair& pair : pass.pairs) {
-        distances[static_cast<size_t>(pair.block)][static_cast<size_t>(pair.token)] = pair.distance;
+        distances[static_cast<size_t>(pair.block)][static_cast<size_t>(pair.token)] = pass.turn(pair, has_gains_);
     }
     for (size_t i = 0; i < blocks_.size(); i++) {
         set_positions(distances_[i], distances[i], n_pos_per_token);

@@ -36,6 +36,7 @@ class ComposedAttention : public Attention {
     std::vector<PassBlock> blocks_;        // as in the graph: lengths rounded up
     std::vector<ggml_tensor*> distances_;  // a block: I32 [T * n_pos_per_token]
     std::vector<Mask> masks_;
+    bool has_gains_ = false;  // queries have their position in the view already, see Rewire::rotated_query
 };
 
 }  // namespace hw

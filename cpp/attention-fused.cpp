@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "graph-inputs.h"
+#include "rope.h"
 
 namespace hw {
 
@@ -12,18 +13,14 @@ namespace {
 // Few sizes, so that graphs serve again.
 int32_t round_slots(int32_t n) { return n <= 4 ? n : (n + 3) / 4 * 4; }
 
-constexpr int param_n_dims = 1;
-constexpr int param_mode = 2;
-constexpr int param_offset = 15;
-
 AttnRope kind_of(const ggml_tensor* rope) {
-    return rope->op_params[param_mode] == GGML_ROPE_TYPE_NORMAL ? AttnRope::adjacent : AttnRope::halves;
+    return rope->op_params[rope_mode] == GGML_ROPE_TYPE_NORMAL ? AttnRope::adjacent : AttnRope::halves;
 }
 
 // A table of cosines and sines says all of a rotation that begins at dimension 0 and pairs dimensions in a known way.
 bool fits_table(const AttentionSite& site) {
-    return site.is_plain_rope && site.rope->op_params[param_offset] == 0 &&
-           site.rope->op_params[param_mode] != GGML_ROPE_TYPE_VISION && site.rope->ne[0] == site.node->src[0]->ne[0];
+    return site.is_plain_rope && site.rope->op_params[rope_offset] == 0 &&
+           site.rope->op_params[rope_mode] != GGML_ROPE_TYPE_VISION && site.rope->ne[0] == site.node->src[0]->ne[0];
 }
 
 AttnShape shape_of(const AttentionSite& site, int32_t n_tokens) {
@@ -67,16 +64,12 @@ ggml_tensor* FusedAttention::angles_for(Rewire& rewire, const ggml_tensor* rope)
     if (table_distances_ == nullptr) {
         table_distances_ = new_input(ctx, GGML_TYPE_I32, n_rows * rewire.n_pos_per_token(), "table_distances");
     }
-    Table table = {*rope, ggml_new_tensor_3d(ctx, GGML_TYPE_F32, rope->op_params[param_n_dims], 1, n_rows), nullptr};
+    Table table = {*rope, ggml_new_tensor_3d(ctx, GGML_TYPE_F32, rope->op_params[rope_n_dims], 1, n_rows), nullptr};
     ggml_set_name(table.unit, "unit");
     ggml_set_input(table.unit);
-    table.angles = ggml_dup_tensor(ctx, table.unit);
+    table.angles = rope_like(ctx, *rope, table.unit, table_distances_,
+                             rope->src[2] != nullptr ? rewire.copy(rope->src[2]) : nullptr);
     ggml_set_name(table.angles, "angles");
-    table.angles->op = GGML_OP_ROPE;
-    std::memcpy(table.angles->op_params, rope->op_params, sizeof(rope->op_params));
-    table.angles->src[0] = table.unit;
-    table.angles->src[1] = table_distances_;
-    table.angles->src[2] = rope->src[2] != nullptr ? rewire.copy(rope->src[2]) : nullptr;
     tables_.push_back(table);
     return table.angles;
 }
@@ -99,6 +92,7 @@ ggml_tensor* FusedAttention::rotated_queries(Rewire& rewire, const AttentionSite
 ggml_tensor* FusedAttention::build(Rewire& rewire, const AttentionSite& site, const KvTensors& stored) {
     ggml_context* ctx = rewire.ctx();
     const AttnShape shape = shape_of(site, n_tokens_);
+    has_gains_ = has_gains_ || site.key_gain != nullptr;
     const bool is_raw = site.rope == nullptr || fits_table(site);
     sites_.push_back(std::make_unique<Site>());
     Site& data = *sites_.back();
@@ -166,7 +160,7 @@ void FusedAttention::set_inputs(const Pass& pass, int n_pos_per_token) {
         slot = pair.token == last_token ? slot + 1 : 0;
         last_token = pair.token;
         const int32_t row = pair.token * n_slots_ + slot;
-        by_row[static_cast<size_t>(row)] = pair.distance;
+        by_row[static_cast<size_t>(row)] = pass.turn(pair, has_gains_);
         of_block[static_cast<size_t>(pair.block)].push_back({pair.token, 0, row, 0, pair.n_visible, pair.distance});
     }
     set_distances(by_row, n_pos_per_token);

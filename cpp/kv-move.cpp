@@ -1,13 +1,12 @@
 #include "kv-move.h"
 
 #include <algorithm>
-#include <cmath>
-#include <cstring>
 #include <numeric>
 
 #include "error.h"
 #include "graph-inputs.h"
 #include "log.h"
+#include "rope.h"
 
 namespace hw {
 
@@ -16,19 +15,6 @@ namespace {
 // Cells a graph: bounds the memory of what is read before it is written.
 constexpr int64_t chunk = 512;
 constexpr size_t nodes_a_layer = 16;
-
-// The float parameters of a ROPE node, as ggml_rope_ext stores them after five ints.
-struct RopeFloats {
-    float freq_base, freq_scale, ext_factor, attn_factor, beta_fast, beta_slow;
-};
-
-// Stored keys carry YaRN's magnitude already: the attention factor is set so that rotating on keeps lengths.
-void cancel_magnitude(ggml_tensor* rope) {
-    RopeFloats floats;
-    std::memcpy(&floats, rope->op_params + 5, sizeof(floats));
-    floats.attn_factor = floats.ext_factor != 0.0f ? 1.0f / (1.0f + 0.1f * std::log(1.0f / floats.freq_scale)) : 1.0f;
-    std::memcpy(rope->op_params + 5, &floats, sizeof(floats));
-}
 
 void copy_cells(ggml_context* ctx, ggml_cgraph* graph, ggml_tensor* store, const CellMove& move) {
     ggml_tensor* read = ggml_cont(ctx, cells_of(ctx, store, move.from, move.n));
@@ -43,10 +29,8 @@ KvMover::KvMover(const SourceGraph& source, KvStore& store, Backends& backends)
       scheduler_(backends.new_scheduler(source.layers.size() * nodes_a_layer + 16)) {
     for (const auto& [index, layer] : source.layers) {
         if (layer.key_rope != nullptr) {
-            KeyTurn& turn = turns_[index];
-            turn = {*layer.key_rope, const_cast<ggml_tensor*>(layer.key_gain)};
-            turn.rope.op_params[15] = static_cast<int32_t>(layer.key_offset);
-            cancel_magnitude(&turn.rope);
+            ropes_[index] = without_magnitude(*layer.key_rope);
+            ropes_[index].op_params[rope_offset] = static_cast<int32_t>(layer.key_offset);
         }
     }
 }
@@ -67,21 +51,10 @@ void KvMover::rotate(const CellMove& move, int64_t distance) {
 }
 
 // keys [d_k, n, Hkv] -> the same, F32, rotated on
-ggml_tensor* KvMover::rotated_keys(ggml_context* ctx, const KeyTurn& turn, ggml_tensor* keys,
+ggml_tensor* KvMover::rotated_keys(ggml_context* ctx, const ggml_tensor& rope, ggml_tensor* keys,
                                    ggml_tensor* distances) const {
     ggml_tensor* by_token = ggml_cast(ctx, ggml_permute(ctx, keys, 0, 2, 1, 3), GGML_TYPE_F32);  // [d_k, Hkv, n]
-    if (turn.gain != nullptr) {
-        by_token = ggml_div(ctx, by_token, turn.gain);  // the gain is not the same for the two halves of a pair
-    }
-    ggml_tensor* turned = ggml_dup_tensor(ctx, by_token);
-    turned->op = GGML_OP_ROPE;
-    std::memcpy(turned->op_params, turn.rope.op_params, sizeof(turn.rope.op_params));
-    turned->src[0] = by_token;
-    turned->src[1] = distances;
-    turned->src[2] = turn.rope.src[2];  // frequency factors: a weight, or NULL
-    if (turn.gain != nullptr) {
-        turned = ggml_mul(ctx, turned, turn.gain);
-    }
+    ggml_tensor* turned = rope_like(ctx, rope, by_token, distances, rope.src[2]);  // src[2]: a weight, or NULL
     return ggml_permute(ctx, turned, 0, 2, 1, 3);
 }
 
@@ -97,10 +70,10 @@ void KvMover::run(const CellMove& move, int64_t distance) {
     ggml_tensor* cells = new_input(ctx, GGML_TYPE_I64, move.n, "cells");
 
     for (const auto& [index, tensors] : store_.layers()) {
-        const auto turn = turns_.find(index);
+        const auto rope = ropes_.find(index);
         ggml_tensor* keys = cells_of(ctx, tensors.k, move.from, move.n);
-        if (distance != 0 && turn != turns_.end()) {
-            ggml_tensor* turned = rotated_keys(ctx, turn->second, keys, distances);
+        if (distance != 0 && rope != ropes_.end()) {
+            ggml_tensor* turned = rotated_keys(ctx, rope->second, keys, distances);
             ggml_build_forward_expand(graph, ggml_set_rows(ctx, tensors.k, turned, cells));
         } else {
             copy_cells(ctx, graph, tensors.k, move);

@@ -17,17 +17,12 @@ class KvMover {
     void rotate(const CellMove& move, int64_t distance);
 
   private:
-    // How the keys of a layer are rotated on: a copy of their ROPE node (the graph that it comes from does not live
-    // on), and what they were multiplied by after it.
-    struct KeyTurn {
-        ggml_tensor rope;
-        ggml_tensor* gain;  // F32 [d_k], or NULL
-    };
     void run(const CellMove& move, int64_t distance);
-    ggml_tensor* rotated_keys(ggml_context* ctx, const KeyTurn& turn, ggml_tensor* keys, ggml_tensor* distances) const;
+    ggml_tensor* rotated_keys(ggml_context* ctx, const ggml_tensor& rope, ggml_tensor* keys, ggml_tensor* distances) const;
 
     int n_pos_per_token_;
-    std::map<int, KeyTurn> turns_;  // by layer
+    // By layer, copies of the ROPE nodes of the keys: the graph that they come from does not live on.
+    std::map<int, ggml_tensor> ropes_;
     KvStore& store_;
     ggml_backend_sched_ptr scheduler_;
 };

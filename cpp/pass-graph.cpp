@@ -75,14 +75,17 @@ void PassGraph::set_inputs(const Pass& pass) {
     const size_t n = static_cast<size_t>(n_tokens_);
     std::vector<int32_t> tokens(pass.tokens);
     std::vector<int32_t> positions(pass.positions);
+    std::vector<int32_t> view_positions(pass.view_positions);
     std::vector<int64_t> cells(pass.cells);
     std::vector<int32_t> outputs(pass.outputs);
     tokens.resize(n, 0);
     positions.resize(n, 0);
+    view_positions.resize(n, 0);
     cells.resize(n, spare_cell_);
     outputs.resize(static_cast<size_t>(n_outputs_), 0);
     set_input(inputs_.tokens, tokens);
     set_positions(inputs_.positions, positions, n_pos_per_token_);
+    set_positions(inputs_.view_positions, view_positions, n_pos_per_token_);
     set_input(inputs_.cells, cells);
     set_input(inputs_.out_ids, outputs);
     set_input(inputs_.query_scales, query_scales(pass.view_positions, temperature_, n));

@@ -38,6 +38,11 @@ struct Pass {
     std::vector<PassPair> pairs;  // of one token after the other, in the order of its view
     int32_t max_pairs = 0;        // of one token
 
+    // By how many positions a query is rotated for a block: its distance to the begin of the block; or, if it has its
+    // position in the view already, minus the begin of the block.
+    int32_t turn(const PassPair& pair, bool has_position) const {
+        return has_position ? pair.distance - view_positions[static_cast<size_t>(pair.token)] : pair.distance;
+    }
     int32_t n_tokens() const { return static_cast<int32_t>(tokens.size()); }
     int32_t n_outputs() const { return static_cast<int32_t>(outputs.size()); }
 };

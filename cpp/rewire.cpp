@@ -4,6 +4,7 @@
 
 #include "error.h"
 #include "graph-inputs.h"
+#include "rope.h"
 
 namespace hw {
 
@@ -18,6 +19,8 @@ Rewire::Rewire(const SourceGraph& source, const KvStore& store, ggml_context* ct
     inputs_.tokens = new_input(ctx, GGML_TYPE_I32, n_tokens, "tokens");
     inputs_.positions =
         new_input(ctx, GGML_TYPE_I32, static_cast<int64_t>(n_tokens) * source.n_pos_per_token, "positions");
+    inputs_.view_positions =
+        new_input(ctx, GGML_TYPE_I32, static_cast<int64_t>(n_tokens) * source.n_pos_per_token, "view_positions");
     inputs_.cells = new_input(ctx, GGML_TYPE_I64, n_tokens, "cells");
     inputs_.out_ids = new_input(ctx, GGML_TYPE_I32, n_outputs, "out_ids");
     inputs_.query_scales = ggml_new_tensor_3d(ctx, GGML_TYPE_F32, 1, 1, n_tokens);
@@ -83,6 +86,9 @@ ggml_tensor* Rewire::copy(const ggml_tensor* tensor) {
     if (known != copies_.end()) {
         return known->second;
     }
+    if (source_.key_gains.count(tensor) != 0) {
+        return copies_[tensor] = copy(tensor->src[0]);
+    }
     ggml_tensor* result = tensor->op == GGML_OP_NONE && tensor->view_src == nullptr
                               ? copy_leaf(tensor)
                               : clone(tensor, [this](const ggml_tensor* source) { return copy(source); });
@@ -132,8 +138,23 @@ ggml_tensor* Rewire::clone(const ggml_tensor* tensor,
 }
 
 ggml_tensor* Rewire::rotated_query(const AttentionSite& site, ggml_tensor* positions) {
-    Map done;
-    return copy_rotated(site.node->src[0], positions, &done);
+    if (site.key_gain == nullptr) {
+        Map done;
+        return copy_rotated(site.node->src[0], positions, &done);
+    }
+    ggml_tensor* factors = site.key_rope->src[2] != nullptr ? copy(site.key_rope->src[2]) : nullptr;
+    ggml_tensor* q = rope_like(ctx_, without_magnitude(*site.key_rope), query_with_gain(site), positions, factors);
+    return ggml_permute(ctx_, q, 0, 2, 1, 3);
+}
+
+ggml_tensor* Rewire::query_with_gain(const AttentionSite& site) {
+    ggml_tensor*& q = queries_with_gain_[site.node];
+    if (q == nullptr) {
+        Map done;
+        q = copy_rotated(site.node->src[0], inputs_.view_positions, &done);  // [d_k, T, H]
+        q = ggml_mul(ctx_, ggml_cont(ctx_, ggml_permute(ctx_, q, 0, 2, 1, 3)), copy(site.key_gain->src[1]));
+    }
+    return q;
 }
 
 ggml_tensor* Rewire::copy_rotated(const ggml_tensor* tensor, ggml_tensor* positions, Map* done) {

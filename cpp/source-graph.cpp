@@ -110,7 +110,7 @@ void read_key_turn(const ggml_tensor* stored, const SourceGraph& source, KvLayer
     for (const ggml_tensor* node = stored; node != rope;) {
         const bool rope_is_second = node->src[1] != nullptr && source.rope_results.count(node->src[1]) != 0;
         if (node->op == GGML_OP_MUL && layer->key_gain == nullptr && !rope_is_second && is_weight(node->src[1])) {
-            layer->key_gain = node->src[1];
+            layer->key_gain = node;
         } else if (node->op == GGML_OP_CONCAT && node->op_params[0] == 0) {
             layer->key_offset += rope_is_second ? node->src[0]->ne[0] : 0;
         } else if (!commutes_with_rope(node)) {
@@ -125,7 +125,11 @@ void read_store(const ggml_tensor* node, SourceGraph* source) {
     const int value_layer = layer_of(node, "cache_v_l");
     if (key_layer >= 0) {
         source->key_stores[node] = key_layer;
-        read_key_turn(node->src[0], *source, &source->layers[key_layer]);
+        KvLayer& layer = source->layers[key_layer];
+        read_key_turn(node->src[0], *source, &layer);
+        if (layer.key_gain != nullptr) {
+            source->key_gains.insert(layer.key_gain);
+        }
     } else if (value_layer >= 0) {
         source->value_stores[node] = value_layer;
     }
@@ -142,12 +146,18 @@ void read_layer(const AttentionSite& site, SourceGraph* source) {
     layer.buffer_type = ggml_backend_buffer_get_type(root_of(k)->buffer);
 }
 
-// What KvMover relies on.
+// What KvMover and Rewire::rotated_query rely on. All sites with a rotation have a gain, or none: passes set one kind of
+// positions.
 void check_key_turns(const SourceGraph& source) {
     for (const auto& [index, layer] : source.layers) {
-        const bool fits_gain = layer.key_gain == nullptr || layer.key_gain->ne[0] == layer.d_k;
+        const bool fits_gain = layer.key_gain == nullptr || layer.key_gain->src[1]->ne[0] == layer.d_k;
         if (layer.key_rope != nullptr && (!fits_gain || layer.key_offset + layer.key_rope->op_params[1] > layer.d_k)) {
             unsupported(layer.key_rope, "turns keys of another size than those that are stored");
+        }
+    }
+    for (const auto& [node, site] : source.sites) {
+        if (!source.key_gains.empty() && site.rope != nullptr && (site.key_gain == nullptr || site.is_plain_rope)) {
+            unsupported(node, "differs from other layers in what follows its rotation");
         }
     }
 }
@@ -277,6 +287,8 @@ SourceGraph GraphSource::read(int32_t n_tokens, int32_t n_outputs) {
         if (node->op == GGML_OP_FLASH_ATTN_EXT) {
             AttentionSite site = read_site(node, source);
             site.window = sliding_window_.of(site.layer);
+            site.key_rope = source.layers[site.layer].key_rope;
+            site.key_gain = source.layers[site.layer].key_gain;
             source.sites[node] = site;
             read_layer(site, &source);
         } else if (node->op == GGML_OP_SET_ROWS) {

@@ -21,6 +21,9 @@ struct AttentionSite {
     bool is_plain_rope;
     Window window;
     bool is_v_in_k;  // MLA: values are the first d_v numbers of the keys
+    // Of the layer's keys; NULL: none, see KvLayer.
+    const ggml_tensor* key_rope;
+    const ggml_tensor* key_gain;
 
     float scale() const;
     float max_bias() const;  // ALiBi
@@ -36,12 +39,11 @@ struct KvLayer {
     int64_t n_head_kv = 0;
     ggml_backend_buffer_type_t buffer_type = nullptr;
     bool is_v_in_k = false;
-    // What was done to a key that depends on its position, so that it can be rotated on. ROPE turns the dimensions from
-    // key_offset on; then the key may have been multiplied by key_gain (the weights of a norm; where these differ
-    // within a rotated pair, attention depends on more than distances, and blocks are seen approximately). NULL:
-    // nothing.
+    // What turned its keys, so that they can be turned on: ROPE, on the dimensions from key_offset on. NULL: nothing.
     const ggml_tensor* key_rope = nullptr;
-    const ggml_tensor* key_gain = nullptr;  // [d_k]
+    // Keys may be multiplied after that (the weights of a norm), which would make them depend on more than distances. So
+    // this node is left out, and the weights go to the queries: see Rewire::rotated_query. NULL: none.
+    const ggml_tensor* key_gain = nullptr;  // MUL, by F32 [d_k]
     int64_t key_offset = 0;
 };
 
@@ -59,6 +61,7 @@ struct SourceGraph {
     std::map<const ggml_tensor*, int> key_stores;         // SET_ROWS node -> layer
     std::map<const ggml_tensor*, int> value_stores;       // SET_ROWS node -> layer
     std::unordered_set<const ggml_tensor*> rope_results;  // nodes computed from a ROPE, up to the next attention
+    std::unordered_set<const ggml_tensor*> key_gains;     // nodes left out, see KvLayer
     const ggml_tensor* logits;                            // [n_vocab, n_outputs]
     int n_pos_per_token;                                  // rows of inp_pos: 4 for M-RoPE, else 1
     QueryTemperature temperature;
