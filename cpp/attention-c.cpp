@@ -43,9 +43,13 @@ bool cache_ok(const void* data, int32_t type, int32_t d, int64_t nb_cell, int64_
     return data && nb_cell % 4 == 0 && nb_head % 4 == 0;
 }
 
+bool hadamard_ok(const Args& a) {
+    return a.hadamard == 0 || (a.hadamard > 0 && (a.hadamard & (a.hadamard - 1)) == 0 && a.d_k % a.hadamard == 0);
+}
+
 bool queries_ok(const Args& a) {
     if (!a.q || a.n_query_rows < 1 || a.q_nb_head < 0 || a.q_nb_row < 0) return false;
-    if (a.q_nb_head % 4 || a.q_nb_row % 4 || !in(a.rope, 0, 2)) return false;
+    if (a.q_nb_head % 4 || a.q_nb_row % 4 || !in(a.rope, 0, 2) || !hadamard_ok(a)) return false;
     if (a.rope == 0) return true;
     return a.angles && in(a.n_rot, 0, a.d_k) && a.n_rot % 2 == 0 && a.n_angle_rows >= 1 && a.angles_nb_row >= 0 &&
            a.angles_nb_row % 4 == 0;
@@ -84,6 +88,7 @@ AttnTensors tensors_of(const Args& a) {
     t.q = a.q, t.q_nb_head = size(a.q_nb_head), t.q_nb_row = size(a.q_nb_row);
     t.rope = static_cast<AttnRope>(a.rope), t.n_rot = a.n_rot;
     t.angles = a.angles, t.angles_nb_row = size(a.angles_nb_row);
+    t.hadamard = a.hadamard;
     t.k = {a.k, size(a.k_nb_cell), size(a.k_nb_head), a.k_type};
     t.v = {a.v, size(a.v_nb_cell), size(a.v_nb_head), a.v_type};
     t.scale = a.scale, t.softcap = a.softcap, t.max_bias = a.max_bias, t.sinks = a.sinks;

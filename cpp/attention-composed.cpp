@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "graph-inputs.h"
+#include "hadamard.h"
 
 namespace hw {
 
@@ -13,8 +14,11 @@ namespace {
 // by.
 constexpr int64_t length_step = 64;
 
+// Quantized rows can be transposed by no operation, and ggml's products with bf16 round the other factor to bf16. F32
+// is the one type that every backend converts quantized rows to.
 ggml_tensor* as_float(ggml_context* ctx, ggml_tensor* tensor) {
-    return ggml_is_quantized(tensor->type) ? ggml_cast(ctx, tensor, GGML_TYPE_F16) : tensor;
+    const bool is_exact = tensor->type == GGML_TYPE_F32 || tensor->type == GGML_TYPE_F16;
+    return is_exact ? tensor : ggml_cast(ctx, tensor, GGML_TYPE_F32);
 }
 
 }  // namespace
@@ -88,6 +92,7 @@ ggml_tensor* ComposedAttention::flash(Rewire& rewire, const AttentionSite& site,
     const PassBlock& block = blocks_.front();
     ggml_tensor* q =
         site.rope != nullptr ? rewire.rotated_query(site, distances_.front()) : rewire.copy(site.node->src[0]);
+    q = hadamard(ctx, q, stored.hadamard_k);
     ggml_tensor* result = ggml_flash_attn_ext(ctx, q, cells_of(ctx, stored.k, block.begin, block.n_cells),
                                               cells_of(ctx, stored.v, block.begin, block.n_cells),
                                               mask_for(rewire, site), site.scale(), site.max_bias(), site.soft_cap());
@@ -104,7 +109,8 @@ ggml_tensor* ComposedAttention::scores(Rewire& rewire, const AttentionSite& site
         ggml_tensor* q =
             site.rope != nullptr ? rewire.rotated_query(site, distances_[i]) : rewire.copy(site.node->src[0]);
         ggml_tensor* k = cells_of(ctx, stored.k, blocks_[i].begin, blocks_[i].n_cells);  // [d_k, n, Hkv]
-        ggml_tensor* part = ggml_mul_mat(ctx, k, q);                                     // [n, T, H]
+        q = hadamard(ctx, q, stored.hadamard_k);
+        ggml_tensor* part = ggml_mul_mat(ctx, k, q);  // [n, T, H]
         ggml_prec_set_acc(part, GGML_PREC_F32);
         scores = scores == nullptr ? part : ggml_concat(ctx, scores, part, 0);
     }

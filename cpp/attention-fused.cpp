@@ -101,7 +101,8 @@ ggml_tensor* FusedAttention::build(Rewire& rewire, const AttentionSite& site, co
             site.scale(),
             site.soft_cap(),
             site.max_bias(),
-            false};
+            false,
+            0};
 
     std::vector<ggml_tensor*> args;
     if (site.rope == nullptr) {
@@ -114,6 +115,7 @@ ggml_tensor* FusedAttention::build(Rewire& rewire, const AttentionSite& site, co
     }
     args.push_back(stored.k);
     args.push_back(stored.v);
+    data.hadamard = stored.hadamard_k != nullptr ? static_cast<int32_t>(stored.hadamard_k->ne[0]) : 0;
     if (data.rope != AttnRope::none) {
         args.push_back(angles_for(rewire, site.rope));
     }
@@ -135,6 +137,7 @@ void FusedAttention::run(ggml_tensor* dst, int ith, int nth, void* userdata) {
     tensors.k = cache_of(dst->src[1]);
     tensors.v = cache_of(dst->src[2]);
     tensors.rope = site.rope;
+    tensors.hadamard = site.hadamard;
     int next = 3;
     if (site.rope != AttnRope::none) {
         const ggml_tensor* angles = dst->src[next++];

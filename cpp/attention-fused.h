@@ -39,6 +39,7 @@ class FusedAttention : public Attention {
         AttnRope rope;
         float scale, soft_cap, max_bias;
         bool has_sinks;
+        int32_t hadamard;
     };
     struct Table {
         ggml_tensor rope;     // the ROPE node it stands for: op_params and frequency factors
@@ -59,7 +60,7 @@ class FusedAttention : public Attention {
     int32_t n_slots_;                         // most blocks that a token sees; slot s of token t is its s-th block
     ggml_tensor* table_distances_ = nullptr;  // I32 [T * slots * n_pos_per_token], slot fastest
     std::vector<ggml_tensor*> distances_;     // a slot: I32 [T * n_pos_per_token], where queries come rotated
-    bool has_gains_ = false;  // queries have their position in the view already
+    bool has_gains_ = false;                  // queries have their position in the view already
     std::vector<Table> tables_;
     std::vector<std::unique_ptr<Plan>> plans_;
     std::vector<std::unique_ptr<Site>> sites_;

@@ -31,20 +31,33 @@ Row cache_row(const AttnCache& cache, int64_t cell, int64_t head, int32_t d) {
     return Row(row.begin(), row.end());
 }
 
+// The definition: each sign is the parity of the bits that row and column have in common.
+Row times_hadamard(const Row& row, size_t n) {
+    Row out(row.size(), 0.0);
+    for (size_t i = 0; i < row.size(); ++i) {
+        for (size_t j = 0; j < n; ++j) {
+            double sign = 1;
+            for (size_t both = (i % n) & j; both != 0; both &= both - 1) sign = -sign;
+            out[i] += sign * row[i / n * n + j] / std::sqrt(static_cast<double>(n));
+        }
+    }
+    return out;
+}
+
 Row rotated_query(const AttnTensors& t, const AttnPair& pair, int32_t head, int32_t d_k) {
     const float* q = at(t.q, static_cast<size_t>(pair.query) * t.q_nb_row + static_cast<size_t>(head) * t.q_nb_head);
     Row out(q, q + d_k);
-    if (t.rope == AttnRope::none) return out;
-    const float* table = at(t.angles, static_cast<size_t>(pair.angle) * t.angles_nb_row);
-    for (int32_t i = 0; i < t.n_rot / 2; ++i) {
+    const int32_t n_rot = t.rope == AttnRope::none ? 0 : t.n_rot;
+    const float* table = n_rot > 0 ? at(t.angles, static_cast<size_t>(pair.angle) * t.angles_nb_row) : nullptr;
+    for (int32_t i = 0; i < n_rot / 2; ++i) {
         const bool adjacent = t.rope == AttnRope::adjacent;
         const int32_t i0 = adjacent ? 2 * i : i;
-        const int32_t i1 = adjacent ? 2 * i + 1 : i + t.n_rot / 2;
+        const int32_t i1 = adjacent ? 2 * i + 1 : i + n_rot / 2;
         const double c = table[i0], s = table[i1];
         out[static_cast<size_t>(i0)] = q[i0] * c - q[i1] * s;
         out[static_cast<size_t>(i1)] = q[i0] * s + q[i1] * c;
     }
-    return out;
+    return t.hadamard > 0 ? times_hadamard(out, static_cast<size_t>(t.hadamard)) : out;
 }
 
 double dot(const Row& a, const Row& b) {

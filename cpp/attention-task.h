@@ -57,6 +57,7 @@ struct AttnTensors {
     int32_t n_rot;        // even, <= d_k; the other dimensions pass unrotated
     const float* angles;  // (n_rot, angle rows): cosines and sines, as AttnRope says
     size_t angles_nb_row;
+    int32_t hadamard;  // > 0: rotated queries are multiplied by the Hadamard matrix of that size, as the keys were
     AttnCache k;
     AttnCache v;
     float scale;         // of the scores

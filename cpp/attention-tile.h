@@ -154,6 +154,22 @@ void set_limits(const Job& job, const AttnSegment& segment, int row) {
     memory.slope[row] = alibi ? attn_slope(job.tensors.max_bias, job.shape.n_head, job.head(row)) : 0.0f;
 }
 
+// Multiplies each n numbers of a row by the orthonormal Hadamard matrix; n is a power of two that divides d.
+void hadamard(float* row, int d, int n) {
+    float scale = 1;  // in the end 1 / sqrt(n)
+    for (int half = 1; half < n; half *= 2) {
+        scale *= 0.70710678118654752f;
+        for (int i = 0; i < d; i += 2 * half) {
+            for (int j = i; j < i + half; ++j) {
+                const float x = row[j], y = row[j + half];
+                row[j] = x + y;
+                row[j + half] = x - y;
+            }
+        }
+    }
+    for (int i = 0; i < d; ++i) row[i] *= scale;
+}
+
 // The query of a row, rotated for the segment's block and scaled: memory.row [d_k].
 const float* rotated_query(const Job& job, const AttnSegment& segment, int row) {
     const AttnTensors& t = job.tensors;
@@ -178,6 +194,7 @@ const float* rotated_query(const Job& job, const AttnSegment& segment, int row) 
         }
     }
     for (int i = n_rot; i < job.shape.d_k; ++i) out[i] = q[i] * job.scale;
+    if (t.hadamard > 0) hadamard(out, job.shape.d_k, t.hadamard);
     return out;
 }
 

@@ -43,17 +43,6 @@ ggml_type type_named(const char* name, const char* what) {
     fail(HW_ERROR_ARGUMENT, "%s is '%s': it must be one of %s", what, name ? name : "(null)", known.c_str());
 }
 
-// ggml reads quantized rows in few of its operations: only our kernel attends to them.
-void check_attention(const KvStore& store, ggml_type type, hw_attention attention) {
-    for (const auto& entry : store.layers()) {
-        if (ggml_is_quantized(type) && (attention == HW_ATTENTION_GGML || !store.is_host(entry.first))) {
-            fail(HW_ERROR_UNSUPPORTED,
-                 "a cache of type %s needs the fused attention, in CPU memory: take f16, bf16 or f32",
-                 ggml_type_name(type));
-        }
-    }
-}
-
 void check_params(const hw_cache_params& params) {
     if (params.n_ctx < 1 || params.n_ctx > max_n_ctx) {
         fail(HW_ERROR_ARGUMENT, "n_ctx is %d: it must be 1 to %d", params.n_ctx, max_n_ctx);
@@ -81,8 +70,6 @@ Cache::Cache(ModelPtr model, const hw_cache_params& params)
     const ggml_type type_v = type_named(params.type_v, "type_v");
     const SourceGraph probe = source_.build(1, 1);
     store_ = std::make_unique<KvStore>(probe.layers, spare_cell() + 1, type_k, type_v);
-    check_attention(*store_, type_k, attention_);
-    check_attention(*store_, type_v, attention_);
     mover_ = std::make_unique<KvMover>(probe, *store_, backends_);
 }
 

@@ -31,6 +31,7 @@ struct hw_attention_args {
     int32_t n_angle_rows;
     const float* angles;  // (n_rot, n_angle_rows), cosines and sines; NULL if rope is 0
     int64_t angles_nb_row;
+    int32_t hadamard;  // > 0: a power of two that divides d_k; queries are multiplied by that Hadamard matrix as well
 
     const void* k;  // (d_k, n_cells, n_head_kv)
     int64_t k_nb_cell;

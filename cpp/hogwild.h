@@ -63,15 +63,34 @@ void hw_log_set(hw_log_callback callback, void* user_data);
 // progress in 0..1; return false to stop.
 typedef bool (*hw_progress_callback)(float progress, void* user_data);
 
+// A LoRA adapter: a GGUF file as llama.cpp's convert_lora_to_gguf.py writes it. Several are added up.
+struct hw_lora {
+    const char* path;
+    float scale;  // 0: as if it were not given
+};
+
+// A control vector: a GGUF file with tensors "direction.N", each added to what leaves layer N. Several are added up.
+struct hw_control_vector {
+    const char* path;
+    float scale;
+    int32_t first_layer;  // the layers it is added in, 1 to layers - 1; 0 and 0: all
+    int32_t last_layer;
+};
+
 struct hw_model_params {
-    const char* path;      // UTF-8; the first file of a split model
+    const char* path;      // UTF-8; the first file of a split model, named NAME-00001-of-0000N.gguf beside the others
     int32_t n_gpu_layers;  // 0: CPU only; -1: all
     int32_t n_threads;     // >= 1: threads of every cache of this model
     bool use_mmap;
     hw_progress_callback progress;  // may be NULL
     void* user_data;
+    const struct hw_lora* loras;  // [n_loras], not read after the call
+    int32_t n_loras;
+    int32_t n_control_vectors;
+    const struct hw_control_vector* control_vectors;  // [n_control_vectors], likewise
 };
 
+// HW_ERROR_MODEL is also for an adapter that is missing, damaged, or made for another model (named).
 // Errors: HW_ERROR_ARGUMENT, HW_ERROR_MODEL, HW_ERROR_UNSUPPORTED (no decoder, recurrent layers, ...), HW_ERROR_MEMORY,
 // HW_ERROR_CANCELLED.
 enum hw_status hw_model_load(const struct hw_model_params* params, hw_model** model, char* err, size_t err_size);
@@ -119,7 +138,7 @@ enum hw_attention {
 struct hw_cache_params {
     int32_t n_ctx;       // cells: tokens of all blocks together
     int32_t n_batch;     // most tokens of one hw_decode
-    const char* type_k;  // ggml's name of the type of stored keys: "f32", "f16", ...
+    const char* type_k;  // of stored keys: "f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0" or "iq4_nl"
     const char* type_v;
     enum hw_attention attention;
 };

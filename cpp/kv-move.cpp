@@ -5,6 +5,7 @@
 
 #include "error.h"
 #include "graph-inputs.h"
+#include "hadamard.h"
 #include "log.h"
 #include "rope.h"
 
@@ -14,11 +15,23 @@ namespace {
 
 // Cells a graph: bounds the memory of what is read before it is written.
 constexpr int64_t chunk = 512;
-constexpr size_t nodes_a_layer = 16;
+constexpr size_t nodes_a_layer = 24;
+
+// Cells as what they are copied by. Few backends copy quantized rows that do not all lie side by side, but all copy
+// 16-bit numbers, and the blocks of all quantized types are a whole number of those.
+ggml_tensor* words_of(ggml_context* ctx, ggml_tensor* store, int64_t begin, int64_t n) {
+    ggml_tensor* cells = cells_of(ctx, store, begin, n);
+    if (ggml_is_quantized(cells->type)) {
+        cells->ne[0] = static_cast<int64_t>(ggml_row_size(cells->type, cells->ne[0]) / sizeof(ggml_fp16_t));
+        cells->type = GGML_TYPE_F16;
+        cells->nb[0] = sizeof(ggml_fp16_t);
+    }
+    return cells;
+}
 
 void copy_cells(ggml_context* ctx, ggml_cgraph* graph, ggml_tensor* store, const CellMove& move) {
-    ggml_tensor* read = ggml_cont(ctx, cells_of(ctx, store, move.from, move.n));
-    ggml_build_forward_expand(graph, ggml_cpy(ctx, read, cells_of(ctx, store, move.to, move.n)));
+    ggml_tensor* read = ggml_cont(ctx, words_of(ctx, store, move.from, move.n));
+    ggml_build_forward_expand(graph, ggml_cpy(ctx, read, words_of(ctx, store, move.to, move.n)));
 }
 
 }  // namespace
@@ -51,11 +64,12 @@ void KvMover::rotate(const CellMove& move, int64_t distance) {
 }
 
 // keys [d_k, n, Hkv] -> the same, F32, rotated on
-ggml_tensor* KvMover::rotated_keys(ggml_context* ctx, const ggml_tensor& rope, ggml_tensor* keys,
+ggml_tensor* KvMover::rotated_keys(ggml_context* ctx, const ggml_tensor& rope, ggml_tensor* keys, ggml_tensor* matrix,
                                    ggml_tensor* distances) const {
     ggml_tensor* by_token = ggml_cast(ctx, ggml_permute(ctx, keys, 0, 2, 1, 3), GGML_TYPE_F32);  // [d_k, Hkv, n]
+    by_token = hadamard(ctx, by_token, matrix);
     ggml_tensor* turned = rope_like(ctx, rope, by_token, distances, rope.src[2]);  // src[2]: a weight, or NULL
-    return ggml_permute(ctx, turned, 0, 2, 1, 3);
+    return ggml_permute(ctx, hadamard(ctx, turned, matrix), 0, 2, 1, 3);
 }
 
 // Each chunk is read whole (cont, or the rotation) before it is written: source and target may overlap.
@@ -73,7 +87,7 @@ void KvMover::run(const CellMove& move, int64_t distance) {
         const auto rope = ropes_.find(index);
         ggml_tensor* keys = cells_of(ctx, tensors.k, move.from, move.n);
         if (distance != 0 && rope != ropes_.end()) {
-            ggml_tensor* turned = rotated_keys(ctx, rope->second, keys, distances);
+            ggml_tensor* turned = rotated_keys(ctx, rope->second, keys, tensors.hadamard_k, distances);
             ggml_build_forward_expand(graph, ggml_set_rows(ctx, tensors.k, turned, cells));
         } else {
             copy_cells(ctx, graph, tensors.k, move);

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "error.h"
+#include "hadamard.h"
 
 namespace hw {
 
@@ -46,10 +47,10 @@ size_t free_memory(ggml_backend_buffer_type_t type) {
 KvStore::KvStore(const std::map<int, KvLayer>& layers, int64_t n_cells, ggml_type type_k, ggml_type type_v) {
     for (const auto& [index, layer] : layers) {
         check_type(type_k, layer.d_k, "keys");
-        check_type(type_v, layer.d_v, "values");
+        check_type(layer.is_v_in_k ? type_k : type_v, layer.d_v, "values");
         ggml_context_ptr& ctx = contexts_[layer.buffer_type];
         if (ctx == nullptr) {
-            ctx.reset(ggml_init({2 * layers.size() * ggml_tensor_overhead(), nullptr, /*no_alloc=*/true}));
+            ctx.reset(ggml_init({4 * layers.size() * ggml_tensor_overhead(), nullptr, /*no_alloc=*/true}));
         }
         KvTensors& tensors = tensors_[index];
         tensors.k = ggml_new_tensor_3d(ctx.get(), type_k, layer.d_k, n_cells, layer.n_head_kv);
@@ -57,9 +58,34 @@ KvStore::KvStore(const std::map<int, KvLayer>& layers, int64_t n_cells, ggml_typ
                                     : ggml_new_tensor_3d(ctx.get(), type_v, layer.d_v, n_cells, layer.n_head_kv);
         ggml_format_name(tensors.k, "cells_k_l%d", index);
         ggml_format_name(tensors.v, "cells_v_l%d", index);
+        // llama.cpp's sizes: for keys the largest; values keep to the smallest, which serves them better.
+        const int64_t n_k = hadamard_size(type_k, layer.d_k, layer.is_v_in_k ? 64 : layer.d_k);
+        const int64_t n_v = layer.is_v_in_k ? n_k : hadamard_size(type_v, layer.d_v, 64);
+        tensors.hadamard_k = new_hadamard(ctx.get(), n_k);
+        tensors.hadamard_v = new_hadamard(ctx.get(), n_v);
     }
     for (const auto& entry : contexts_) {
         allocate(entry.first);
+    }
+    fill_hadamards();
+}
+
+ggml_tensor* KvStore::new_hadamard(ggml_context* ctx, int64_t n) {
+    if (n == 0) {
+        return nullptr;
+    }
+    ggml_tensor*& matrix = hadamards_[{ctx, n}];
+    if (matrix == nullptr) {
+        matrix = ggml_new_tensor_2d(ctx, GGML_TYPE_F32, n, n);
+        ggml_set_name(matrix, "hadamard");
+    }
+    return matrix;
+}
+
+void KvStore::fill_hadamards() const {
+    for (const auto& [key, matrix] : hadamards_) {
+        const std::vector<float> values = hadamard_values(key.second);
+        ggml_backend_tensor_set(matrix, values.data(), 0, values.size() * sizeof(float));
     }
 }
 

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <map>
+#include <utility>
 
 #include "ggml-cpp.h"
 #include "source-graph.h"
@@ -14,6 +15,9 @@ namespace hw {
 struct KvTensors {
     ggml_tensor* k;  // [d_k, n_cells, Hkv]
     ggml_tensor* v;  // [d_v, n_cells, Hkv]; with MLA a view of k
+    // What both are multiplied by, F32 [n, n]; NULL: stored as they are (see hadamard.h).
+    ggml_tensor* hadamard_k = nullptr;
+    ggml_tensor* hadamard_v = nullptr;
 
     bool has_values() const { return v->view_src == nullptr || v->op == GGML_OP_SET_ROWS; }
 };
@@ -30,10 +34,13 @@ class KvStore {
     bool is_host(int layer) const;
 
   private:
+    ggml_tensor* new_hadamard(ggml_context* ctx, int64_t n);
     void allocate(ggml_backend_buffer_type_t type);
+    void fill_hadamards() const;
     std::map<ggml_backend_buffer_type_t, ggml_context_ptr> contexts_;
     std::vector<ggml_backend_buffer_ptr> buffers_;
     std::map<int, KvTensors> tensors_;
+    std::map<std::pair<ggml_context*, int64_t>, ggml_tensor*> hadamards_;  // by the context of a device, and size
 };
 
 // The first d_v numbers of each key, as [d_v, n_cells, Hkv].

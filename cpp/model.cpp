@@ -1,11 +1,8 @@
 #include "model.h"
 
-#include <cerrno>
-#include <cstdio>
-#include <cstring>
-
 #include "amx-workaround.h"
 #include "error.h"
+#include "gguf-file.h"
 #include "llama-staging.h"
 #include "log.h"
 
@@ -25,24 +22,6 @@ bool on_progress(float value, void* data) {
         progress->stopped = true;
     }
     return !progress->stopped;
-}
-
-// llama.cpp's loader says "failed to load" for all of these: look first, to name the fault.
-void check_file(const char* path) {
-    std::FILE* file = std::fopen(path, "rb");
-    if (file == nullptr) {
-        fail(HW_ERROR_MODEL, "cannot open model file (%s): '%s'", std::strerror(errno), path);
-    }
-    char magic[4] = {};
-    const bool is_gguf = std::fread(magic, 1, 4, file) == 4 && std::string(magic, 4) == "GGUF";
-    const int fault = std::ferror(file) != 0 ? errno : 0;  // of a directory: it opens, but does not read
-    std::fclose(file);
-    if (fault != 0) {
-        fail(HW_ERROR_MODEL, "cannot read model file (%s): '%s'", std::strerror(fault), path);
-    }
-    if (!is_gguf) {
-        fail(HW_ERROR_MODEL, "'%s' is not a GGUF file (it does not begin with 'GGUF')", path);
-    }
 }
 
 std::string metadata(const llama_model* model, const std::string& key) {
@@ -78,7 +57,8 @@ Model::Model(const hw_model_params& params) : n_threads_(params.n_threads) {
     if (params.path == nullptr || params.n_threads < 1 || params.n_threads > 512) {
         fail(HW_ERROR_ARGUMENT, "a model needs a path and 1 to 512 threads");
     }
-    check_file(params.path);
+    check_gguf_file(params.path, "model file");
+    model_parts(params.path);  // llama.cpp may end the process where one is another file
     path_ = params.path;
 
     Progress progress = {params.progress, params.user_data, false};
@@ -98,6 +78,7 @@ Model::Model(const hw_model_params& params) : n_threads_(params.n_threads) {
         fail(HW_ERROR_MODEL, "llama.cpp cannot load '%s': %s", params.path, log.errors().c_str());
     }
     check_kind(model_.get());
+    adapters_ = Adapters(model_.get(), params);
 }
 
 std::string Model::architecture() const { return hw::metadata(model_.get(), "general.architecture"); }

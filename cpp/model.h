@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "adapters.h"
 #include "hogwild.h"
 #include "llama-cpp.h"
 
@@ -19,6 +20,7 @@ class Model {
     const llama_vocab* vocab() const { return llama_model_get_vocab(model_.get()); }
     int32_t n_vocab() const { return llama_vocab_n_tokens(vocab()); }
     int32_t n_threads() const { return n_threads_; }
+    const Adapters& adapters() const { return adapters_; }
     const std::string& path() const { return path_; }
     std::string architecture() const;
     // A value of the metadata, empty if there is none. "%s." stands for the architecture: "%s.rope.freq_base".
@@ -29,6 +31,7 @@ class Model {
 
   private:
     llama_model_ptr model_;
+    Adapters adapters_;  // after the model, which must outlive them
     std::string path_;
     int32_t n_threads_;
 };

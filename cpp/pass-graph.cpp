@@ -12,8 +12,8 @@ namespace hw {
 namespace {
 
 // Upper bounds of what our attention adds to a graph, with room to spare: ggml ends the process where one is passed.
-constexpr size_t nodes_a_site = 16;
-constexpr size_t nodes_a_block = 12;  // of a site
+constexpr size_t nodes_a_site = 24;
+constexpr size_t nodes_a_block = 16;  // of a site
 
 // Each copy of a query's rotation is at most all that follows from a ROPE.
 size_t count_nodes(const SourceGraph& source, const Pass& pass) {

@@ -4,6 +4,7 @@
 
 #include "error.h"
 #include "graph-inputs.h"
+#include "hadamard.h"
 #include "rope.h"
 
 namespace hw {
@@ -39,13 +40,17 @@ ggml_tensor* Rewire::run(ggml_cgraph* graph, const Chooser& attention_of) {
         const auto value = source_.value_stores.find(node);
         const auto site = source_.sites.find(node);
         if (key != source_.key_stores.end()) {
-            stored_[key->second].k = store_rows(node, store_.layer(key->second).k);
+            stored_[key->second].k =
+                store_rows(node, store_.layer(key->second).k, store_.layer(key->second).hadamard_k);
             ggml_build_forward_expand(graph, stored_[key->second].k);
         } else if (value != source_.value_stores.end()) {
-            stored_[value->second].v = store_rows(node, store_.layer(value->second).v);
+            stored_[value->second].v =
+                store_rows(node, store_.layer(value->second).v, store_.layer(value->second).hadamard_v);
             ggml_build_forward_expand(graph, stored_[value->second].v);
         } else if (site != source_.sites.end()) {
-            copies_[node] = attention_of(site->second).build(*this, site->second, stored_at(site->second));
+            const KvTensors stored = stored_at(site->second);
+            ggml_tensor* result = attention_of(site->second).build(*this, site->second, stored);
+            copies_[node] = hadamard(ctx_, result, stored.hadamard_v);
             ggml_set_name(copies_[node], node->name);
             ggml_build_forward_expand(graph, copies_[node]);
         }
@@ -68,7 +73,7 @@ KvTensors Rewire::stored_at(const AttentionSite& site) {
 }
 
 // llama.cpp stores rows [d * Hkv, T]; ours are [d, T, Hkv], one row a head, all with the same cell numbers.
-ggml_tensor* Rewire::store_rows(const ggml_tensor* node, ggml_tensor* cells) {
+ggml_tensor* Rewire::store_rows(const ggml_tensor* node, ggml_tensor* cells, ggml_tensor* matrix) {
     ggml_tensor* rows = copy(node->src[0]);
     const int64_t d = cells->ne[0];
     const int64_t n_tokens = inputs_.cells->ne[0];
@@ -76,6 +81,7 @@ ggml_tensor* Rewire::store_rows(const ggml_tensor* node, ggml_tensor* cells) {
         fail(HW_ERROR_UNSUPPORTED, "the graph of this model cannot be re-wired: '%s' stores rows of %d, expected %d",
              node->name, static_cast<int>(rows->ne[0]), static_cast<int>(d * cells->ne[2]));
     }
+    rows = hadamard(ctx_, rows, matrix);
     ggml_tensor* by_head = ggml_view_3d(ctx_, rows, d, n_tokens, cells->ne[2], rows->nb[1],
                                         static_cast<size_t>(d) * ggml_element_size(rows), 0);
     return ggml_set_rows(ctx_, cells, by_head, inputs_.cells);
@@ -89,11 +95,13 @@ ggml_tensor* Rewire::copy(const ggml_tensor* tensor) {
     if (source_.key_gains.count(tensor) != 0) {
         return copies_[tensor] = copy(tensor->src[0]);
     }
-    ggml_tensor* result = tensor->op == GGML_OP_NONE && tensor->view_src == nullptr
-                              ? copy_leaf(tensor)
-                              : clone(tensor, [this](const ggml_tensor* source) { return copy(source); });
-    copies_[tensor] = result;
-    return result;
+    // What is looked up by position (learned positions, see check_inputs) is looked up by that in the view.
+    const bool is_lookup = tensor->op == GGML_OP_GET_ROWS;
+    const auto source_of = [&](const ggml_tensor* source) {
+        return is_lookup && has_name(source, "inp_pos") ? inputs_.view_positions : copy(source);
+    };
+    const bool is_leaf = tensor->op == GGML_OP_NONE && tensor->view_src == nullptr;
+    return copies_[tensor] = is_leaf ? copy_leaf(tensor) : clone(tensor, source_of);
 }
 
 ggml_tensor* Rewire::copy_leaf(const ggml_tensor* leaf) const {

@@ -13,12 +13,12 @@ namespace hw {
 
 // Tensors that are filled before each run of a graph of T tokens.
 struct GraphInputs {
-    ggml_tensor* tokens;        // I32 [T]
-    ggml_tensor* positions;  // I32 [T * n_pos_per_token]: of keys, inside their block
+    ggml_tensor* tokens;          // I32 [T]
+    ggml_tensor* positions;       // I32 [T * n_pos_per_token]: of keys, inside their block
     ggml_tensor* view_positions;  // I32 [T * n_pos_per_token]: inside their view
-    ggml_tensor* cells;         // I64 [T]: where keys and values are stored
-    ggml_tensor* out_ids;       // I32 [n_outputs]
-    ggml_tensor* query_scales;  // F32 [1, 1, T]: of a query at its position in its view
+    ggml_tensor* cells;           // I64 [T]: where keys and values are stored
+    ggml_tensor* out_ids;         // I32 [n_outputs]
+    ggml_tensor* query_scales;    // F32 [1, 1, T]: of a query at its position in its view
 };
 
 class Rewire;
@@ -45,11 +45,11 @@ class Rewire {
     int n_pos_per_token() const { return source_.n_pos_per_token; }
     // The copy of a tensor of the source graph, made now if it was not yet.
     ggml_tensor* copy(const ggml_tensor* tensor);
-    // The query of a site [d_k, T, H] (permuted), with the same chain of nodes but other positions: the distances to the
-    // begin of a block, or, where keys have a gain, minus the begin of the block (Pass::turn).
+    // The query of a site [d_k, T, H] (permuted), with the same chain of nodes but other positions: the distances to
+    // the begin of a block, or, where keys have a gain, minus the begin of the block (Pass::turn).
     //
-    // With a gain, llama.cpp's score is <g_q . norm(R(i) q), g_k . norm(R(b + l) k)> for a query at i and key l of a block
-    // that begins at b. We store R(l) norm(k), so the other side is R(-b) (g_k . g_q . norm(R(i) q)).
+    // With a gain, llama.cpp's score is <g_q . norm(R(i) q), g_k . norm(R(b + l) k)> for a query at i and key l of a
+    // block that begins at b. We store R(l) norm(k), so the other side is R(-b) (g_k . g_q . norm(R(i) q)).
     ggml_tensor* rotated_query(const AttentionSite& site, ggml_tensor* positions);
 
   private:
@@ -59,14 +59,14 @@ class Rewire {
     ggml_tensor* query_with_gain(const AttentionSite& site);
     ggml_tensor* copy_rotated(const ggml_tensor* tensor, ggml_tensor* positions, Map* done);
     KvTensors stored_at(const AttentionSite& site);
-    ggml_tensor* store_rows(const ggml_tensor* node, ggml_tensor* cells);
+    ggml_tensor* store_rows(const ggml_tensor* node, ggml_tensor* cells, ggml_tensor* matrix);
 
     const SourceGraph& source_;
     const KvStore& store_;
     ggml_context* ctx_;
     GraphInputs inputs_;
     Map copies_;
-    Map queries_with_gain_;  // by site, [d_k, H, T]
+    Map queries_with_gain_;            // by site, [d_k, H, T]
     std::map<int, KvTensors> stored_;  // by layer: the results of storing, so that reading depends on writing
 };
 

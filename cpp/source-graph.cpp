@@ -146,8 +146,8 @@ void read_layer(const AttentionSite& site, SourceGraph* source) {
     layer.buffer_type = ggml_backend_buffer_get_type(root_of(k)->buffer);
 }
 
-// What KvMover and Rewire::rotated_query rely on. All sites with a rotation have a gain, or none: passes set one kind of
-// positions.
+// What KvMover and Rewire::rotated_query rely on. All sites with a rotation have a gain, or none: passes set one kind
+// of positions.
 void check_key_turns(const SourceGraph& source) {
     for (const auto& [index, layer] : source.layers) {
         const bool fits_gain = layer.key_gain == nullptr || layer.key_gain->src[1]->ne[0] == layer.d_k;
@@ -162,12 +162,16 @@ void check_key_turns(const SourceGraph& source) {
     }
 }
 
-// Positions as an input of something else than ROPE are absolute ones.
+// Positions as an input of something else than ROPE are learned, absolute ones, which cannot be shifted. Where ALiBi
+// tells the distances, they may stay as they were when a token was written.
 void check_inputs(const SourceGraph& source) {
+    const bool has_alibi = std::all_of(source.sites.begin(), source.sites.end(),
+                                       [](const auto& entry) { return entry.second.max_bias() > 0.0f; });
     for (int i = 0; i < ggml_graph_n_nodes(source.graph); i++) {
         const ggml_tensor* node = ggml_graph_node(source.graph, i);
         for (const ggml_tensor* input : node->src) {
-            if (input != nullptr && std::strcmp(input->name, "inp_pos") == 0 && node->op != GGML_OP_ROPE) {
+            const bool is_position = input != nullptr && std::strcmp(input->name, "inp_pos") == 0;
+            if (is_position && node->op != GGML_OP_ROPE && !(has_alibi && node->op == GGML_OP_GET_ROWS)) {
                 unsupported(node, "uses absolute positions, which cannot be shifted");
             }
         }
@@ -257,6 +261,7 @@ GraphSource::GraphSource(ModelPtr model, int32_t n_ctx) : model_(std::move(model
     if (context_ == nullptr) {
         fail(HW_ERROR_UNSUPPORTED, "llama.cpp cannot make a context for this model: %s", log.errors().c_str());
     }
+    model_->adapters().apply(context_.get());
 }
 
 SourceGraph GraphSource::build(int32_t n_tokens, int32_t n_outputs) {

@@ -41,8 +41,8 @@ struct KvLayer {
     bool is_v_in_k = false;
     // What turned its keys, so that they can be turned on: ROPE, on the dimensions from key_offset on. NULL: nothing.
     const ggml_tensor* key_rope = nullptr;
-    // Keys may be multiplied after that (the weights of a norm), which would make them depend on more than distances. So
-    // this node is left out, and the weights go to the queries: see Rewire::rotated_query. NULL: none.
+    // Keys may be multiplied after that (the weights of a norm), which would make them depend on more than distances.
+    // So this node is left out, and the weights go to the queries: see Rewire::rotated_query. NULL: none.
     const ggml_tensor* key_gain = nullptr;  // MUL, by F32 [d_k]
     int64_t key_offset = 0;
 };

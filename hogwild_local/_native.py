@@ -163,10 +163,15 @@ class NativeModel(Handle):
         n_threads: int,
         use_mmap: bool,
         progress: Callable[[float], object] | None,
+        loras: Sequence[tuple[bytes, float]] = (),
+        control_vectors: Sequence[tuple[bytes, float, int, int]] = (),
     ) -> None:
         state = _Loading(progress)
         user_data = ffi.new_handle(state)
         c_path = ffi.new("char[]", path)
+        rows = [(ffi.new("char[]", adapter_path), *rest) for adapter_path, *rest in [*loras, *control_vectors]]
+        c_loras = ffi.new("struct hw_lora[]", rows[: len(loras)])
+        c_control_vectors = ffi.new("struct hw_control_vector[]", rows[len(loras) :])
         params = ffi.new(
             "struct hw_model_params *",
             {
@@ -176,6 +181,10 @@ class NativeModel(Handle):
                 "use_mmap": use_mmap,
                 "progress": lib.hogwild_on_progress,
                 "user_data": user_data,
+                "loras": c_loras,
+                "n_loras": len(loras),
+                "control_vectors": c_control_vectors,
+                "n_control_vectors": len(control_vectors),
             },
         )
         out = ffi.new("hw_model **")

@@ -65,9 +65,10 @@ View = tuple[Sequence[CacheBlock], Sequence[int]]
 class SharedCache:
     """n_ctx cells that blocks share; a block needs no declared size, and together they can use all cells.
 
-    type_k, type_v: ggml types of stored keys and values ("f16", "f32"). n_batch: most tokens of one forward
-    pass. attention: "fused" (our CPU kernel), "ggml" (stock operations, any device), or "auto" (fused for the
-    layers in CPU memory). Calls from several threads wait for each other.
+    type_k, type_v: ggml types of stored keys and values: "f32", "f16", "bf16", "q8_0", "q5_0", "q5_1", "q4_0" or
+    "q4_1". n_batch: most tokens of one forward pass. attention: "fused" (our CPU kernel), "ggml" (stock
+    operations, any device), or "auto" (fused for the layers in CPU memory). Calls from several threads wait for
+    each other.
     Raises InvalidArgument, UnsupportedModel (naming what in the graph cannot be re-wired), OutOfMemory.
 
         cache = SharedCache(model, n_ctx=4096)

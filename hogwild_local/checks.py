@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import operator
+import os
 from collections.abc import Sequence
-from typing import SupportsIndex
+from typing import SupportsFloat, SupportsIndex
 
 from .errors import InvalidArgument
 
@@ -33,6 +35,24 @@ def c_text(value: str, name: str) -> bytes:
     if b"\0" in data:
         raise InvalidArgument(f"{name} holds a NUL character")
     return data
+
+
+def c_path(path: str | bytes | os.PathLike[str], name: str) -> bytes:
+    """The name of a file as C takes it."""
+    try:
+        data = os.fsencode(path)
+    except (TypeError, UnicodeEncodeError) as error:
+        raise InvalidArgument(f"{name} cannot be the name of a file: {error}") from None
+    if b"\0" in data:
+        raise InvalidArgument(f"{name} holds a NUL character")
+    return data
+
+
+def number(value: SupportsFloat, name: str) -> float:
+    """A finite number."""
+    if isinstance(value, bool | str | bytes) or not isinstance(value, SupportsFloat) or not math.isfinite(value):
+        raise InvalidArgument(f"{name} must be a finite number, not {value!r}")
+    return float(value)
 
 
 def token_list(tokens: Sequence[int], n_vocab: int) -> list[int]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
 
+from .adapters import ControlVector, Lora
 from .chat import ChatTemplate, Message
 from .engine_types import Engine, ModelLike, SamplerLike, native_engine
 from .errors import Busy, Closed, InvalidArgument
@@ -50,8 +51,9 @@ class Hogwild:
 
     model: path of a GGUF file, or a Model, which is then not closed by close(). n_ctx: tokens that the cache
     holds, those of all workers together. n_batch: most tokens of one pass. n_gpu_layers, n_threads, progress
-    (called with 0..1 while loading): for a model given by path. type_k, type_v: types of the stored keys and
-    values ("f16", "f32"). attention: "auto", "fused" or "ggml". prompts: path of a TOML file or a
+    (called with 0..1 while loading), lora and control_vectors (lists of paths, or of pairs of path and scale):
+    for a model given by path. type_k, type_v: types of the stored keys and values ("f16", "f32", "bf16", "q8_0",
+    "q5_0", "q5_1", "q4_0", "q4_1"). attention: "auto", "fused" or "ggml". prompts: path of a TOML file or a
     PromptStyle; None: the built-in one. engine: see engine_types; for tests.
 
     Raises InvalidArgument, ModelError and UnsupportedModel; nothing is kept then. One run at a time (Busy);
@@ -69,6 +71,8 @@ class Hogwild:
         type_k: str = "f16",
         type_v: str = "f16",
         attention: str = "auto",
+        lora: Sequence[Lora] = (),
+        control_vectors: Sequence[ControlVector] = (),
         prompts: str | os.PathLike[str] | PromptStyle | None = None,
         progress: Callable[[float], object] | None = None,
         engine: Engine | None = None,
@@ -83,9 +87,18 @@ class Hogwild:
         self._owns_model = isinstance(model, str | os.PathLike)
         if self._owns_model:
             path = Path(cast("str | os.PathLike[str]", model))
-            self.model = self._engine.model(path, n_gpu_layers=n_gpu_layers, n_threads=n_threads, progress=progress)
-        elif n_gpu_layers or n_threads or progress:
-            raise InvalidArgument("n_gpu_layers, n_threads and progress belong to the Model that was passed")
+            self.model = self._engine.model(
+                path,
+                n_gpu_layers=n_gpu_layers,
+                n_threads=n_threads,
+                progress=progress,
+                lora=lora,
+                control_vectors=control_vectors,
+            )
+        elif n_gpu_layers or n_threads or progress or lora or control_vectors:
+            raise InvalidArgument(
+                "n_gpu_layers, n_threads, lora, control_vectors and progress belong to the Model that was passed"
+            )
         else:
             self.model = cast(ModelLike, model)
         self._cache: Any = None

@@ -4,15 +4,27 @@ KV cache with flash attention, on the very weights that our model has loaded."""
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Sequence
 from typing import Any, Self
 
 import llama_cpp
+import numpy as np
+import numpy.typing as npt
 
 from .errors import ComputeError, InvalidArgument, OutOfMemory
 from .model import Model
 
-GGML_TYPES = {"f32": 0, "f16": 1}
+GGML_TYPES = {
+    "f32": 0,
+    "f16": 1,
+    "bf16": 30,
+    "q8_0": 8,
+    "q5_0": 6,
+    "q5_1": 7,
+    "q4_0": 2,
+    "q4_1": 3,
+}  # numbers of ggml.h
 
 
 @llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]
@@ -21,7 +33,8 @@ def _silence(level: int, text: bytes, user_data: Any) -> None:
 
 
 class LlamaBaseline:
-    """A llama_context of n_seqs sequences. Raises OutOfMemory, ComputeError, InvalidArgument (a cache type)."""
+    """A llama_context of n_seqs sequences. lora: paths and scales; control: directions [layers - 1, width], from
+    layer 1 on. Raises OutOfMemory, ComputeError, InvalidArgument (a cache type, an adapter)."""
 
     def __init__(
         self,
@@ -32,6 +45,8 @@ class LlamaBaseline:
         type_v: str = "f16",
         n_batch: int = 512,
         flash_attention: bool = True,
+        lora: Sequence[tuple[str | os.PathLike[str], float]] = (),
+        control: npt.NDArray[np.float32] | None = None,
     ) -> None:
         if type_k not in GGML_TYPES or type_v not in GGML_TYPES:
             raise InvalidArgument(f"the baseline knows the cache types {', '.join(GGML_TYPES)}")
@@ -54,8 +69,34 @@ class LlamaBaseline:
         self._context: Any = llama_cpp.llama_init_from_model(address, params)
         if not self._context:
             raise OutOfMemory(f"llama.cpp made no context of {n_ctx} cells")
+        self._adapters: list[Any] = []
         self._memory = llama_cpp.llama_get_memory(self._context)
         self._batch = llama_cpp.llama_batch_init(n_batch, 0, 1)
+        try:
+            self._apply(lora, control)
+        except BaseException:
+            self.close()
+            raise
+
+    def _apply(
+        self, lora: Sequence[tuple[str | os.PathLike[str], float]], control: npt.NDArray[np.float32] | None
+    ) -> None:
+        address = ctypes.c_void_p(self._model.llama_address)
+        for path, _ in lora:
+            adapter = llama_cpp.llama_adapter_lora_init(address, os.fsencode(path))
+            if not adapter:
+                raise InvalidArgument(f"llama.cpp cannot load the adapter {path}")
+            self._adapters.append(adapter)
+        if lora:
+            adapters = (llama_cpp.llama_adapter_lora_p_ctypes * len(lora))(*self._adapters)
+            scales = (ctypes.c_float * len(lora))(*(scale for _, scale in lora))
+            llama_cpp.llama_set_adapters_lora(self._context, adapters, len(lora), scales)
+        if control is not None:
+            data = np.ascontiguousarray(control, np.float32)
+            pointer = data.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
+            n_layers, width = data.shape
+            if llama_cpp.llama_set_adapter_cvec(self._context, pointer, data.size, width, 1, n_layers) != 0:
+                raise InvalidArgument("llama.cpp does not take this control vector")
 
     def prefill(self, tokens: Sequence[int]) -> None:
         """Feeds a prompt to sequence 0, in chunks of n_batch, from an empty cache."""
@@ -105,6 +146,8 @@ class LlamaBaseline:
         if self._context is not None:
             llama_cpp.llama_batch_free(self._batch)
             llama_cpp.llama_free(self._context)
+            for adapter in self._adapters:
+                llama_cpp.llama_adapter_lora_free(adapter)
             self._context = None
 
     def __enter__(self) -> Self:

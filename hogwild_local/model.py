@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Self
 
 from ._native import NativeModel
-from .checks import whole
+from .adapters import ControlVector, Lora, checked_control_vectors, checked_loras
+from .checks import c_path, whole
 from .errors import InvalidArgument
 
 
@@ -17,9 +18,11 @@ class Model:
 
     path: the GGUF file (the first one of a split model). n_gpu_layers: layers on other devices, -1 for all.
     n_threads: of its caches; None for one a core. progress: called with 0..1 while loading, returns False (or
-    raises) to stop. Raises ModelError, UnsupportedModel, OutOfMemory, Cancelled, InvalidArgument.
+    raises) to stop. lora, control_vectors: GGUF files with what changes the model, each a path, or a path and a
+    scale; a control vector may name the first and the last layer it is added in, from 1 on. Several are added up.
+    Raises ModelError, UnsupportedModel, OutOfMemory, Cancelled, InvalidArgument.
 
-        with Model("model.gguf", n_threads=4) as model:
+        with Model("model.gguf", n_threads=4, lora=[("adapter.gguf", 0.5)]) as model:
             tokens = model.tokenize("Hello")
     """
 
@@ -31,17 +34,22 @@ class Model:
         *,
         use_mmap: bool = True,
         progress: Callable[[float], object] | None = None,
+        lora: Sequence[Lora] = (),
+        control_vectors: Sequence[ControlVector] = (),
     ) -> None:
-        try:
-            self.path = os.fsdecode(path)
-            c_path = os.fsencode(self.path)
-        except (TypeError, UnicodeEncodeError) as error:
-            raise InvalidArgument(f"path cannot be the name of a file: {error}") from None
-        if b"\0" in c_path:
-            raise InvalidArgument("path holds a NUL character")
+        file = c_path(path, "path")
+        self.path = os.fsdecode(file)
         threads = _default_threads() if n_threads is None else whole(n_threads, "n_threads", 1, 512)
         layers = whole(n_gpu_layers, "n_gpu_layers", -1, 2**31 - 1)
-        self._native = NativeModel(c_path, layers, threads, bool(use_mmap), progress)
+        self._native = NativeModel(
+            file,
+            layers,
+            threads,
+            bool(use_mmap),
+            progress,
+            checked_loras(lora),
+            checked_control_vectors(control_vectors),
+        )
         self.n_vocab = self._native.number("n_vocab")
         self.n_ctx_train = self._native.number("n_ctx_train")
         self.n_threads = threads

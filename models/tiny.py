@@ -20,6 +20,7 @@ TINY = {
     "qwen2": Shape("qwen2", 3, 144, 6, 2, 24, 200, rope_base=1e6, tied=True),
     "qwen3": Shape("qwen3", 3, 96, 6, 2, 32, 160, rope_base=1e6, tied=True),
     "gemma2": Shape("gemma2", 4, 120, 6, 3, 24, 168, tied=True, window=24),
+    "maincoder": Shape("maincoder", 3, 128, 4, 2, 32, 160, rope_base=1e6),
     "qwen3-yarn": Shape("qwen3", 3, 136, 6, 3, 24, 184, rope_scaling=RopeScaling("yarn", 256, 32)),
 }  # fmt: skip
 

@@ -1,5 +1,5 @@
 """Models of any shape: llama, qwen2 and qwen3; gemma2 for sliding windows, soft caps and queries scaled after their
-rotation."""
+rotation; maincoder for keys that a norm changes after theirs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gguf import RopeScalingType as Scaling
 from .vocabulary import N_TOKENS, add_vocabulary, used_tokens
 from .weights import Fill, Tensor, matrix, new_file, norm, write_tensors
 
-ARCHITECTURES = ("llama", "qwen2", "qwen3", "gemma2")
+ARCHITECTURES = ("llama", "qwen2", "qwen3", "gemma2", "maincoder")
 
 # Queries and keys this large spread the attention scores by about 2: a few of a hundred tokens get most of
 # the weight, which ones depends on the tokens; and sharper attention would blow up rounding errors.
@@ -92,7 +92,7 @@ def tensors_of(shape: Shape) -> Iterator[Tensor]:
 
 def layer_tensors(shape: Shape, at: str) -> Iterator[Tensor]:
     query, kv = shape.heads * shape.head_size, shape.kv_heads * shape.head_size
-    normed = shape.arch == "qwen3"  # the size of queries and keys is then the norm's business
+    normed = shape.arch in ("qwen3", "maincoder")  # the size of queries and keys is then the norm's business
     gain = 1.0 if normed else ATTENTION_GAIN
     yield norm(f"{at}.attn_norm.weight", shape.width)
     yield matrix(f"{at}.attn_q.weight", query, shape.width, gain)

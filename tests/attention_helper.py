@@ -14,6 +14,10 @@ TYPES = {
     "f32": GGMLQuantizationType.F32,
     "f16": GGMLQuantizationType.F16,
     "q8_0": GGMLQuantizationType.Q8_0,
+    "q5_0": GGMLQuantizationType.Q5_0,
+    "q5_1": GGMLQuantizationType.Q5_1,
+    "q4_0": GGMLQuantizationType.Q4_0,
+    "q4_1": GGMLQuantizationType.Q4_1,
     "bf16": GGMLQuantizationType.BF16,
 }
 
@@ -44,6 +48,7 @@ class Case:
     softcap: float = 0.0
     max_bias: float = 0.0
     sinks: np.ndarray | None = None
+    hadamard: int = 0
 
     def stored(self, name: str) -> np.ndarray:
         """Keys or values as the cache holds them: (KV heads, cells, bytes)."""
@@ -88,6 +93,7 @@ def arguments(case: Case, keep: list):
     angles = np.ascontiguousarray(case.angles, np.float32)
     args.n_rot, args.n_angle_rows = angles.shape[1], angles.shape[0]
     args.angles, args.angles_nb_row = pointer(angles), angles.strides[0]
+    args.hadamard = case.hadamard
     for name in "kv":
         stored = case.stored(name)
         setattr(args, name, pointer(stored, "void"))
@@ -130,6 +136,16 @@ def rotated(q: np.ndarray, table: np.ndarray, rope: str) -> np.ndarray:
     return out
 
 
+def times_hadamard(q: np.ndarray, n: int) -> np.ndarray:
+    """q: (heads, d_k), n numbers at a time multiplied by Sylvester's matrix, made orthonormal."""
+    if n == 0:
+        return q
+    matrix = np.ones((1, 1))
+    while len(matrix) < n:
+        matrix = np.block([[matrix, matrix], [matrix, -matrix]])
+    return (q.reshape(-1, n) @ matrix / np.sqrt(n)).reshape(q.shape)
+
+
 def slopes(max_bias: float, n_head: int) -> np.ndarray:
     """ALiBi's, after the paper's recipe for head counts that are no power of two."""
     n = 2 ** int(np.floor(np.log2(n_head)))
@@ -150,7 +166,7 @@ def expected(case: Case) -> np.ndarray:
         for (cell, _), pairs in zip(case.blocks, case.pairs, strict=True):
             for _, query, angle, first, last, distance in (pair for pair in pairs if pair[0] == token):
                 table = case.angles[angle].astype(np.float64) if case.rope != "none" else np.zeros(0)
-                q = rotated(case.q[query].astype(np.float64), table, case.rope)
+                q = times_hadamard(rotated(case.q[query].astype(np.float64), table, case.rope), case.hadamard)
                 keys = slice(cell + first, cell + max(first, last))
                 score = case.scale * np.einsum("hd,hkd->hk", q, k[kv_head, keys])
                 if case.softcap:

@@ -94,7 +94,7 @@ def hide_cells(case: Case, garbage: float) -> Case:
 
 
 @every_isa
-@pytest.mark.parametrize("kind", ["f32", "f16", "q8_0", "bf16"])
+@pytest.mark.parametrize("kind", ["f32", "f16", "bf16", "q8_0", "q5_0", "q5_1", "q4_0", "q4_1"])
 @pytest.mark.parametrize("n_tokens", [1, 2, 4, 8, 40])
 def test_result_is_one_softmax_over_all_blocks(isa, kind, n_tokens):
     check(make_case(n_tokens=n_tokens, k_type=kind, v_type=kind, lengths=(130, 7, 60)), isa)
@@ -106,6 +106,7 @@ def test_plain_version_is_the_definition():
         "plain",
     )
     check(make_case(rope="adjacent", max_bias=8.0, k_type="f16", v_type="q8_0"), "plain")
+    check(make_case(rope="halves", n_rot=40, hadamard=32), "plain")
 
 
 @every_isa
@@ -130,6 +131,13 @@ def test_any_number_of_heads_per_kv_head_works(isa, group):
 @pytest.mark.parametrize("n_rows", range(1, 70))
 def test_any_number_of_rows_in_a_tile_works(isa, n_rows):
     check(make_case(n_tokens=n_rows, group=1, n_head_kv=1, d_k=32, d_v=32, lengths=(40, 90)), isa)
+
+
+@every_isa
+@pytest.mark.parametrize("rope", ["none", "adjacent", "halves"])
+@pytest.mark.parametrize(("d_k", "hadamard"), [(64, 64), (64, 2), (96, 32), (192, 64), (20, 4), (128, 128), (6, 1)])
+def test_query_is_multiplied_by_the_hadamard_matrix_of_the_keys(isa, rope, d_k, hadamard):
+    check(make_case(rope=rope, n_rot=min(d_k, 16) // 4 * 4, d_k=d_k, d_v=d_k, n_tokens=3, hadamard=hadamard), isa)
 
 
 @every_isa
@@ -325,6 +333,7 @@ def run_with(case: Case, **changes) -> int:
         *({name: -4} for name in ("k_nb_cell", "v_nb_head", "q_nb_row", "angles_nb_row")),
         *({name: 0} for name in ("n_head_kv", "n_query_rows", "n_angle_rows", "d_k")),
         {"n_head_kv": 3}, {"rope": 3}, {"n_rot": 63}, {"n_rot": 66},
+        {"hadamard": -1}, {"hadamard": 3}, {"hadamard": 128},
         {"k_type": 4}, {"k_type": 1000}, {"v_type": -1}, {"v_type": 8, "d_v": 33},
         {"n_cells": 90}, {"n_query_rows": 2}, {"n_angle_rows": 8}, {"n_pairs": 8},
         {"n_tokens": 2}, {"k_nb_head": 2}, {"q_nb_head": 3}, {"k_type": 24},

@@ -24,6 +24,9 @@ from hogwild_local.errors import BatchTooLarge, CacheFull, InvalidArgument
 Load = Callable[..., Model]
 # Two caches that hold the same do the same arithmetic; where cells lie may change the order of sums.
 TOLERANCE = 1e-3
+# The composed attention rounds queries to the type of the keys: where the order of sums tips one over to the next
+# number, it shows. A cell in the wrong place shows 10 times as much.
+TOLERANCE_OF_ROUNDED_QUERIES = 0.02
 N_BATCH = 24
 MAX_BLOCKS = 6
 
@@ -45,6 +48,8 @@ class CacheMachine(RuleBasedStateMachine):
         self.model = model
         self.settings = {"type_k": cache_type, "type_v": cache_type, "n_batch": N_BATCH, "attention": attention}
         self.moved = moved
+        rounds_queries = attention == "ggml" and cache_type != "f32"
+        self.tolerance = TOLERANCE_OF_ROUNDED_QUERIES if rounds_queries else TOLERANCE
         self.twins: list[Twin] = []
 
     @initialize(n_ctx=st.integers(40, 120))
@@ -125,7 +130,7 @@ class CacheMachine(RuleBasedStateMachine):
         for twins, tokens in views:
             twins[-1].len += len(tokens)
         assert np.isfinite(wanted).all()
-        assert np.abs(got - wanted).max() <= TOLERANCE
+        assert np.abs(got - wanted).max() <= self.tolerance
 
     @precondition(lambda self: self.twins and self.n_free > 0)
     @rule()
@@ -146,10 +151,11 @@ class CacheMachine(RuleBasedStateMachine):
 
 
 @pytest.mark.parametrize(
-    ("attention", "cache_type", "examples"), [("fused", "f32", 150), ("ggml", "f32", 40), ("fused", "q8_0", 40)]
+    ("attention", "cache_type", "examples"),
+    [("fused", "f32", 150), ("ggml", "f32", 40), ("fused", "q8_0", 40), ("ggml", "q8_0", 40)],
 )
 def test_moving_cells_changes_no_logits(attention: str, cache_type: str, examples: int, single: Load) -> None:
-    model = single("llama-mha" if cache_type == "q8_0" else "llama-bos")
+    model = single("llama-bos" if cache_type == "f32" else "llama-mha")
     moved: list[int] = []
     run_state_machine_as_test(
         lambda: CacheMachine(model, attention, cache_type, moved),

@@ -72,13 +72,16 @@ def test_options_reach_engine_and_run() -> None:
     result = hogwild(
         fake, "run", "-m", "m.gguf", "-n", "3", "--ctx", "4000", "--threads", "2", "--n-gpu-layers", "-1",
         "--temp", "0.5", "--top-k", "7", "--type-k", "f32", "--layout", "contiguous", "--seed", "9",
-        "--batch", "64", "--no-finisher", "--json", "P",
+        "--batch", "64", "--no-finisher", "--json", "--lora", "a.gguf:0.5", "--lora", "b.gguf",
+        "--control-vector", "c.gguf:-1", "P",
     )  # fmt: skip
     events = [json.loads(line) for line in result.stdout.splitlines()]
     assert (events[0]["layout"], events[0]["seed"], events[0]["n_ctx"]) == ("contiguous", 9, 4000)
     assert events[-1]["timings"]["passes"] == 3
     assert fake.model_arguments["n_threads"] == 2
     assert fake.model_arguments["n_gpu_layers"] == -1
+    assert fake.model_arguments["lora"] == [("a.gguf", 0.5), ("b.gguf", 1.0)]
+    assert fake.model_arguments["control_vectors"] == [("c.gguf", -1.0)]
     assert fake.cache
     assert (fake.cache.type_k, fake.cache.n_batch) == ("f32", 64)
     assert (fake.samplers[0].params.temperature, fake.samplers[0].params.top_k) == (0.5, 7)

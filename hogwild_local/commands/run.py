@@ -12,6 +12,7 @@ import click
 from click.core import ParameterSource
 
 from .. import set_log_hook
+from ..adapters import parse_adapter
 from ..display import JsonOutput, LiveOutput, Output, PlainOutput
 from ..engine_types import Engine, native_engine
 from ..hogwild import Hogwild
@@ -36,6 +37,8 @@ LAYOUTS = click.Choice(["combined", "interleaved", "contiguous"])
 @click.option("-b", "--batch", type=COUNT, default=512, help="Most tokens of one pass.")
 @click.option("-t", "--threads", type=COUNT, help="CPU threads.")
 @click.option("--n-gpu-layers", type=click.IntRange(min=-1), default=0, help="Layers on the GPU; -1 is all.")
+@click.option("--lora", multiple=True, metavar="PATH[:SCALE]", help="A LoRA adapter; may be repeated.")
+@click.option("--control-vector", multiple=True, metavar="PATH[:SCALE]", help="A control vector; may be repeated.")
 @click.option("--temp", type=float, default=0.8, help="Temperature; 0 is greedy.")
 @click.option("--top-k", type=int, default=40, help="0 is off.")
 @click.option("--top-p", type=float, default=0.95, help="1 is off.")
@@ -43,7 +46,7 @@ LAYOUTS = click.Choice(["combined", "interleaved", "contiguous"])
 @click.option("--repeat-penalty", type=float, default=1.0, help="1 is off.")
 @click.option("--presence-penalty", type=float, default=0.0, help="0 is off.")
 @click.option("--frequency-penalty", type=float, default=0.0, help="0 is off.")
-@click.option("--type-k", default="f16", help="Type of stored keys.")
+@click.option("--type-k", default="f16", help="Type of stored keys: f32, f16, bf16, q8_0, q5_0, q5_1, q4_0, q4_1.")
 @click.option("--type-v", default="f16", help="Type of stored values.")
 @click.option("--attention", type=click.Choice(["auto", "fused", "ggml"]), default="auto", help="Which kernel.")
 @click.option("--prompts", type=click.Path(path_type=Path), help="TOML file with all prompts (docs/prompts.md).")
@@ -143,6 +146,8 @@ def _load(engine: Engine, options: dict[str, Any], quiet: bool) -> Hogwild:
             type_k=options["type_k"],
             type_v=options["type_v"],
             attention=options["attention"],
+            lora=[parse_adapter(text) for text in options["lora"]],
+            control_vectors=[parse_adapter(text) for text in options["control_vector"]],
             prompts=options["prompts"],
             progress=progress,
             engine=engine,
