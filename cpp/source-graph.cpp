@@ -88,10 +88,6 @@ AttentionSite read_site(const ggml_tensor* node, const SourceGraph& source) {
     return site;
 }
 
-bool is_weight(const ggml_tensor* leaf) {
-    return leaf->op == GGML_OP_NONE && leaf->buffer != nullptr && (leaf->flags & GGML_TENSOR_FLAG_INPUT) == 0;
-}
-
 // Whether turning a key on gives the same before and after this node.
 bool commutes_with_rope(const ggml_tensor* node) {
     return is_reshape(node) || node->op == GGML_OP_RMS_NORM || node->op == GGML_OP_L2_NORM ||
@@ -231,6 +227,10 @@ const ggml_tensor* root_of(const ggml_tensor* tensor) {
 int cache_layer(const ggml_tensor* leaf, const char* prefix) {
     const size_t length = std::strlen(prefix);
     return std::strncmp(leaf->name, prefix, length) == 0 ? std::atoi(leaf->name + length) : -1;
+}
+
+bool is_weight(const ggml_tensor* leaf) {
+    return leaf->op == GGML_OP_NONE && leaf->buffer != nullptr && (leaf->flags & GGML_TENSOR_FLAG_INPUT) == 0;
 }
 
 bool is_reshape(const ggml_tensor* tensor) {

@@ -91,6 +91,8 @@ llama_context_params graph_context_params(uint32_t n_ctx);
 const ggml_tensor* root_of(const ggml_tensor* tensor);
 // N where a leaf is named prefix + N, else -1.
 int cache_layer(const ggml_tensor* leaf, const char* prefix);
+// A leaf that holds data already: a weight, or a cache of llama.cpp's.
+bool is_weight(const ggml_tensor* leaf);
 // Ops that only say how data is read: no arithmetic.
 bool is_reshape(const ggml_tensor* tensor);
 
