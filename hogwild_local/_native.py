@@ -240,7 +240,7 @@ class NativeModel(Handle):
                 n = lib.hw_tokenize(self._use(), text, len(text), add_special, parse_special, tokens, room)
                 if n < 0:
                     raise errors.InvalidArgument(
-                        "the text cannot be tokenized: it is longer than 1 GiB or no UTF-8, or the model has no vocabulary"
+                        "the text cannot be tokenized: it is longer than 1 GiB or no UTF-8, or there is no vocabulary"
                     )
                 if n <= room:
                     return list(tokens[0:n])
