@@ -107,7 +107,7 @@ void hw_model_free(hw_model* model) {
 }
 
 int32_t hw_model_n_vocab(const hw_model* model) { return model->model->n_vocab(); }
-int32_t hw_model_n_ctx_train(const hw_model* model) { return llama_model_n_ctx_train(model->model->llama()); }
+int32_t hw_model_n_ctx_train(const hw_model* model) { return model->model->n_ctx_train(); }
 int32_t hw_model_n_threads(const hw_model* model) { return model->model->n_threads(); }
 void* hw_model_llama(const hw_model* model) { return model->model->llama(); }
 
@@ -159,12 +159,13 @@ bool hw_token_is_end(const hw_model* model, int32_t token) {
 }
 
 bool hw_token_is_control(const hw_model* model, int32_t token) {
-    return hw::is_token(model, token) && llama_vocab_is_control(model->model->vocab(), token);
+    return hw::is_token(model, token) && model->model->has_vocab() &&
+           llama_vocab_is_control(model->model->vocab(), token);
 }
 
 int32_t hw_tokenize(const hw_model* model, const char* text, size_t n_bytes, bool add_special, bool parse_special,
                     int32_t* tokens, int32_t max) {
-    if (n_bytes > (size_t(1) << 30)) {
+    if (n_bytes > (size_t(1) << 30) || !model->model->has_vocab()) {
         return -1;
     }
     return hw::full_size([&] {
@@ -176,6 +177,9 @@ int32_t hw_tokenize(const hw_model* model, const char* text, size_t n_bytes, boo
 int32_t hw_token_bytes(const hw_model* model, int32_t token, bool special, char* buf, int32_t size) {
     if (!hw::is_token(model, token)) {
         return -1;
+    }
+    if (!model->model->has_vocab()) {
+        return 0;
     }
     return hw::full_size([&] { return llama_token_to_piece(model->model->vocab(), token, buf, size, 0, special); });
 }

@@ -43,6 +43,14 @@ ggml_type type_named(const char* name, const char* what) {
     fail(HW_ERROR_ARGUMENT, "%s is '%s': it must be one of %s", what, name ? name : "(null)", known.c_str());
 }
 
+// Before anything is made of the model: without weights its graph cannot even be built.
+ModelPtr with_weights(ModelPtr model) {
+    if (model->vocab_only()) {
+        fail(HW_ERROR_ARGUMENT, "the model was loaded with vocab_only: load it without, to have weights to run");
+    }
+    return model;
+}
+
 void check_params(const hw_cache_params& params) {
     if (params.n_ctx < 1 || params.n_ctx > max_n_ctx) {
         fail(HW_ERROR_ARGUMENT, "n_ctx is %d: it must be 1 to %d", params.n_ctx, max_n_ctx);
@@ -58,7 +66,7 @@ void check_params(const hw_cache_params& params) {
 }  // namespace
 
 Cache::Cache(ModelPtr model, const hw_cache_params& params)
-    : model_(std::move(model)),
+    : model_(with_weights(std::move(model))),
       attention_(params.attention),
       n_batch_(params.n_batch),
       n_ctx_(params.n_ctx),

@@ -82,6 +82,7 @@ struct hw_model_params {
     int32_t n_gpu_layers;  // 0: CPU only; -1: all
     int32_t n_threads;     // >= 1: threads of every cache of this model
     bool use_mmap;
+    bool vocab_only;  // tokenizer, metadata and chat template, no weights: of any GGUF file that has a vocabulary
     hw_progress_callback progress;  // may be NULL
     void* user_data;
     const struct hw_lora* loras;  // [n_loras], not read after the call
@@ -90,6 +91,7 @@ struct hw_model_params {
     const struct hw_control_vector* control_vectors;  // [n_control_vectors], likewise
 };
 
+// A model of vocab_only takes no adapters, samples, and has no caches: hw_cache_new is HW_ERROR_ARGUMENT.
 // HW_ERROR_MODEL is also for an adapter that is missing, damaged, or made for another model (named).
 // Errors: HW_ERROR_ARGUMENT, HW_ERROR_MODEL, HW_ERROR_UNSUPPORTED (no decoder, recurrent layers, ...), HW_ERROR_MEMORY,
 // HW_ERROR_CANCELLED.
@@ -97,7 +99,7 @@ enum hw_status hw_model_load(const struct hw_model_params* params, hw_model** mo
 void hw_model_free(hw_model* model);
 
 int32_t hw_model_n_vocab(const hw_model* model);
-int32_t hw_model_n_ctx_train(const hw_model* model);
+int32_t hw_model_n_ctx_train(const hw_model* model);  // 0 where vocab_only
 int32_t hw_model_n_threads(const hw_model* model);
 // The llama_model pointer, for callers that also use llama.cpp's API; owned by the model.
 void* hw_model_llama(const hw_model* model);
@@ -118,10 +120,11 @@ bool hw_token_is_end(const hw_model* model, int32_t token);                // en
 bool hw_token_is_control(const hw_model* model, int32_t token);
 
 // Writes at most max tokens and returns how many there are (call again with room if it is more than max), or -1 if the
-// text is longer than 2^30 bytes. text need not be terminated.
+// text is longer than 2^30 bytes, or the model has no vocabulary. text need not be terminated.
 int32_t hw_tokenize(const hw_model* model, const char* text, size_t n_bytes, bool add_special, bool parse_special,
                     int32_t* tokens, int32_t max);
-// The bytes of one token (control tokens too if special), not terminated. Returns how many there are, -1 out of range.
+// The bytes of one token (control tokens too if special), not terminated. Returns how many there are, -1 out of range;
+// without a vocabulary tokens have none.
 int32_t hw_token_bytes(const hw_model* model, int32_t token, bool special, char* buf, int32_t size);
 // The bytes of many tokens, as hw_token_bytes, with llama.cpp's handling of leading spaces. -1: a token out of range.
 int32_t hw_detokenize(const hw_model* model, const int32_t* tokens, int32_t n_tokens, bool special, char* buf,

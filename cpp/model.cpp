@@ -53,9 +53,13 @@ void check_kind(const llama_model* model) {
 
 }  // namespace
 
-Model::Model(const hw_model_params& params) : n_threads_(params.n_threads) {
+Model::Model(const hw_model_params& params) : n_threads_(params.n_threads), vocab_only_(params.vocab_only) {
     if (params.path == nullptr || params.n_threads < 1 || params.n_threads > 512) {
         fail(HW_ERROR_ARGUMENT, "a model needs a path and 1 to 512 threads");
+    }
+    if (vocab_only_ && (params.n_loras != 0 || params.n_control_vectors != 0)) {
+        fail(HW_ERROR_ARGUMENT,
+             "a model of vocab_only has no layers that LoRA adapters or control vectors could change");
     }
     check_gguf_file(params.path, "model file");
     model_parts(params.path);  // llama.cpp may end the process where one is another file
@@ -65,6 +69,7 @@ Model::Model(const hw_model_params& params) : n_threads_(params.n_threads) {
     llama_model_params llama_params = llama_model_default_params();
     llama_params.n_gpu_layers = params.n_gpu_layers;
     llama_params.load_mode = params.use_mmap ? LLAMA_LOAD_MODE_AUTO : LLAMA_LOAD_MODE_NONE;
+    llama_params.vocab_only = vocab_only_;
     llama_params.progress_callback = on_progress;
     llama_params.progress_callback_user_data = &progress;
 
@@ -76,6 +81,12 @@ Model::Model(const hw_model_params& params) : n_threads_(params.n_threads) {
     }
     if (model_ == nullptr) {
         fail(HW_ERROR_MODEL, "llama.cpp cannot load '%s': %s", params.path, log.errors().c_str());
+    }
+    if (vocab_only_) {
+        if (!has_vocab()) {
+            fail(HW_ERROR_MODEL, "'%s' has no vocabulary", params.path);
+        }
+        return;  // what cannot be run here can still be tokenized
     }
     check_kind(model_.get());
     adapters_ = Adapters(model_.get(), params);

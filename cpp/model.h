@@ -18,7 +18,11 @@ class Model {
 
     llama_model* llama() const { return model_.get(); }
     const llama_vocab* vocab() const { return llama_model_get_vocab(model_.get()); }
+    // Some files have none; llama.cpp ends the process when such a vocabulary is asked for most things.
+    bool has_vocab() const { return llama_vocab_type(vocab()) != LLAMA_VOCAB_TYPE_NONE; }
     int32_t n_vocab() const { return llama_vocab_n_tokens(vocab()); }
+    bool vocab_only() const { return vocab_only_; }
+    int32_t n_ctx_train() const { return vocab_only_ ? 0 : llama_model_n_ctx_train(model_.get()); }
     int32_t n_threads() const { return n_threads_; }
     const Adapters& adapters() const { return adapters_; }
     const std::string& path() const { return path_; }
@@ -34,6 +38,7 @@ class Model {
     Adapters adapters_;  // after the model, which must outlive them
     std::string path_;
     int32_t n_threads_;
+    bool vocab_only_;
 };
 
 using ModelPtr = std::shared_ptr<const Model>;

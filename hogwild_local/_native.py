@@ -162,6 +162,7 @@ class NativeModel(Handle):
         n_gpu_layers: int,
         n_threads: int,
         use_mmap: bool,
+        vocab_only: bool,
         progress: Callable[[float], object] | None,
         loras: Sequence[tuple[bytes, float]] = (),
         control_vectors: Sequence[tuple[bytes, float, int, int]] = (),
@@ -179,6 +180,7 @@ class NativeModel(Handle):
                 "n_gpu_layers": n_gpu_layers,
                 "n_threads": n_threads,
                 "use_mmap": use_mmap,
+                "vocab_only": vocab_only,
                 "progress": lib.hogwild_on_progress,
                 "user_data": user_data,
                 "loras": c_loras,
@@ -237,7 +239,9 @@ class NativeModel(Handle):
                 tokens = ffi.new("int32_t[]", room)
                 n = lib.hw_tokenize(self._use(), text, len(text), add_special, parse_special, tokens, room)
                 if n < 0:
-                    raise errors.InvalidArgument("the text cannot be tokenized: it is longer than 1 GiB, or no UTF-8")
+                    raise errors.InvalidArgument(
+                        "the text cannot be tokenized: it is longer than 1 GiB or no UTF-8, or there is no vocabulary"
+                    )
                 if n <= room:
                     return list(tokens[0:n])
                 room = n

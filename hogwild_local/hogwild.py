@@ -231,8 +231,10 @@ class Hogwild:
     def _samplers(self, samplings: Sequence[SamplingParams], seed: int) -> Callable[[int], SamplerLike]:
         """Makes the sampler of a worker: with a seed of its own, and without the forbidden tokens."""
         forbidden = {}
+        tags = self._chat.think_tags
+        own = {"<think>": tags.open.strip(), "</think>": tags.close.strip()} if tags else {}
         for text in self.prompts.step.forbidden:
-            tokens = self.model.tokenize(text, add_special=False, parse_special=True)
+            tokens = self.model.tokenize(own.get(text, text), add_special=False, parse_special=True)
             if len(tokens) == 1:
                 forbidden[tokens[0]] = -math.inf
 

@@ -20,6 +20,8 @@ class Model:
     n_threads: of its caches; None for one a core. progress: called with 0..1 while loading, returns False (or
     raises) to stop. lora, control_vectors: GGUF files with what changes the model, each a path, or a path and a
     scale; a control vector may name the first and the last layer it is added in, from 1 on. Several are added up.
+    vocab_only: tokenizer, metadata and chat template without the weights, of any model, also one that cannot run
+    here; a SharedCache on it raises InvalidArgument, and n_ctx_train is 0.
     Raises ModelError, UnsupportedModel, OutOfMemory, Cancelled, InvalidArgument.
 
         with Model("model.gguf", n_threads=4, lora=[("adapter.gguf", 0.5)]) as model:
@@ -33,6 +35,7 @@ class Model:
         n_threads: int | None = None,
         *,
         use_mmap: bool = True,
+        vocab_only: bool = False,
         progress: Callable[[float], object] | None = None,
         lora: Sequence[Lora] = (),
         control_vectors: Sequence[ControlVector] = (),
@@ -46,6 +49,7 @@ class Model:
             layers,
             threads,
             bool(use_mmap),
+            bool(vocab_only),
             progress,
             checked_loras(lora),
             checked_control_vectors(control_vectors),

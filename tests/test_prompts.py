@@ -25,6 +25,12 @@ CHATML = (
 )
 SWITCH = CHATML + "{% if not enable_thinking %}<think>\n\n</think>\n\n{% endif %}"
 ALWAYS = CHATML + "{{ '<think>\\n' }}"
+MODE = CHATML + "{{ {'enabled': '<mm:think>', 'disabled': '</mm:think>'}[thinking_mode] }}"
+EFFORT = CHATML + "{{ {'high': '<think:x>', 'no_think': '<think:x></think:x>'}[reasoning_effort] }}"
+MARKED = "{% if 0 %}[THINK][/THINK]{% endif %}" + CHATML
+CHANNELS = "{% if 0 %}<|channel|>analysis<|message|>{% endif %}" + CHATML
+PUT_TOGETHER = CHATML + "{{ '<%s>' % 'think' if thinking else '' }}"
+ONLY_ENABLE = CHATML + "{% if enable_thinking %}{% endif %}"
 NO_SYSTEM = "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}" + CHATML
 DROPS_SYSTEM = "{% for m in messages %}{% if m.role != 'system' %}[{{ m.content }}]{% endif %}{% endfor %}"
 
@@ -227,12 +233,31 @@ def test_without_a_template_there_are_plain_headings() -> None:
         (SWITCH, False, "<think>\n\n</think>\n\n"),
         (ALWAYS, True, "assistant\n<think>\n"),
         (ALWAYS, False, "assistant\n<think>\n\n</think>\n\n"),
+        (MODE, True, "assistant\n<mm:think>"),
+        (MODE, False, "assistant\n</mm:think>"),
+        (EFFORT, True, "assistant\n<think:x>"),
+        (EFFORT, False, "assistant\n<think:x></think:x>"),
+        (MARKED, True, "assistant\n[THINK]"),
+        (MARKED, False, "assistant\n"),
+        (CHANNELS, True, "assistant\n<|channel|>analysis<|message|>"),
+        (CHANNELS, False, "assistant\n<|channel|>final<|message|>"),
+        (PUT_TOGETHER, True, "assistant\n<think>"),
+        (PUT_TOGETHER, False, "assistant\n"),
+        (ONLY_ENABLE, True, "assistant\n"),
     ],
 )
 def test_thinking_is_open_or_closed_as_asked(template: str, thinking: bool, end: str) -> None:
     text = rendered(template, thinking)
     assert text.endswith(end)
     assert text.count("<think>") == end.count("<think>")
+
+
+def test_a_word_that_is_no_switch_is_not_given() -> None:
+    assert rendered(CHATML + "{{ reasoning_effort == 'high' or reasoning_effort }}") == rendered(CHATML + "")
+
+
+def test_what_a_template_is_not_told_is_nothing_also_where_it_is_joined_to_a_text() -> None:
+    assert rendered("{{ messages[0].content + functions }}{{ 'Today is ' + datetime + '.' }}") == "RULESToday is ."
 
 
 def test_templates_get_what_hugging_face_gives_them() -> None:

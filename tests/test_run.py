@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from fakes import EOS, TINY_STYLE, FakeCache, FakeEngine, FakeModel, Feed
+from fakes import EOS, SPECIAL, TEMPLATE, THINK_END, TINY_STYLE, FakeCache, FakeEngine, FakeModel, Feed
 
 from hogwild_local import events as ev
 from hogwild_local.errors import Busy, CacheFull, Closed, InvalidArgument
@@ -430,6 +430,13 @@ def test_forbidden_tokens_are_biased_away_unless_the_user_says_otherwise() -> No
         {259: -float("inf")},
         {259: 1.0},
     ]
+
+
+def test_the_tags_of_the_models_template_are_forbidden_in_place_of_think(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SPECIAL, THINK_END, "<|inner_suffix|>")
+    fake = FakeEngine(model=FakeModel(TEMPLATE + "{{ '<|inner_prefix|>' if thinking }}"))
+    run(fake)
+    assert [dict(sampler.params.logit_bias) for sampler in fake.samplers] == [{THINK_END: -float("inf")}] * 2
 
 
 # -- cleaning up --
