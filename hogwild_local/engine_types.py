@@ -6,7 +6,7 @@ the compiled extension; tests pass a fake one through the same door. native_engi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -28,6 +28,8 @@ class ModelLike(Protocol):
     def chat_template(self) -> str | None: ...
     @property
     def description(self) -> str: ...
+    @property
+    def metadata(self) -> Mapping[str, str]: ...
     @property
     def bos(self) -> int | None: ...
     @property

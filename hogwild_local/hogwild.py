@@ -20,6 +20,7 @@ from .errors import Busy, Closed, InvalidArgument
 from .events import Reason, RunEnded, RunStarted, StepEnded, Timings, Token, Usage
 from .layouts import Layout, make_layout
 from .loop import Loop, RunSettings
+from .model_defaults import ModelDefaults
 from .params import SamplingParams
 from .prompts import PromptStyle, Wording
 from .run import Run
@@ -54,7 +55,10 @@ class Hogwild:
     (called with 0..1 while loading), lora and control_vectors (lists of paths, or of pairs of path and scale):
     for a model given by path. type_k, type_v: types of the stored keys and values ("f16", "f32", "bf16", "q8_0",
     "q5_0", "q5_1", "q4_0", "q4_1"). attention: "auto", "fused" or "ggml". prompts: path of a TOML file or a
-    PromptStyle; None: the built-in one. engine: see engine_types; for tests.
+    PromptStyle; None: the model's own, or else the built-in one. engine: see engine_types; for tests.
+
+    .prompts is the style in use; .sampling how workers sample unless told otherwise, and .examples are prompts that
+    the model can be tried with: both come with the model (see model_defaults).
 
     Raises InvalidArgument, ModelError and UnsupportedModel; nothing is kept then. One run at a time (Busy);
     all methods may be called from any thread.
@@ -82,7 +86,7 @@ class Hogwild:
         _check_int("n_gpu_layers", n_gpu_layers, -1)
         if n_threads is not None:
             _check_int("n_threads", n_threads, 1)
-        self.prompts = _load_prompts(prompts)
+        style = _load_prompts(prompts)
         self._engine = engine or native_engine()
         self._owns_model = isinstance(model, str | os.PathLike)
         if self._owns_model:
@@ -104,6 +108,10 @@ class Hogwild:
         self._cache: Any = None
         try:
             self._chat = ChatTemplate(self.model)
+            defaults = ModelDefaults.of(self.model.metadata)
+            self.prompts: PromptStyle = style or defaults.prompts
+            self.sampling: SamplingParams = defaults.sampling
+            self.examples: tuple[str, ...] = defaults.examples
             self._cache = self._engine.cache(
                 self.model, n_ctx=n_ctx, n_batch=n_batch, type_k=type_k, type_v=type_v, attention=attention
             )
@@ -139,7 +147,8 @@ class Hogwild:
 
         prompt: text, or messages as dicts of role and content, a user's among them. workers: how many, or
         their names. max_passes: budget of forward passes after the prompt; each gives every worker a token.
-        seed: any whole number; None draws one (RunStarted tells it). sampling: for all, or by name. stop:
+        seed: any whole number; None draws one (RunStarted tells it). sampling: for all, or by name; where none
+        is given, .sampling. stop:
         strings that end the worker that writes them. finisher: ask for the answer when the budget, or the
         room, has ended without one; in at most finisher_tokens tokens. redundancy_every: sampled tokens
         between two redundancy questions, 0 for none. thinking: let the workers write inside <think>, where
@@ -166,9 +175,12 @@ class Hogwild:
         settings = RunSettings(
             names, seed, max_passes, redundancy_every, finisher_tokens if finisher else 0, _check_stops(stop)
         )
+        most = self.prompts.workers.most
+        if most and len(names) > most:
+            raise InvalidArgument(f"workers: the prompts are for at most {most}, not {len(names)}")
         layout = make_layout(layout)
         wording = Wording(self.prompts, names, layout.name, thinking)
-        samplings = _check_sampling(sampling, names)
+        samplings = _check_sampling(sampling, names, self.sampling)
         text = wording.prompt(self._chat, messages)
         return self._start(
             lambda: Loop(self.model, self._cache, layout, wording, text, self._samplers(samplings, seed), settings)
@@ -305,10 +317,10 @@ def _check_stops(stop: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def _check_sampling(
-    sampling: SamplingParams | Mapping[str, SamplingParams] | None, names: Sequence[str]
+    sampling: SamplingParams | Mapping[str, SamplingParams] | None, names: Sequence[str], default: SamplingParams
 ) -> list[SamplingParams]:
     if sampling is None or isinstance(sampling, SamplingParams):
-        return [sampling or SamplingParams()] * len(names)
+        return [sampling or default] * len(names)
     if not isinstance(sampling, Mapping):
         raise InvalidArgument(f"sampling must be SamplingParams, or those of workers by name, not {sampling!r}")
     for name, params in sampling.items():
@@ -316,12 +328,12 @@ def _check_sampling(
             raise InvalidArgument(f"sampling: there is no worker {name!r} (there are {', '.join(names)})")
         if not isinstance(params, SamplingParams):
             raise InvalidArgument(f"sampling: of {name!r} must be SamplingParams, not {params!r}")
-    return [sampling.get(name, SamplingParams()) for name in names]
+    return [sampling.get(name, default) for name in names]
 
 
-def _load_prompts(prompts: str | os.PathLike[str] | PromptStyle | None) -> PromptStyle:
+def _load_prompts(prompts: str | os.PathLike[str] | PromptStyle | None) -> PromptStyle | None:
     if prompts is None:
-        return PromptStyle.default()
+        return None
     if isinstance(prompts, str | os.PathLike):
         return PromptStyle.load(Path(prompts))
     if isinstance(prompts, PromptStyle):

@@ -64,6 +64,7 @@ class FakeModel:
         self.n_vocab = N_VOCAB
         self.chat_template = chat_template
         self.description = description
+        self.metadata: dict[str, str] = {}
         self.bos: int | None = BOS
         self.eos: int | None = EOS
         self.closed = False

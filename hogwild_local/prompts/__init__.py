@@ -60,6 +60,13 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
+class Workers:
+    """most: how many workers the texts are made for, at most; 0: any number."""
+
+    most: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class LayoutTexts:
     """opening stands at the end of the prompt, header before the others' steps, separator before the own
     one."""
@@ -85,6 +92,7 @@ class PromptStyle:
     answer: AnswerForm
     stop: Stop
     layout: Mapping[str, LayoutTexts]
+    workers: Workers = Workers()
 
     def __post_init__(self) -> None:
         _compile_pattern("step.sentence_end", self.step.sentence_end)
@@ -96,7 +104,8 @@ class PromptStyle:
             raise InvalidArgument("prompts: stop.strings must not hold an empty one")
         # A misspelt name in a template shows now, not in the middle of a run.
         for layout in (*self.layout, "custom"):
-            for names in (("A",), ("A", "B"), ("A", "B", "C", "D", "E")):
+            for n in {1, 2, 5} if not self.workers.most else {1, min(2, self.workers.most), self.workers.most}:
+                names = [f"Worker {i + 1}" for i in range(n)]
                 wording = Wording(self, names, layout, thinking=True)
                 wording.rules(), wording.task("")
                 for worker in range(len(names)):
@@ -128,11 +137,12 @@ class PromptStyle:
             raise InvalidArgument(f"prompts: no valid TOML: {error}") from error
         parts = {"rules": Rules, "step": Step, "redundancy": Redundancy, "finisher": Finisher}
         parts |= {"answer": AnswerForm, "stop": Stop}
-        _check_keys("", tables, {*parts, "layout"}, {*parts, "layout"})
+        _check_keys("", tables, {*parts, "layout", "workers"}, {*parts, "layout"})
         made = {key: _from_table(part, key, tables[key]) for key, part in parts.items()}
         layouts = _as_table("layout", tables["layout"])
         texts = {name: _from_table(LayoutTexts, f"layout.{name}", table) for name, table in layouts.items()}
-        return cls(**made, layout=texts)
+        workers = _from_table(Workers, "workers", tables.get("workers", {}))
+        return cls(**made, layout=texts, workers=workers)
 
     @property
     def sentence_end(self) -> re.Pattern[str]:
@@ -229,13 +239,13 @@ def _compile_pattern(key: str, pattern: str) -> re.Pattern[str]:
 
 
 def _from_table(part: type[Any], key: str, value: object) -> Any:
-    """Makes a dataclass of strings and lists of strings from a table with exactly its keys."""
+    """Makes a dataclass of strings, numbers and lists of strings from a table with exactly its keys."""
     table = _as_table(key, value)
     names = {field.name for field in fields(part)}
     needed = {field.name for field in fields(part) if field.default is MISSING}
     _check_keys(f"{key}.", table, names, needed)
     kinds = {field.name: field.type for field in fields(part)}
-    return part(**{name: _as_text(f"{key}.{name}", kinds[name], table[name]) for name in table})
+    return part(**{name: _checked(f"{key}.{name}", kinds[name], table[name]) for name in table})
 
 
 def _as_table(key: str, value: object) -> dict[str, Any]:
@@ -244,12 +254,15 @@ def _as_table(key: str, value: object) -> dict[str, Any]:
     return value
 
 
-def _as_text(key: str, kind: object, value: object) -> str | tuple[str, ...]:
+def _checked(key: str, kind: object, value: object) -> str | int | tuple[str, ...]:
     if kind == "str" and isinstance(value, str):
         return value
-    if kind != "str" and isinstance(value, list) and all(isinstance(text, str) for text in value):
+    if kind == "int" and type(value) is int and value >= 0:
+        return value
+    if kind == "tuple[str, ...]" and isinstance(value, list) and all(isinstance(text, str) for text in value):
         return tuple(value)
-    raise InvalidArgument(f"prompts: {key} must be {'a string' if kind == 'str' else 'a list of strings'}")
+    wanted = {"str": "a string", "int": "a whole number"}.get(str(kind), "a list of strings")
+    raise InvalidArgument(f"prompts: {key} must be {wanted}")
 
 
 def _check_keys(prefix: str, table: Mapping[str, Any], known: set[str], needed: set[str]) -> None:
