@@ -14,6 +14,7 @@ from ..checks import number, whole
 from ..errors import InvalidArgument
 from ..layouts import LAYOUTS
 from ..params import SamplingParams
+from ..prompts import PromptStyle
 from .answers import CHECKERS
 from .settings import BASELINES
 
@@ -117,13 +118,18 @@ def file_identity(path: str | Path) -> str:
     return f"{path.name}, {size} bytes, sha256 {digest.hexdigest()[:16]}"
 
 
+def style_identity(style: PromptStyle) -> str:
+    """Digest of all texts of a style."""
+    return hashlib.sha256(json.dumps(asdict(style), sort_keys=True).encode()).hexdigest()[:16]
+
+
 def check_plan(directory: Path, identity: Mapping[str, Any]) -> None:
-    """Raises InvalidArgument, naming what differs, if the directory holds another evaluation."""
-    file = directory / "plan.json"
-    if not file.exists():
-        if (directory / "records.jsonl").exists():
-            raise InvalidArgument(f"{directory} has records, but no plan.json that says what they are of")
+    """Raises InvalidArgument, naming what differs, if the directory holds records of another evaluation."""
+    file, records = directory / "plan.json", directory / "records.jsonl"
+    if not records.exists() or not records.stat().st_size:
         return
+    if not file.exists():
+        raise InvalidArgument(f"{directory} has records, but no plan.json that says what they are of")
     try:
         before = json.loads(file.read_text(encoding="utf-8"))["identity"]
     except (OSError, ValueError, LookupError, TypeError) as error:
@@ -136,8 +142,7 @@ def check_plan(directory: Path, identity: Mapping[str, Any]) -> None:
 
 
 def save_plan(directory: Path, identity: Mapping[str, Any], extent: Mapping[str, Any]) -> None:
-    """Writes plan.json, whole or not at all; makes the directory. Raises OSError."""
-    directory.mkdir(parents=True, exist_ok=True)
+    """Writes plan.json, whole or not at all. Raises OSError."""
     text = json.dumps({"identity": _plain(identity), "extent": _plain(extent)}, indent=1) + "\n"
     part = directory / "plan.json.part"
     part.write_text(text, encoding="utf-8")

@@ -7,9 +7,8 @@ import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..errors import InvalidArgument
 from .summary import Row
-
-MISSING = "a plot needs matplotlib: pip install 'hogwild-local[plot]'"
 
 
 def can_plot() -> bool:
@@ -17,13 +16,23 @@ def can_plot() -> bool:
     return importlib.util.find_spec("matplotlib") is not None
 
 
+def check_plot(path: Path) -> None:
+    """Raises ImportError without matplotlib, and InvalidArgument for a file of an unknown format."""
+    if not can_plot():
+        raise ImportError("a plot needs matplotlib: pip install 'hogwild-local[plot]'")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    known = FigureCanvasAgg.get_supported_filetypes()
+    if path.suffix and path.suffix[1:].lower() not in known:
+        raise InvalidArgument(f"plot: {path} must end with one of {', '.join('.' + name for name in sorted(known))}")
+
+
 def plot(path: Path, rows: Sequence[Row], title: str = "") -> None:
     """Writes a picture, of the format that the file's name ends with (none: PNG).
 
-    Raises ImportError without matplotlib, OSError, and ValueError for an unknown format.
+    Raises what check_plot() raises, and OSError.
     """
-    if not can_plot():
-        raise ImportError(MISSING)
+    check_plot(path)
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -23,19 +23,32 @@ def evaluate(hogwild: Hogwild, problems: Sequence[Problem], plan: Plan, journal:
     that the cache has no room for is a record; all other errors end the evaluation. Budgets are tried in falling
     order, because a run that ended by itself stands for all budgets down to where it ended.
 
-    Raises InvalidArgument for a right answer that the check can't use (naming the problem) and ImportError if the
-    check needs what is not installed, both before the first run; OSError; and what Hogwild.stream() raises.
+    Raises what check_truths() raises, before the first run; OSError; and what Hogwild.stream() raises.
     """
+    check_truths(problems, plan)
+    with make_checker(plan.check) as checker:
+        for problem, arm, replica in cells(problems, plan):
+            yield from _Cell(hogwild, plan, journal, checker, problem, arm, replica).records()
+
+
+def cells(problems: Sequence[Problem], plan: Plan) -> Iterator[tuple[Problem, Arm, int]]:
+    """Problem, arm and replica of all runs, in the order in which they are made; each has a record of every budget.
+    All settings of a problem come before the next problem, so that an unfinished evaluation compares what is alike."""
+    for problem in problems:
+        for arm in arms(plan):
+            for replica in range(arm.replicas):
+                yield problem, arm, replica
+
+
+def check_truths(problems: Sequence[Problem], plan: Plan) -> None:
+    """Raises InvalidArgument, naming the problem, for a right answer that the plan's check can't use, and ImportError
+    if the check needs what is not installed."""
     with make_checker(plan.check) as checker:
         for problem in problems:
             try:
                 checker.check_truth(problem.answer)
             except InvalidArgument as error:
                 raise InvalidArgument(f"problem {problem.id}: {error}") from None
-        for problem in problems:
-            for arm in arms(plan):
-                for replica in range(arm.replicas):
-                    yield from _Cell(hogwild, plan, journal, checker, problem, arm, replica).records()
 
 
 class _Cell:

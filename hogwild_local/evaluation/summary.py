@@ -22,8 +22,8 @@ Z95 = statistics.NormalDist().inv_cdf(0.975)
 @dataclass(frozen=True, slots=True)
 class Row:
     """One setting at one budget. n: problems; low, high: 95 % interval of the accuracy (Wilson); median_passes: to a
-    correct answer, None if there is none; by_finisher: answers that came only when asked for at the end; unfit: problems
-    that the cache had no room for."""
+    correct answer, None if there is none; by_finisher: answers that came only when asked for at the end; unfit:
+    problems that the cache had no room for."""
 
     setting: str
     layout: str
