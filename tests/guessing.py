@@ -12,7 +12,7 @@ from hogwild_local.evaluation import Journal, Plan, Problem, Record, evaluate
 from hogwild_local.hogwild import Hogwild
 from hogwild_local.params import SamplingParams
 
-PROBLEMS = [Problem(f"p{i}", f"problem {i}", str(i % 3)) for i in range(6)]
+PROBLEMS = [Problem(f"p{i}", f"problem {i}", str(i % 3)) for i in range(3)]
 
 
 class GuessingEngine(FakeEngine):
