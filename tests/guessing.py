@@ -16,8 +16,8 @@ PROBLEMS = [Problem(f"p{i}", f"problem {i}", str(i % 3)) for i in range(3)]
 
 
 class GuessingEngine(FakeEngine):
-    """A worker writes up to 20 letters, in steps, then \\boxed{0}, \\boxed{1}, \\boxed{2}, or the end of text, or goes on
-    for ever. The finisher answers with a digit that depends on how much was written."""
+    """A worker writes up to 20 letters, in steps, then \\boxed{0}, \\boxed{1}, \\boxed{2}, or the end of text, or goes
+    on for ever. The finisher answers with a digit that depends on how much was written."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -307,9 +307,12 @@ def test_a_plan_that_makes_no_sense_is_refused(fields: dict[str, Any], fault: st
 def test_a_right_answer_that_the_check_cannot_use_is_named_before_any_run(tmp_path: Path) -> None:
     fake = GuessingEngine()
     problems = [*PROBLEMS[:1], Problem("odd", "problem", "about four")]
-    with hogwild(fake) as hw, Journal(tmp_path / "records.jsonl") as journal:
-        with pytest.raises(InvalidArgument, match="problem odd: .*about four"):
-            next(evaluate(hw, problems, PLAN, journal))
+    with (
+        hogwild(fake) as hw,
+        Journal(tmp_path / "records.jsonl") as journal,
+        pytest.raises(InvalidArgument, match=r"problem odd: .*about four"),
+    ):
+        next(evaluate(hw, problems, PLAN, journal))
     assert fake.runs == 0
 
 
@@ -351,5 +354,5 @@ def test_a_file_without_problems_is_refused(tmp_path: Path) -> None:
     path.write_text("\n \n")
     with pytest.raises(InvalidArgument, match="no problems"):
         read_problems(path)
-    with pytest.raises(InvalidArgument, match="missing.jsonl"):
+    with pytest.raises(InvalidArgument, match=r"missing\.jsonl"):
         read_problems(tmp_path / "missing.jsonl")

@@ -13,6 +13,7 @@ import click
 from ..adapters import parse_adapter
 from ..engine_types import Engine, native_engine
 from ..errors import HogwildError
+from ..hogwild import Hogwild
 from ..prompts import PromptStyle
 from .options import COUNT, LAYOUTS, Numbers, hogwild_options, load, model_path, run_options, sampling, sampling_options
 
@@ -55,7 +56,7 @@ def evaluate(
     command goes on where it was stopped, and one with more settings, budgets or problems adds what is missing.
     """
     from .. import evaluation
-    from ..evaluation.plan import check_plan
+    from ..evaluation.plan import check_plan, save_plan
     from ..evaluation.plot import check_plot
     from ..evaluation.runner import check_truths
 
@@ -73,35 +74,27 @@ def evaluate(
         check_plan(out, identity)
         out.mkdir(parents=True, exist_ok=True)
         with evaluation.Journal(out / "records.jsonl") as journal:
-            _run(journal, chosen, plan, identity, out, lambda: load(engine, path, options))
+            save_plan(out, identity, plan.extent())
+            _run(journal, chosen, plan, lambda: load(engine, path, options))
             rows = evaluation.summarize(journal.records, chosen, plan)
         _write(out, plot_file, rows, f"{problems.stem}: {len(chosen)} problems")
     click.echo(evaluation.table(rows))
 
 
-def _run(
-    journal: Journal,
-    problems: Sequence[Problem],
-    plan: Plan,
-    identity: dict[str, Any],
-    out: Path,
-    load: Callable[[], Any],
-) -> None:
+def _run(journal: Journal, problems: Sequence[Problem], plan: Plan, load_model: Callable[[], Hogwild]) -> None:
     """Makes the runs that are missing; the model is loaded only if there are any."""
     from ..evaluation import evaluate
-    from ..evaluation.plan import save_plan
     from ..evaluation.runner import cells
 
-    save_plan(out, identity, plan.extent())
-    wanted = [((problem.id, arm.name, replica), budget)
-              for problem, arm, replica in cells(problems, plan) for budget in plan.budgets]  # fmt: skip
-    missing = [budget for cell, budget in wanted if budget not in journal.of(cell)]
-    if len(missing) < len(wanted):
-        click.echo(f"hogwild: {len(wanted) - len(missing)} of {len(wanted)} records are there already", err=True)
+    budgets_of = [journal.of((problem.id, arm.name, replica)) for problem, arm, replica in cells(problems, plan)]
+    missing = [budget for known in budgets_of for budget in plan.budgets if budget not in known]
+    n_wanted = len(budgets_of) * len(plan.budgets)
+    if len(missing) < n_wanted:
+        click.echo(f"hogwild: {n_wanted - len(missing)} of {n_wanted} records are there already", err=True)
     if not missing:
         return
     try:
-        with load() as hogwild, _progress(sum(missing), len(missing)) as show:
+        with load_model() as hogwild, _progress(sum(missing), len(missing)) as show:
             for record in evaluate(hogwild, problems, plan, journal):
                 show(record)
     except KeyboardInterrupt:

@@ -105,7 +105,8 @@ class Journal:
         return self._records.get(cell, {})
 
     def append(self, record: Record) -> None:
-        """Raises InvalidArgument if there is such a record already, and OSError; nothing is added then."""
+        """Raises InvalidArgument if there is such a record already, and nothing is added; OSError, and then open the
+        journal again: that drops what was written in part."""
         if record.budget in self.of(record.cell):
             raise InvalidArgument(f"there is a record of {record.cell} with budget {record.budget} already")
         self._file.write(record.to_json().encode() + b"\n")
