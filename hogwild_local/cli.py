@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from .commands.bench import bench
+from .commands.eval import evaluate
 from .commands.run import run
 from .errors import HogwildError, InvalidArgument
 
@@ -39,6 +40,7 @@ def cli() -> None:
 
 
 cli.add_command(bench)
+cli.add_command(evaluate)
 cli.add_command(run)
 
 

@@ -8,38 +8,20 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
+from .options import Numbers, engine_options
+
 if TYPE_CHECKING:
     from ..bench import Row
 
 HEADER = "              context  workers |    ours ms   spread  tokens/s |  llama.cpp   spread  tokens/s |   speed-up"
 
 
-class Numbers(click.ParamType[tuple[int, ...]]):
-    """Whole numbers with commas between them."""
-
-    name = "numbers"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
-        if isinstance(value, tuple):
-            return value
-        try:
-            return tuple(int(part) for part in value.split(","))
-        except ValueError:
-            self.fail(f"{value!r} is no list of whole numbers such as 1,2,4", param, ctx)
-
-
 @click.command()
-@click.option("-m", "--model", type=click.Path(path_type=Path), help="GGUF file. Without it: the embedded one.")
+@engine_options
 @click.option("-w", "--workers", type=Numbers(), default=(1, 2, 4, 8), help="Numbers of workers.")
 @click.option("-c", "--context", type=Numbers(), default=(256, 4096), help="Lengths of the shared prompt, in tokens.")
 @click.option("--passes", type=int, default=10, help="Passes of a round, the first two not counted.")
 @click.option("--rounds", type=int, default=4, help="Rounds of a measurement.")
-@click.option("-b", "--batch", type=int, default=512, help="Most tokens of one pass.")
-@click.option("-t", "--threads", type=click.IntRange(min=1), help="CPU threads.")
-@click.option("--n-gpu-layers", type=click.IntRange(min=-1), default=0, help="Layers on the GPU; -1 is all.")
-@click.option("--type-k", default="f16", help="Type of stored keys, in both.")
-@click.option("--type-v", default="f16", help="Type of stored values, in both.")
-@click.option("--attention", type=click.Choice(["auto", "fused", "ggml"]), default="auto", help="Which kernel.")
 @click.option("--seed", type=int, default=1, help="Of the random tokens.")
 @click.option(
     "--json", "json_file", type=click.File("w", encoding="utf-8"), help="Write all figures to a file; - is stdout."
