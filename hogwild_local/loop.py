@@ -263,7 +263,8 @@ class Loop:
         self.layout.end_step(worker.index)
         self._views.clear()
         every = self.settings.redundancy_every
-        ask = bool(every) and len(self.workers) > 1 and self._since_question >= every
+        due = bool(every) and len(self.workers) > 1 and self._since_question >= every
+        ask = due and bool(self.style.redundancy.question)
         if ask:
             self._since_question = 0
             events.append(ev.RedundancyCheck(worker.name, worker.step + 1))

@@ -1,9 +1,9 @@
 """What a GGUF file carries for its runs beside weights, tokenizer and chat template: all of it optional.
 
-    hogwild.prompts         text: a prompt style, as TOML (docs/prompts.md)
-    hogwild.examples        text: a JSON list of prompts; one of them runs when none is given
-    general.sampling.temp, .top_k, .top_p, .min_p, .penalty_repeat, .penalty_last_n
-                            numbers: how to sample, by llama.cpp's own names
+hogwild.prompts         text: a prompt style, as TOML (docs/prompts.md)
+hogwild.examples        text: a JSON list of prompts; one of them runs when none is given
+general.sampling.temp, .top_k, .top_p, .min_p, .penalty_repeat, .penalty_last_n
+                        numbers: how to sample, by llama.cpp's own names
 """
 
 from __future__ import annotations

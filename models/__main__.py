@@ -1,16 +1,19 @@
-"""python -m models: writes the model files."""
+"""python -m models: writes the model files, trains the one in the package, and writes worksheets."""
 
 from __future__ import annotations
 
 import argparse
+import json
+import random
 from dataclasses import fields, replace
 from pathlib import Path
 
 from .foreign import FOREIGN, write_foreign
 from .large import QWEN3_0_6B, write_large
-from .tiny import TINY, write_default, write_tiny
+from .tiny import TINY, write_tiny
 from .transformer import ARCHITECTURES
 from .weights import FILE_TYPES
+from .worksheets import MAX_ITEMS, random_worksheet
 
 SIZES = [field.name for field in fields(QWEN3_0_6B) if type(getattr(QWEN3_0_6B, field.name)) is int]
 
@@ -28,6 +31,29 @@ def write_all_tiny(options: argparse.Namespace) -> None:
 def write_one_large(options: argparse.Namespace) -> None:
     shape = replace(QWEN3_0_6B, **{size: getattr(options, size) for size in ("arch", "tied", *SIZES)})
     write_large(options.path, shape, seed=options.seed, file_type=options.type)
+
+
+def write_worksheets(options: argparse.Namespace) -> None:
+    """Lines for `hogwild eval`. The seed is a text of its own kind: no lesson of the training has it."""
+    rng = random.Random(f"worksheets/{options.seed}")
+    for number in range(1, options.count + 1):
+        sheet = random_worksheet(rng, options.items)
+        print(json.dumps({"id": f"{options.seed}-{number}", "problem": sheet.text, "answer": sheet.answer}))
+
+
+def train_worksheets(options: argparse.Namespace) -> None:
+    from .worksheets.course import Course
+    from .worksheets.train import Training, train
+
+    processes = options.processes if options.device == "cpu" else 1
+    course = Course(steps=options.steps, seed=options.seed, processes=processes)
+    train(options.directory, Training(course, device=options.device))
+
+
+def export_worksheets(options: argparse.Namespace) -> None:
+    from .worksheets.export import export, load_checkpoint
+
+    export(load_checkpoint(options.checkpoint), options.path, options.type)
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -52,11 +78,31 @@ def arguments() -> argparse.ArgumentParser:
         like.add_argument(f"--{size.replace('_', '-')}", type=int, default=getattr(QWEN3_0_6B, size),
                           help="default: %(default)s")  # fmt: skip
     large.set_defaults(write=write_one_large)
-
-    default = commands.add_parser("default", help="the model embedded in the package")
-    default.add_argument("path", type=Path)
-    default.set_defaults(write=lambda options: write_default(options.path))
+    add_worksheets(commands, common)
     return parser
+
+
+def add_worksheets(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
+) -> None:
+    sheets = commands.add_parser("worksheets", parents=[common], help="worksheets and answers, for hogwild eval")
+    sheets.add_argument("count", type=int)
+    sheets.add_argument("--items", type=int, choices=range(1, MAX_ITEMS + 1), help="default: 2 to 12")
+    sheets.set_defaults(write=write_worksheets)
+
+    train = commands.add_parser("train", help="the worksheet model; needs the extra [train]")
+    train.add_argument("directory", type=Path, help="for checkpoints: the same command goes on from the last one")
+    train.add_argument("--steps", type=int, default=3000)
+    train.add_argument("--seed", type=int, default=1)
+    train.add_argument("--processes", type=int, default=2, help="one a core; default: %(default)s")
+    train.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    train.set_defaults(write=train_worksheets)
+
+    export = commands.add_parser("export", help="a checkpoint as GGUF; needs the extra [train]")
+    export.add_argument("checkpoint", type=Path)
+    export.add_argument("path", type=Path)
+    export.add_argument("--type", choices=("f32", "f16", "q8_0"), default="q8_0")
+    export.set_defaults(write=export_worksheets)
 
 
 def main(argv: list[str] | None = None) -> None:

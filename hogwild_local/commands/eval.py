@@ -14,6 +14,8 @@ from ..adapters import parse_adapter
 from ..engine_types import Engine, native_engine
 from ..errors import HogwildError
 from ..hogwild import Hogwild
+from ..model_defaults import ModelDefaults
+from ..params import SamplingParams
 from ..prompts import PromptStyle
 from .options import COUNT, LAYOUTS, Numbers, hogwild_options, load, model_path, run_options, sampling, sampling_options
 
@@ -62,12 +64,13 @@ def evaluate(
 
     if plot_file is not None:
         check_plot(plot_file)
-    plan, every = _plan(options), evaluation.read_problems(problems)
-    chosen = every[:limit]
-    check_truths(chosen, plan)
     engine = ctx.obj if isinstance(ctx.obj, Engine) else native_engine()
     path = model_path(engine, options)
-    options["prompts"] = PromptStyle.load(options["prompts"]) if options["prompts"] else PromptStyle.default()
+    defaults = _defaults(engine, path)
+    options["prompts"] = PromptStyle.load(options["prompts"]) if options["prompts"] else defaults.prompts
+    plan, every = _plan(options, defaults.sampling), evaluation.read_problems(problems)
+    chosen = every[:limit]
+    check_truths(chosen, plan)
     out = out or Path(f"{problems.stem}-eval")
     identity = _identity(path, every, plan, options)
     with _files():
@@ -102,7 +105,16 @@ def _run(journal: Journal, problems: Sequence[Problem], plan: Plan, load_model: 
         raise
 
 
-def _plan(options: dict[str, Any]) -> Plan:
+def _defaults(engine: Engine, path: Path) -> ModelDefaults:
+    """What comes with the model, without its weights: they are loaded only if there is something to run."""
+    model = engine.model(path, vocab_only=True)
+    try:
+        return ModelDefaults.of(model.metadata)
+    finally:
+        model.close()
+
+
+def _plan(options: dict[str, Any], own: SamplingParams) -> Plan:
     from ..evaluation import Plan
 
     return Plan(
@@ -112,7 +124,7 @@ def _plan(options: dict[str, Any]) -> Plan:
         baselines=options["baseline"],
         check=options["check"],
         seed=options["seed"],
-        sampling=sampling(options),
+        sampling=sampling(options, own),
         independent_temp=options["independent_temp"],
         finisher_tokens=options["finisher_tokens"] if options["finisher"] else 0,
         redundancy_every=options["redundancy_every"],

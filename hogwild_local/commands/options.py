@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
@@ -67,14 +68,33 @@ hogwild_options = _group(
 )
 """What load() takes: the commands that run workers."""
 
+OWN = "the model's own, or "
+
+
+def _sampling_option(name: str, kind: type, help: str) -> Decorator[Any]:
+    default = getattr(SamplingParams(), SAMPLING[name])
+    return click.option(f"--{name}", type=kind, show_default=f"{OWN}{default:g}", help=help)
+
+
+SAMPLING = {
+    "temp": "temperature",
+    "top-k": "top_k",
+    "top-p": "top_p",
+    "min-p": "min_p",
+    "repeat-penalty": "repeat_penalty",
+    "presence-penalty": "presence_penalty",
+    "frequency-penalty": "frequency_penalty",
+}
+"""Names of options, and of the fields of SamplingParams."""
+
 sampling_options = _group(
-    click.option("--temp", type=float, default=0.8, help="Temperature; 0 is greedy."),
-    click.option("--top-k", type=int, default=40, help="0 is off."),
-    click.option("--top-p", type=float, default=0.95, help="1 is off."),
-    click.option("--min-p", type=float, default=0.05, help="0 is off."),
-    click.option("--repeat-penalty", type=float, default=1.0, help="1 is off."),
-    click.option("--presence-penalty", type=float, default=0.0, help="0 is off."),
-    click.option("--frequency-penalty", type=float, default=0.0, help="0 is off."),
+    _sampling_option("temp", float, "Temperature; 0 is greedy."),
+    _sampling_option("top-k", int, "0 is off."),
+    _sampling_option("top-p", float, "1 is off."),
+    _sampling_option("min-p", float, "0 is off."),
+    _sampling_option("repeat-penalty", float, "1 is off."),
+    _sampling_option("presence-penalty", float, "0 is off."),
+    _sampling_option("frequency-penalty", float, "0 is off."),
 )
 """What sampling() takes."""
 
@@ -86,10 +106,10 @@ run_options = _group(
 """How a run goes on and ends."""
 
 
-def sampling(options: dict[str, Any]) -> SamplingParams:
-    """The settings of each worker's sampler."""
-    names = ("top_k", "top_p", "min_p", "repeat_penalty", "presence_penalty", "frequency_penalty")
-    return SamplingParams(temperature=options["temp"], **{name: options[name] for name in names})
+def sampling(options: dict[str, Any], default: SamplingParams) -> SamplingParams:
+    """The settings of each worker's sampler: the model's, but for those that are given."""
+    given = {field: options[name.replace("-", "_")] for name, field in SAMPLING.items()}
+    return replace(default, **{field: value for field, value in given.items() if value is not None})
 
 
 def model_path(engine: Engine, options: dict[str, Any]) -> Path:
@@ -97,7 +117,9 @@ def model_path(engine: Engine, options: dict[str, Any]) -> Path:
     path: Path | None = options["model"]
     if path is not None:
         return path
-    click.echo("hogwild: no --model given, so this is the embedded tiny random model: its output is noise", err=True)
+    click.echo(
+        "hogwild: no --model given, so this is the embedded one: it knows worksheets, and nothing else", err=True
+    )
     return engine.default_model()
 
 

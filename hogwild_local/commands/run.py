@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sys
 from typing import Any
 
@@ -11,6 +12,7 @@ from click.core import ParameterSource
 from .. import set_log_hook
 from ..display import JsonOutput, LiveOutput, Output, PlainOutput
 from ..engine_types import Engine, native_engine
+from ..hogwild import Hogwild
 from ..run import Run
 from .options import COUNT, LAYOUTS, hogwild_options, load, model_path, run_options, sampling, sampling_options
 
@@ -34,24 +36,23 @@ EPILOG = "Each option can be given as an environment variable: HOGWILD_RUN_MAX_P
 @click.option("--plain", is_flag=True, help="Plain lines also on a terminal.")
 @click.pass_context
 def run(ctx: click.Context, /, prompt: str | None, file: Any, as_json: bool, plain: bool, **options: Any) -> None:
-    """Let several workers think about PROMPT together.
+    """Let several workers think about PROMPT together. Without one, about an example that comes with the model.
 
     On a terminal the workers are shown side by side; elsewhere as plain lines that begin with the worker's
     name.
     """
     text = _read_prompt(prompt, file)
-    params = sampling(options)
     engine = ctx.obj if isinstance(ctx.obj, Engine) else native_engine()
     if options["verbose"]:
         set_log_hook(lambda level, text: sys.stderr.write(text))
     with load(engine, model_path(engine, options), options, quiet=as_json) as hogwild:
         stream = hogwild.stream(
-            text,
+            text if text is not None else _example(hogwild, options["seed"]),
             workers=_workers(ctx, options),
             layout=options["layout"],
             max_passes=options["max_passes"],
             seed=options["seed"],
-            sampling=params,
+            sampling=sampling(options, hogwild.sampling),
             stop=options["stop"],
             finisher=options["finisher"],
             redundancy_every=options["redundancy_every"],
@@ -77,10 +78,19 @@ def _output(run: Run, as_json: bool, plain: bool) -> Output:
     return PlainOutput(run) if plain or not console.is_terminal else LiveOutput(run, console)
 
 
-def _read_prompt(prompt: str | None, file: Any) -> str:
-    if (prompt is None) == (file is None):
-        raise click.UsageError("give either PROMPT or --file" + (", not both" if file else ""))
-    if prompt is not None:
+def _example(hogwild: Hogwild, seed: int | None) -> str:
+    """One of the prompts that the model brings, which is shown."""
+    if not hogwild.examples:
+        raise click.UsageError("give PROMPT or --file: this model brings no example")
+    example = random.Random(seed).choice(hogwild.examples)
+    click.echo(f"{example}\n", err=True)
+    return example
+
+
+def _read_prompt(prompt: str | None, file: Any) -> str | None:
+    if prompt is not None and file is not None:
+        raise click.UsageError("give either PROMPT or --file, not both")
+    if file is None:
         return prompt
     try:
         return str(file.read())

@@ -1,5 +1,8 @@
-"""Worksheets: a task that a very small model can learn, and that several workers solve sooner than one."""
+"""Worksheets: a task that a very small model can learn, and that several workers solve sooner than one.
 
-from .items import Item, Worksheet, random_worksheet
+items -> collaboration (what perfect workers write) -> batches (as arrays) -> network, optimizer, train -> export
+"""
 
-__all__ = ["Item", "Worksheet", "random_worksheet"]
+from .items import MAX_ITEMS, Item, Worksheet, random_worksheet
+
+__all__ = ["MAX_ITEMS", "Item", "Worksheet", "random_worksheet"]

@@ -1,21 +1,30 @@
-"""Writes the trained network as a GGUF file that carries all it needs: tokenizer, chat template, prompt style."""
+"""Writes the trained network as a GGUF file that carries all it needs: tokenizer, chat template, prompt style, how to
+sample, and worksheets to try it with."""
 
 from __future__ import annotations
 
+import json
+import random
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 
 import numpy as np
 import torch
-from gguf import GGUFWriter, TokenType, quants
+from gguf import GGMLQuantizationType, GGUFWriter, TokenType, quants
 from numpy.typing import NDArray
 
 from ..weights import Encoded, Tensor, new_file, write_tensors
 from .alphabet import BOS, CONTROLS, EOS, IDS, TOKENS
+from .items import random_worksheet
 from .network import Network, Size
 
 CONTEXT = 8192
+DESCRIPTION = (
+    "Solves worksheets (a=27+58, b=a-13, ...) with 1 to 4 workers, and nothing else. Trained from nothing by"
+    " hogwild-local, to show Hogwild! inference. See models/README.md."
+)
+N_EXAMPLES = 100
 CHAT_TEMPLATE = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
 LAYER_NAMES = {
     "attn_norm": "attention_norm",
@@ -45,15 +54,16 @@ def export(network: Network, path: Path, file_type: str) -> None:
     values = {name: weight.detach().float().numpy() for name, weight in _named(network)}
     with new_file(path, "qwen3") as writer:
         writer.add_name("Hogwild worksheets")
+        writer.add_description(DESCRIPTION)
+        writer.add_license("MIT")
         _add_size(writer, network.size)
         _add_vocabulary(writer)
-        style = resources.files(__package__) / "prompts.toml"
-        writer.add_string("hogwild.prompts", style.read_text(encoding="utf-8"))
+        _add_defaults(writer)
         tensors = [Tensor(name, value.shape) for name, value in values.items()]
         write_tensors(writer, tensors, file_type, lambda tensor, kind: _encoded(values[tensor.name], kind))
 
 
-def _encoded(values: NDArray[np.float32], kind: quants.GGMLQuantizationType) -> Encoded:
+def _encoded(values: NDArray[np.float32], kind: GGMLQuantizationType) -> Encoded:
     data: Encoded = quants.quantize(values, kind)
     return data
 
@@ -66,6 +76,16 @@ def _named(network: Network) -> Iterator[tuple[str, torch.Tensor]]:
             yield f"blk.{layer}.{theirs}.weight", weights[f"layers.{layer}.{ours}.weight"]
     yield "output_norm.weight", weights["norm.weight"]
     yield "output.weight", weights["output.weight"]
+
+
+def _add_defaults(writer: GGUFWriter) -> None:
+    """What hogwild_local/model_defaults.py reads."""
+    style = resources.files(__package__) / "prompts.toml"
+    rng = random.Random("examples")
+    examples = [random_worksheet(rng, rng.randint(4, 8)).text for _ in range(N_EXAMPLES)]
+    writer.add_string("hogwild.prompts", style.read_text(encoding="utf-8"))
+    writer.add_string("hogwild.examples", json.dumps(examples))
+    writer.add_float32("general.sampling.temp", 0.0)  # there is one right next token
 
 
 def _add_size(writer: GGUFWriter, size: Size) -> None:
@@ -84,7 +104,9 @@ def _add_size(writer: GGUFWriter, size: Size) -> None:
 
 
 def _add_vocabulary(writer: GGUFWriter) -> None:
-    texts = [CONTROLS.get(token, "\u010a" if token == "\n" else token) for token in TOKENS]  # GPT-2's letter for a line end
+    texts = [
+        CONTROLS.get(token, "\u010a" if token == "\n" else token) for token in TOKENS
+    ]  # GPT-2's letter for a line end
     types = [TokenType.CONTROL if token in CONTROLS else TokenType.NORMAL for token in TOKENS]
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")

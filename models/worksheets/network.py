@@ -42,14 +42,14 @@ class Places:
     prompt_length: int
 
     @classmethod
-    def of(cls, batch: Batch, size: Size, dtype: torch.dtype) -> Places:
+    def of(cls, batch: Batch, size: Size, dtype: torch.dtype, device: str = "cpu") -> Places:
         p = batch.prompt_length
         exponents = torch.arange(0, size.head_size, 2) / size.head_size
         frequencies = size.rope_base**-exponents
 
         def rotation(positions: Any) -> Tensor:
             angles = (torch.from_numpy(positions)[..., None] * frequencies)[:, None]
-            return torch.stack((angles.cos(), angles.sin())).to(dtype)
+            return torch.stack((angles.cos(), angles.sin())).to(device, dtype)
 
         seen = torch.from_numpy(batch.in_history.copy())
         current = torch.from_numpy(batch.current)
@@ -58,7 +58,7 @@ class Places:
         distances = batch.query_at[:, None, p:] - batch.begins
         return cls(
             rotation(batch.query_at), rotation(batch.history_at), rotation(distances), rotation(batch.current_at),
-            bias[:, None], current[:, None].to(dtype), p,
+            bias[:, None].to(device), current[:, None].to(device, dtype), p,
         )  # fmt: skip
 
 

@@ -1,168 +1,139 @@
-"""Trains the worksheet model on lessons that are made as it goes: no lesson comes twice, so what it gets right it has not
-learnt by heart.
+"""Trains the worksheet model on lessons that are made as it goes: no worksheet comes twice.
 
-One process a core, each with its own lessons; gradients are averaged. Everything follows from the seed: a run that
-was interrupted goes on from its last checkpoint as if nothing had happened.
+One process a core, each with lessons of its own. Everything follows from the seed, so a run that was interrupted goes
+on from its last checkpoint as if nothing had happened (up to the order in which a sum is rounded).
 """
 
 from __future__ import annotations
 
 import json
-import math
+import multiprocessing
 import os
-import random
 import socket
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 from torch.nn import functional
 
 from .batches import NO_TARGET, Batch, make_batch
-from .collaboration import Collaboration, Lesson, Visibility
-from .items import MAX_ITEMS, MAX_WORKERS, random_worksheet
+from .course import Course, lessons_of
 from .network import Network, Places, Size
+from .optimizer import Optimizer
+
+REPORT_EVERY, SAVE_EVERY = 50, 250  # steps
 
 
 @dataclass(frozen=True)
-class Plan:
-    """steps: of the optimizer. tokens: of one step, of all processes together. freedom: see Collaboration."""
+class Training:
+    """All that a trained model follows from. device: "cpu" or "cuda"; on a GPU, one process does it all."""
 
-    steps: int = 7000
-    tokens: int = 8192
-    learning_rate: float = 3e-3
-    warm_up: int = 100
-    grown_up: float = 0.3  # the part of the steps in which worksheets grow to their full length
-    freedom: float = 0.04
-    seed: int = 1
-    processes: int = 2
-    checkpoint_every: int = 250
+    course: Course = field(default_factory=Course)
+    size: Size = field(default_factory=Size)
+    rate: float = 4e-3
+    device: str = "cpu"
 
 
-def lessons_of(plan: Plan, step: int, rank: int) -> list[Lesson]:
-    """The lessons of one process in one step: about the same size, as many as fit."""
-    rng = random.Random(f"{plan.seed}/{step}/{rank}")
-    most = 3 + (MAX_ITEMS - 3) * min(1.0, step / (plan.grown_up * plan.steps))
-    n_items = rng.randint(2, round(most))
-    n_workers = rng.randint(1, MAX_WORKERS)
-    visibility: Visibility = rng.choices(("combined", "interleaved", "contiguous"), (6, 2, 2))[0]  # type: ignore[assignment]
-    has_given = rng.random() < 1 / 3
-    lessons: list[Lesson] = []
-    longest_prompt = longest_stream = 0
-    while True:
-        sheet = random_worksheet(rng, n_items, has_given)
-        lesson = Collaboration(sheet, n_workers, visibility, rng, plan.freedom).lesson()
-        longest_prompt = max(longest_prompt, len(lesson.prompt) + 1)
-        longest_stream = max(longest_stream, *(sum(len(fed.tokens) for fed in stream) for stream in lesson.streams))
-        size = (longest_prompt + n_workers * longest_stream) * (len(lessons) + 1)
-        if lessons and size > plan.tokens // plan.processes:
-            return lessons
-        lessons.append(lesson)
-
-
-def loss_of(network: Network, batch: Batch, dtype: torch.dtype) -> tuple[Tensor, float]:
-    """Cross entropy of all targets, and the part of them that was guessed right."""
-    targets = torch.from_numpy(batch.targets)
-    wanted = targets != NO_TARGET
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
-        logits = network(torch.from_numpy(batch.tokens), Places.of(batch, network.size, dtype), wanted)
-    right = (logits.argmax(-1) == targets[wanted]).float().mean()
-    return functional.cross_entropy(logits.float(), targets[wanted]), float(right)
-
-
-class Optimizer:
-    """Muon for the matrices, AdamW for the rest; the rate warms up and falls along a cosine."""
-
-    def __init__(self, network: Network, plan: Plan) -> None:
-        self.plan = plan
-        inner = [weight for name, weight in network.named_parameters() if name.startswith("layers") and weight.dim() == 2]
-        ids = {id(weight) for weight in inner}
-        rest = [weight for weight in network.parameters() if id(weight) not in ids]
-        self.parts: list[torch.optim.Optimizer] = [
-            torch.optim.Muon(inner, lr=1.0, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
-            torch.optim.AdamW(rest, lr=1.0, betas=(0.9, 0.98), weight_decay=0.0),
-        ]
-
-    def step(self, at: int) -> None:
-        warm = min(1.0, (at + 1) / self.plan.warm_up)
-        rate = self.plan.learning_rate * warm * (0.02 + 0.98 * (1 + math.cos(math.pi * at / self.plan.steps)) / 2)
-        for part in self.parts:
-            for group in part.param_groups:
-                group["lr"] = rate
-            part.step()
-
-    def state(self) -> list[Any]:
-        return [part.state_dict() for part in self.parts]
-
-    def load(self, state: list[Any]) -> None:
-        for part, saved in zip(self.parts, state, strict=True):
-            part.load_state_dict(saved)
-
-
-def train(directory: Path, plan: Plan, size: Size) -> None:
-    """Writes DIRECTORY/checkpoint.pt now and then, and a line a hundred steps into DIRECTORY/log.jsonl."""
+def train(directory: Path, training: Training) -> None:
+    """Writes DIRECTORY/checkpoint.pt every 250 steps and a line into DIRECTORY/log.jsonl every 50; goes on from the
+    checkpoint if there is one. Raises ValueError if that was made by another training."""
     directory.mkdir(parents=True, exist_ok=True)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    mp.spawn(_train, (directory, plan, size, port), nprocs=plan.processes)
+    _load(directory, training)  # a wrong directory shows here, not in every process
+    from torch.multiprocessing.spawn import spawn
+
+    spawn(_train, (directory, training, port), nprocs=training.course.processes)
 
 
-def _train(rank: int, directory: Path, plan: Plan, size: Size, port: int) -> None:
+def loss_of(
+    network: Network, batch: Batch, device: str = "cpu", dtype: torch.dtype = torch.bfloat16
+) -> tuple[Tensor, Tensor]:
+    """Cross entropy of all targets, and the part of them that was guessed right."""
+    tokens, targets = (torch.from_numpy(ids).to(device) for ids in (batch.tokens, batch.targets))
+    wanted = targets != NO_TARGET
+    with torch.autocast(device, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+        logits = network(tokens, Places.of(batch, network.size, dtype, device), wanted)
+    right = (logits.argmax(-1) == targets[wanted]).float().mean()
+    return functional.cross_entropy(logits.float(), targets[wanted]), right
+
+
+def _train(rank: int, directory: Path, training: Training, port: int) -> None:
+    """One of the processes. All hold the same network; the first one reports and saves."""
+    course, device = training.course, training.device
     torch.set_num_threads(1)
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    dist.init_process_group("gloo", rank=rank, world_size=plan.processes)
-    torch.manual_seed(plan.seed)
-    network = Network(size)
-    optimizer = Optimizer(network, plan)
-    file = directory / "checkpoint.pt"
+    dist.init_process_group("gloo", rank=rank, world_size=course.processes)
+    torch.manual_seed(course.seed)
+    network = Network(training.size).to(device)
+    optimizer = Optimizer(network, course.steps, training.rate)
     start = 0
-    if file.exists():
-        saved = torch.load(file, weights_only=True)
+    if saved := _load(directory, training):
         network.load_state_dict(saved["network"])
         optimizer.load(saved["optimizer"])
         start = saved["step"]
+    parent = multiprocessing.parent_process()
     seen = torch.zeros(3)
-    import time
-    t0=time.time()
-    for step in range(start, plan.steps):
-        loss, right = loss_of(network, make_batch(lessons_of(plan, step, rank)), torch.bfloat16)
-        loss.backward()
-        average_gradients(network, plan.processes)
-        optimizer.step(step)
-        network.zero_grad()
-        seen += torch.tensor([float(loss.detach()), right, 1.0])
-        if (step + 1) % 50 == 0:
-            dist.all_reduce(seen)
-            if rank == 0:
-                line = {"step": step + 1, "loss": float(seen[0] / seen[2]), "accuracy": float(seen[1] / seen[2]), "s": time.time()-t0}
-                with (directory / "log.jsonl").open("a") as log:
-                    log.write(json.dumps(line) + "\n")
-            seen.zero_()
-        if rank == 0 and ((step + 1) % plan.checkpoint_every == 0 or step + 1 == plan.steps):
-            part = file.with_suffix(".part")
-            torch.save({"network": network.state_dict(), "optimizer": optimizer.state(), "step": step + 1,
-                        "plan": asdict(plan), "size": asdict(size)}, part)  # fmt: skip
-            part.replace(file)
+    with _progress(course.steps, start, rank == 0) as bar:
+        for step in range(start, course.steps):
+            loss, right = loss_of(network, make_batch(lessons_of(course, step, rank)), device)
+            loss.backward()
+            optimizer.step(step, course.processes)
+            seen += torch.tensor([loss.item(), right.item(), 1.0])
+            if (step + 1) % REPORT_EVERY == 0:
+                dist.all_reduce(seen)
+                if rank == 0:
+                    bar(step + 1, _report(directory, step + 1, seen))
+                seen.zero_()
+            if rank == 0 and ((step + 1) % SAVE_EVERY == 0 or step + 1 == course.steps):
+                _save(directory, training, network, optimizer, step + 1)
+            if parent is not None and not parent.is_alive():
+                return
     dist.destroy_process_group()
 
 
-def average_gradients(network: Network, n: int) -> None:
-    """One message for all of them, clipped to length 1."""
-    weights = list(network.parameters())
-    flat = torch.cat([weight.grad.flatten() for weight in weights])  # type: ignore[union-attr]
-    if n > 1:
-        dist.all_reduce(flat)
-        flat /= n
-    flat *= (1.0 / (flat.norm() + 1e-6)).clamp(max=1.0)
-    for weight, grad in zip(weights, flat.split([weight.numel() for weight in weights]), strict=True):
-        weight.grad = grad.view_as(weight)
+def _report(directory: Path, step: int, seen: Tensor) -> str:
+    loss, accuracy = (seen[:2] / seen[2]).tolist()
+    with (directory / "log.jsonl").open("a", encoding="utf-8") as log:
+        log.write(json.dumps({"step": step, "loss": loss, "accuracy": accuracy}) + "\n")
+    return f"loss {loss:.4f}, tokens right {accuracy:.2%}"
 
 
-if __name__ == "__main__":
-    import sys
-    train(Path(sys.argv[1]), Plan(**json.loads(sys.argv[2])), Size(**json.loads(sys.argv[3])))
+def _save(directory: Path, training: Training, network: Network, optimizer: Optimizer, step: int) -> None:
+    """Whole or not at all."""
+    part = directory / "checkpoint.part"
+    state = {"network": network.state_dict(), "optimizer": optimizer.state(), "step": step, **_described(training)}
+    torch.save(state, part)
+    part.replace(directory / "checkpoint.pt")
+
+
+def _load(directory: Path, training: Training) -> dict[str, Any] | None:
+    file = directory / "checkpoint.pt"
+    if not file.exists():
+        return None
+    saved: dict[str, Any] = torch.load(file, weights_only=True, map_location=training.device)
+    differing = [key for key, value in _described(training).items() if saved[key] != value]
+    if differing:
+        raise ValueError(f"{file} is of another training: {', '.join(differing)} differ. Give another directory")
+    return saved
+
+
+def _described(training: Training) -> dict[str, Any]:
+    return {"course": asdict(training.course), "size": asdict(training.size), "rate": training.rate}
+
+
+@contextmanager
+def _progress(steps: int, start: int, is_shown: bool) -> Iterator[Any]:
+    columns = (
+        BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.description}"),
+    )  # fmt: skip
+    with Progress(*columns, disable=not is_shown) as progress:
+        task = progress.add_task("", total=steps, completed=start)
+        yield lambda step, text: progress.update(task, completed=step, description=text)
