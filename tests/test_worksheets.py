@@ -1,0 +1,221 @@
+"""The task, the lessons, and that training computes what the engine computes."""
+
+from __future__ import annotations
+
+import random
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hogwild_local import Hogwild, Model, SharedCache
+from hogwild_local.layouts import make_layout
+from models.worksheets.alphabet import BOS, IDS, encode
+from models.worksheets.batches import NO_TARGET, make_batch
+from models.worksheets.collaboration import NEVER, Collaboration, Lesson, Visibility, text_of
+from models.worksheets.items import Worksheet, random_worksheet
+
+SEEDS = st.integers(0, 2**32)
+WORKERS = st.integers(1, 4)
+VISIBILITIES: tuple[Visibility, ...] = ("combined", "interleaved", "contiguous")
+
+
+def lesson(
+    seed: int, n_workers: int, visibility: Visibility, freedom: float = 0.0, n_items: int | None = None
+) -> Lesson:
+    rng = random.Random(seed)
+    return Collaboration(random_worksheet(rng, n_items), n_workers, visibility, rng, freedom).lesson()
+
+
+def computed(made: Lesson) -> list[str]:
+    """The items that were worked out to the end, those that were given apart; a fix begins with its mark."""
+    done = [step for step in made.steps if step.worker >= 0 and step.value_from < NEVER]
+    return ["!" * step.is_fix + step.label for step in done]
+
+
+@given(SEEDS)
+def test_the_answer_is_what_arithmetic_says_of_the_text(seed: int) -> None:
+    sheet = random_worksheet(random.Random(seed))
+    values: dict[str, int] = {}
+    for line in sheet.text.split("\n"):
+        if line.startswith("Z:"):
+            continue
+        label, first, operations = re.fullmatch(r"([a-l])=([a-l]|\d\d)((?:[-+^]\d\d)+)", line).groups()  # type: ignore[union-attr]
+        value = values[first] if first in values else int(first)
+        for sign, number in re.findall(r"([-+^])(\d\d)", operations):
+            value = {"+": value + int(number), "-": value - int(number), "^": max(value, int(number))}[sign]
+            assert 0 <= value <= 99
+        values[label] = value
+    assert sheet.answer == "".join(f"{label}{value:02}" for label, value in values.items())
+
+
+@given(SEEDS)
+def test_at_most_one_given_result_is_wrong_and_its_working_shows_it(seed: int) -> None:
+    sheet = random_worksheet(random.Random(seed), has_given=True)
+    steps = [line[2:] for line in sheet.text.split("\n") if line.startswith("Z:")]
+    assert [step[0] for step in steps] == list(sheet.given) != []
+    wrong = [step[0] for step in steps if step != sheet.step(step[0])]
+    assert wrong == ([sheet.wrong] if sheet.wrong else [])
+    assert all(step.startswith(sheet.working(step[0])) for step in steps)
+
+
+@given(SEEDS, WORKERS, st.sampled_from(("combined", "contiguous")))
+def test_workers_who_see_each_other_compute_each_item_once(seed: int, n: int, visibility: Visibility) -> None:
+    made = lesson(seed, n, visibility)
+    left = [item.label for item in made.sheet.items if item.label not in made.sheet.given]
+    fixes = [f"!{made.sheet.wrong}"] if made.sheet.wrong else []
+    assert sorted(computed(made)) == sorted([*left, *fixes])
+
+
+@settings(deadline=None)
+@given(SEEDS, WORKERS, st.sampled_from(VISIBILITIES), st.sampled_from((0.0, 0.3)))
+def test_somebody_writes_the_right_answer_whatever_they_pick(
+    seed: int, n: int, visibility: Visibility, freedom: float
+) -> None:
+    made = lesson(seed, n, visibility, freedom)
+    texts = [text_of(made, worker).replace("\0", "") for worker in range(n)]
+    assert any(text.endswith(f"?{made.sheet.answer}\n") for text in texts)
+
+
+@given(SEEDS, st.integers(2, 4))
+def test_two_who_take_the_same_item_never_both_finish_it_when_they_see_each_other(seed: int, n: int) -> None:
+    made = lesson(seed, n, "combined", freedom=0.5)
+    assert len(set(computed(made))) == len(computed(made))
+
+
+@given(SEEDS, st.integers(1, 4))
+def test_every_choice_that_was_not_free_is_a_target(seed: int, n: int) -> None:
+    made = lesson(seed, n, "combined", freedom=0.3)
+    batch = make_batch([made])
+    wanted = [IDS[fed.target] for stream in made.streams for fed in stream if not fed.is_free]
+    assert batch.targets[batch.targets != NO_TARGET].tolist() == wanted
+
+
+def replay(cache: SharedCache, made: Lesson) -> tuple[np.ndarray, list[list[np.ndarray]]]:
+    """The engine's logits of the prompt's last token, and of each worker's pass, with the blocks of a real layout."""
+    layout = make_layout(made.visibility)
+    n = len(made.streams)
+    layout.open(cache, n, [IDS[BOS], *encode(made.prompt)])
+    try:
+        ((block, tokens),) = layout.prefills
+        prompt = cache.decode([([block], tokens)])[0].copy()
+        rows: list[list[np.ndarray]] = [[] for _ in range(n)]
+        for at in range(made.n_passes):
+            feeds = [made.streams[worker][at] for worker in range(n)]
+            logits = cache.decode([(layout.view(worker), encode(fed.tokens)) for worker, fed in enumerate(feeds)])
+            for worker, fed in enumerate(feeds):
+                rows[worker].append(logits[worker].copy())
+                if fed.target == "\n":
+                    layout.end_step(worker)
+    finally:
+        layout.close()
+    return prompt, rows
+
+
+@pytest.fixture(scope="module")
+def random_network(tmp_path_factory: pytest.TempPathFactory) -> tuple[object, Path]:
+    """A network with weights large enough for attention to be sharp, and its file."""
+    torch = pytest.importorskip("torch", reason="training needs PyTorch: pip install '.[train]'")
+    from models.worksheets.export import export
+    from models.worksheets.network import Network, Size
+
+    torch.manual_seed(0)
+    network = Network(Size(layers=3))
+    with torch.no_grad():
+        for weight in network.parameters():
+            if weight.dim() == 2:
+                weight.normal_(std=weight.shape[1] ** -0.5)
+            else:
+                weight.normal_(1, 0.1)
+    path = tmp_path_factory.mktemp("network") / "random.gguf"
+    export(network, path, "f32")
+    return network, path
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4])
+@pytest.mark.parametrize("visibility", VISIBILITIES)
+def test_training_computes_the_logits_of_the_engine(
+    random_network: tuple[object, Path], visibility: Visibility, n: int
+) -> None:
+    """f32 weights and cache: 1e-3 is 30 times what was seen; a wrong position or mask gives 0.2 and more."""
+    import torch
+
+    from models.worksheets.network import Places
+
+    network, path = random_network
+    lessons = [lesson(seed, n, visibility, freedom=0.2, n_items=items) for seed, items in ((n, 4), (n + 10, 5))]
+    batch = make_batch(lessons)
+    every = torch.ones(batch.tokens.shape, dtype=torch.bool)
+    with torch.no_grad():
+        places = Places.of(batch, network.size, torch.float32)  # type: ignore[attr-defined]
+        ours = network(torch.from_numpy(batch.tokens), places, every).view(*every.shape, -1).numpy()  # type: ignore[operator]
+    p, m = batch.prompt_length, batch.current_at.shape[2]
+    with Model(path, n_threads=1) as model, SharedCache(model, n_ctx=2048, type_k="f32", type_v="f32") as cache:
+        for row, made in enumerate(lessons):
+            prompt, rows = replay(cache, made)
+            np.testing.assert_allclose(prompt, ours[row, len(made.prompt)], rtol=0, atol=1e-3)
+            for worker, stream in enumerate(made.streams):
+                ends = np.cumsum([len(fed.tokens) for fed in stream]) - 1
+                np.testing.assert_allclose(np.stack(rows[worker]), ours[row, p + worker * m + ends], rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("visibility", VISIBILITIES)
+def test_a_lesson_feeds_what_the_worker_loop_feeds(random_network: tuple[object, Path], visibility: Visibility) -> None:
+    """The whole way: prompt style, tokenizer, layout and loop, with samplers that play a lesson."""
+    from dataclasses import replace
+
+    from hogwild_local.engine_types import native_engine
+
+    made = lesson(5, 3, visibility, n_items=5)
+    fed: list[list[list[int]]] = [[], [], []]
+
+    class Player:
+        """Samples what the lesson says."""
+
+        def __init__(self, targets: list[int]) -> None:
+            self.targets = targets
+
+        def sample(self, logits: object) -> int:
+            return self.targets.pop(0)
+
+        def close(self) -> None:
+            pass
+
+    players = iter([Player([IDS[part.target] for part in stream]) for stream in made.streams])
+    engine = replace(native_engine(), sampler=lambda model, params: next(players))
+    with Hogwild(random_network[1], n_threads=1, engine=engine) as hw:
+        decode, prefilled = hw._cache.decode, []
+
+        def spy(views: list[tuple[list[object], list[int]]]) -> object:
+            if len(views) == 1:
+                prefilled.extend(views[0][1])
+            else:
+                for worker, (_, tokens) in enumerate(views):
+                    fed[worker].append(list(tokens))
+            return decode(views)
+
+        hw._cache.decode = spy
+        result = hw.generate(made.sheet.text, workers=3, layout=visibility)
+    assert prefilled == [IDS[BOS], *encode(made.prompt)]
+    assert fed == [[encode(part.tokens) for part in stream] for stream in made.streams]
+    assert result.answer == made.sheet.answer
+
+
+def test_a_worksheet_has_1_to_12_items() -> None:
+    assert len(random_worksheet(random.Random(0), 12).items) == 12
+    for n in (-1, 13):
+        with pytest.raises(ValueError, match="1 to 12"):
+            random_worksheet(random.Random(0), n)
+
+
+def test_the_working_is_as_the_model_card_says() -> None:
+    from models.worksheets.items import Item
+
+    sheet = Worksheet((Item("a", 27, (("+", 58),)), Item("b", "a", (("-", 13), ("^", 40)))), (85, 72))
+    assert sheet.text == "a=27+58\nb=a-13^40"
+    assert sheet.step("a") == "a27+58=158;a=85"
+    assert sheet.step("b", fix=True) == "!ba85-13=027;72^40=72;b=72"
+    assert sheet.answer == "a85b72"
