@@ -56,6 +56,14 @@ def export_worksheets(options: argparse.Namespace) -> None:
     export(load_checkpoint(options.checkpoint), options.path, options.type)
 
 
+def count_duplicates(options: argparse.Namespace) -> None:
+    from .worksheets.duplicates import duplicates
+
+    with options.records.open() as records, options.problems.open() as problems:
+        for setting, count in duplicates(records, problems).items():
+            print(f"{setting:16} {count.computed:6} items computed, {count.twice:5} of them twice: {count.part:.2%}")
+
+
 def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m models", description=__doc__)
     commands = parser.add_subparsers(required=True)
@@ -89,6 +97,11 @@ def add_worksheets(
     sheets.add_argument("count", type=int)
     sheets.add_argument("--items", type=int, choices=range(1, MAX_ITEMS + 1), help="default: 2 to 12")
     sheets.set_defaults(write=write_worksheets)
+
+    twice = commands.add_parser("duplicates", help="what was computed twice, of hogwild eval --transcripts")
+    twice.add_argument("records", type=Path)
+    twice.add_argument("problems", type=Path)
+    twice.set_defaults(write=count_duplicates)
 
     train = commands.add_parser("train", help="the worksheet model; needs the extra [train]")
     train.add_argument("directory", type=Path, help="for checkpoints: the same command goes on from the last one")

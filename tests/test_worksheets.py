@@ -219,3 +219,19 @@ def test_the_working_is_as_the_model_card_says() -> None:
     assert sheet.step("a") == "a27+58=158;a=85"
     assert sheet.step("b", fix=True) == "!ba85-13=027;72^40=72;b=72"
     assert sheet.answer == "a85b72"
+
+
+def test_duplicates_are_counted_once_each_and_fixes_are_none() -> None:
+    from models.worksheets.duplicates import results_of
+
+    steps = [
+        ["Alice", "A:!a27+58=158;a=85", "end"],  # a came with the worksheet, wrong: this is the fix
+        ["Bob", "B:ba85-13=027;b=72", "end"],
+        ["Alice", "A:c~", "end"],
+        ["Bob", "B:ba85-13=027;b=72", "end"],
+        ["Alice", "A:b", "budget"],
+        ["Alice", "A:a27+58=158;a=85", "end"],
+        ["Bob", "B:?a85b72", "answer"],
+    ]
+    count = results_of("a", steps)
+    assert (count.computed, count.twice) == (4, 2)

@@ -1,5 +1,5 @@
-"""The optimizer: Muon for the matrices inside the layers, AdamW for all else (in a first test of 300 steps the loss fell
-to 1.00; with AdamW for all, to 1.46)."""
+"""The optimizer: Muon for the matrices inside the layers, AdamW for all else (in a first test of 300 steps the loss
+fell to 1.00; with AdamW for all, to 1.46)."""
 
 from __future__ import annotations
 
