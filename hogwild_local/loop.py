@@ -12,7 +12,7 @@ from .engine_types import CacheLike, Logits, ModelLike, SamplerLike
 from .errors import CacheFull, InvalidArgument
 from .layouts import Layout
 from .prompts import Wording
-from .text import EndOfStep, Utf8Stream
+from .text import EndOfStep, Utf8Stream, inner_tokens
 from .worker import Worker
 
 Feed = tuple[Worker, list[int]]
@@ -341,4 +341,4 @@ class Loop:
                 return
 
     def _tokens(self, text: str) -> list[int]:
-        return self.model.tokenize(text, add_special=False, parse_special=False) if text else []
+        return inner_tokens(self.model, text) if text else []

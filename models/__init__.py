@@ -1,8 +1,8 @@
-"""Random GGUF models of real architectures: tiny ones to test, one to embed, large ones to measure."""
+"""GGUF models: random ones of real architectures, tiny to test and large to measure; and worksheets, for the trained one."""
 
 from .foreign import FOREIGN, write_foreign
 from .large import QWEN3_0_6B, write_large
-from .tiny import TINY, write_default, write_tiny
+from .tiny import TINY, write_tiny
 from .transformer import RopeScaling, Shape
 
 __all__ = [
@@ -11,7 +11,6 @@ __all__ = [
     "TINY",
     "RopeScaling",
     "Shape",
-    "write_default",
     "write_foreign",
     "write_large",
     "write_tiny",

@@ -1,4 +1,4 @@
-"""The named tiny models that tests run on, and the default model in the package. All write nonsense."""
+"""The named tiny models that tests run on. All write nonsense."""
 
 from __future__ import annotations
 
@@ -27,8 +27,3 @@ TINY = {
 
 def write_tiny(path: Path, name: str, *, seed: int = 0, file_type: str = "f32") -> None:
     write_transformer(path, f"hogwild tiny {name}", TINY[name], file_type, seeded(seed))
-
-
-def write_default(path: Path) -> None:
-    """The model that runs when none is named: installing the package is enough to see it work."""
-    write_tiny(path, "qwen3", file_type="q8_0")

@@ -15,7 +15,7 @@ from test_split_files import copy_metadata
 from hogwild_local import Hogwild, Model, Sampler, SamplingParams, SharedCache
 from hogwild_local.chat import ChatTemplate
 from hogwild_local.errors import InvalidArgument, ModelError
-from hogwild_local.text import Utf8Stream
+from hogwild_local.text import Utf8Stream, inner_tokens
 
 Paths = Callable[..., Path]
 
@@ -94,15 +94,21 @@ def test_streamed_tokens_are_the_very_text(path: Path, vocabulary: Callable[[Pat
 
 
 @pytest.mark.parametrize("path", DECODERS, scope="module")
+def test_a_text_inside_another_one_is_the_very_text(path: Path, vocabulary: Callable[[Path], Model]) -> None:
+    model = vocabulary(path)
+    for text in ("**Bob [2]:**", "\n\n### Own", " (...)\n\n### By me", "A", " A", "\n", "größer"):
+        assert b"".join(map(model.token_bytes, inner_tokens(model, text))).decode() == text
+
+
+@pytest.mark.parametrize("path", DECODERS, scope="module")
 def test_a_prompt_is_one_begin_of_sequence_and_its_own_text(path: Path, vocabulary: Callable[[Path], Model]) -> None:
     model = vocabulary(path)
     chat = ChatTemplate(model)
     text = chat.render("RULES", [{"role": "user", "content": "Which primes?"}], thinking=True)
     tokens = model.tokenize(text, add_special=not (chat.bos and text.startswith(chat.bos)), parse_special=True)
     written = b"".join(model.token_bytes(token, special=True) for token in tokens).decode()
-    if (
-        model.metadata["tokenizer.ggml.model"] == "llama"
-    ):  # SentencePiece: no spaces around control tokens, one in front
+    # SentencePiece: no spaces around control tokens, one in front.
+    if model.metadata["tokenizer.ggml.model"] == "llama":
         text, written = ("".join(each.split()) for each in (text, written))
     assert written.removeprefix(chat.bos) == text.removeprefix(chat.bos)
     assert model.bos not in tokens[1:]

@@ -1,4 +1,4 @@
-"""How often workers of an evaluation computed what another had computed or was computing (hogwild eval --transcripts)."""
+"""How often workers computed what another had computed or was computing, in an evaluation with --transcripts."""
 
 from __future__ import annotations
 
