@@ -105,7 +105,7 @@ def add_worksheets(
 
     train = commands.add_parser("train", help="the worksheet model; needs the extra [train]")
     train.add_argument("directory", type=Path, help="for checkpoints: the same command goes on from the last one")
-    train.add_argument("--steps", type=int, default=3000)
+    train.add_argument("--steps", type=int, default=3200)
     train.add_argument("--seed", type=int, default=1)
     train.add_argument("--processes", type=int, default=2, help="one a core; default: %(default)s")
     train.add_argument("--device", choices=("cpu", "cuda"), default="cpu")

@@ -153,7 +153,6 @@ class Writer:
         if run.sheet.wrong and not any(self._sees(step, step.fix_from) for step in run.steps):
             if turn == 0:
                 return FIX
-            turn -= not apart
         if apart and left:  # blind to what the others do, it keeps to its share, then helps from the end
             mine = [label for label in left if LABELS.index(label) % len(run.writers) == self.index]
             return mine[0] if mine else left[-1]

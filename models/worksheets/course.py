@@ -14,11 +14,11 @@ class Course:
     """steps: of the optimizer. tokens: of one step, those of all processes together. grown_up: the part of the steps in
     which worksheets grow from 3 items to 12. freedom: see Collaboration."""
 
-    steps: int = 3000
+    steps: int = 3200
     tokens: int = 8192
     processes: int = 2
     grown_up: float = 0.3
-    freedom: float = 0.04
+    freedom: float = 0.03
     seed: int = 1
 
 

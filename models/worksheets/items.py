@@ -3,7 +3,7 @@
     a=27+58
     b=a-13^40      the larger of a-13 and 40
 
-Every number, in between too, has two digits: 0 to 99. An item has one to four operations, done from left to right.
+Every number, in between too, has two digits: 0 to 99. An item has one to three operations, done from left to right.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from .alphabet import ABSENT, FIX, LABELS
 
-MAX_ITEMS, MAX_OPERATIONS, MAX_WORKERS = len(LABELS), 4, 4
+MAX_ITEMS, MAX_OPERATIONS, MAX_WORKERS = len(LABELS), 3, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +96,8 @@ def digits(left: int, sign: str, right: int) -> str:
 
 
 def random_worksheet(rng: random.Random, n_items: int | None = None, has_given: bool | None = None) -> Worksheet:
-    """2 to 12 items. A third begins with another's result; a quarter of the worksheets (has_given: this one) comes
-    with steps, and every other of those with a wrong result among them."""
+    """2 to 12 items. A third begins with another's result; in a quarter of the worksheets (has_given: this one) the
+    first ones are done, and every other of those has a wrong result among them."""
     n = n_items or rng.randint(2, MAX_ITEMS)
     if not 1 <= n <= MAX_ITEMS:
         raise ValueError(f"a worksheet has 1 to {MAX_ITEMS} items, not {n}")
@@ -129,8 +129,7 @@ def _random_operation(rng: random.Random, value: int) -> tuple[str, int]:
 
 
 def _with_given(rng: random.Random, sheet: Worksheet) -> Worksheet:
-    ready = [item.label for item in sheet.items if item.needs is None]
-    given = "".join(sorted(rng.sample(ready, rng.randint(1, max(1, len(ready) // 2)))))
+    given = LABELS[: rng.randint(1, max(1, len(sheet.items) // 2))]
     if rng.random() >= 1 / 2:
         return replace(sheet, given=given)
     wrong = rng.choice(given)

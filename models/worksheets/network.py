@@ -20,7 +20,7 @@ from .batches import Batch
 
 @dataclass(frozen=True)
 class Size:
-    layers: int = 5
+    layers: int = 6
     width: int = 128
     heads: int = 4
     head_size: int = 32

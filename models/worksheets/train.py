@@ -36,7 +36,7 @@ class Training:
 
     course: Course = field(default_factory=Course)
     size: Size = field(default_factory=Size)
-    rate: float = 4e-3
+    rate: float = 3e-3
     device: str = "cpu"
 
 
