@@ -1,5 +1,5 @@
-"""Text as it streams: bytes to characters, stop strings, code fences; and text inside text. What streams is fed piece by
-piece and costs the length of the piece, never of the text so far."""
+"""Text as it streams: bytes to characters, stop strings, code fences; and text inside text. What streams is fed piece
+by piece and costs the length of the piece, never of the text so far."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""GGUF models: random ones of real architectures, tiny to test and large to measure; and worksheets, for the trained one."""
+"""GGUF models: random ones of real architectures, tiny to test and large to measure; and a trained one, with its task."""
 
 from .foreign import FOREIGN, write_foreign
 from .large import QWEN3_0_6B, write_large

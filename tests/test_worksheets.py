@@ -235,3 +235,35 @@ def test_duplicates_are_counted_once_each_and_fixes_are_none() -> None:
     ]
     count = results_of("a", steps)
     assert (count.computed, count.twice) == (4, 2)
+
+
+def test_a_training_that_was_interrupted_goes_on_as_if_it_had_not_been(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch = pytest.importorskip("torch", reason="training needs PyTorch: pip install '.[train]'")
+    from models.worksheets.course import Course
+    from models.worksheets.network import Size
+    from models.worksheets.optimizer import Optimizer
+    from models.worksheets.train import Training, train
+
+    small = Size(layers=1, width=32, heads=1, feed_forward=32)
+    training = Training(Course(steps=5, tokens=500, processes=1), small, save_every=2)
+    step = Optimizer.step
+
+    def interrupt(self: Optimizer, at: int, processes: int) -> None:
+        if at == 3:
+            raise KeyboardInterrupt
+        step(self, at, processes)
+
+    train(tmp_path / "whole", training)
+    with monkeypatch.context() as patch:
+        patch.setattr(Optimizer, "step", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path / "cut", training)
+    train(tmp_path / "cut", training)
+    whole, cut = (torch.load(tmp_path / name / "checkpoint.pt", weights_only=True) for name in ("whole", "cut"))
+    assert whole["step"] == cut["step"] == 5
+    for name, weight in whole["network"].items():
+        torch.testing.assert_close(cut["network"][name], weight)
+    with pytest.raises(ValueError, match="rate differ"):
+        train(tmp_path / "cut", Training(training.course, small, rate=1.0))

@@ -150,9 +150,8 @@ class Writer:
             return label
         apart = run.visibility == "interleaved"
         turn = self.index if apart else sum(other.chooses_in == run.now for other in run.writers[: self.index])
-        if run.sheet.wrong and not any(self._sees(step, step.fix_from) for step in run.steps):
-            if turn == 0:
-                return FIX
+        if run.sheet.wrong and turn == 0 and not any(self._sees(step, step.fix_from) for step in run.steps):
+            return FIX
         if apart and left:  # blind to what the others do, it keeps to its share, then helps from the end
             mine = [label for label in left if LABELS.index(label) % len(run.writers) == self.index]
             return mine[0] if mine else left[-1]

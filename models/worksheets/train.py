@@ -10,6 +10,7 @@ import json
 import multiprocessing
 import os
 import socket
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -20,6 +21,7 @@ import torch
 import torch.distributed as dist
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
+from torch.multiprocessing.spawn import spawn
 from torch.nn import functional
 
 from .batches import NO_TARGET, Batch, make_batch
@@ -27,30 +29,33 @@ from .course import Course, lessons_of
 from .network import Network, Places, Size
 from .optimizer import Optimizer
 
-REPORT_EVERY, SAVE_EVERY = 50, 250  # steps
+REPORT_EVERY = 50  # steps
 
 
 @dataclass(frozen=True)
 class Training:
-    """All that a trained model follows from. device: "cpu" or "cuda"; on a GPU, one process does it all."""
+    """All that a trained model follows from, and how often it is saved. device: "cpu" or "cuda"; on a GPU, one process
+    does it all."""
 
     course: Course = field(default_factory=Course)
     size: Size = field(default_factory=Size)
     rate: float = 3e-3
     device: str = "cpu"
+    save_every: int = 250
 
 
 def train(directory: Path, training: Training) -> None:
-    """Writes DIRECTORY/checkpoint.pt every 250 steps and a line into DIRECTORY/log.jsonl every 50; goes on from the
+    """Writes DIRECTORY/checkpoint.pt now and then and a line into DIRECTORY/log.jsonl every 50 steps; goes on from the
     checkpoint if there is one. Raises ValueError if that was made by another training."""
     directory.mkdir(parents=True, exist_ok=True)
+    _load(directory, training)  # a wrong directory shows here, not in every process
+    if training.course.processes == 1:
+        _train(0, directory, training)
+        return
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    _load(directory, training)  # a wrong directory shows here, not in every process
-    from torch.multiprocessing.spawn import spawn
-
-    spawn(_train, (directory, training, port), nprocs=training.course.processes)
+    spawn(_train_with_others, (directory, training, port), nprocs=training.course.processes)
 
 
 def loss_of(
@@ -65,13 +70,19 @@ def loss_of(
     return functional.cross_entropy(logits.float(), targets[wanted]), right
 
 
-def _train(rank: int, directory: Path, training: Training, port: int) -> None:
-    """One of the processes. All hold the same network; the first one reports and saves."""
-    course, device = training.course, training.device
+def _train_with_others(rank: int, directory: Path, training: Training, port: int) -> None:
     torch.set_num_threads(1)
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    dist.init_process_group("gloo", rank=rank, world_size=course.processes)
+    dist.init_process_group("gloo", rank=rank, world_size=training.course.processes)
+    _train(rank, directory, training)
+    dist.destroy_process_group()
+
+
+def _train(rank: int, directory: Path, training: Training) -> None:
+    """One of the processes. All hold the same network; the first one reports and saves."""
+    course, device = training.course, training.device
     torch.manual_seed(course.seed)
+    warnings.filterwarnings("ignore", "Mismatch dtype")  # the norms' weights are f32 on purpose
     network = Network(training.size).to(device)
     optimizer = Optimizer(network, course.steps, training.rate)
     start = 0
@@ -88,15 +99,15 @@ def _train(rank: int, directory: Path, training: Training, port: int) -> None:
             optimizer.step(step, course.processes)
             seen += torch.tensor([loss.item(), right.item(), 1.0])
             if (step + 1) % REPORT_EVERY == 0:
-                dist.all_reduce(seen)
+                if course.processes > 1:
+                    dist.all_reduce(seen)
                 if rank == 0:
                     bar(step + 1, _report(directory, step + 1, seen))
                 seen.zero_()
-            if rank == 0 and ((step + 1) % SAVE_EVERY == 0 or step + 1 == course.steps):
+            if rank == 0 and ((step + 1) % training.save_every == 0 or step + 1 == course.steps):
                 _save(directory, training, network, optimizer, step + 1)
             if parent is not None and not parent.is_alive():
                 return
-    dist.destroy_process_group()
 
 
 def _report(directory: Path, step: int, seen: Tensor) -> str:
