@@ -1,4 +1,4 @@
-"""GGUF models: random ones of real architectures, tiny to test and large to measure; and a trained one, with its task."""
+"""GGUF models: random ones of real architectures, tiny to test and large to measure; and a trained one."""
 
 from .foreign import FOREIGN, write_foreign
 from .large import QWEN3_0_6B, write_large
