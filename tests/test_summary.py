@@ -101,18 +101,20 @@ def test_rows_count_finisher_and_problems_that_did_not_fit() -> None:
 
 def test_table_and_csv_say_the_same(tmp_path: Path) -> None:
     rows = summarize(
-        [record(0, "4", 7), record(0, None, 10, problem="q")], PROBLEMS, Plan(workers=(1,), budgets=(10, 20))
+        [record(0, "4", 7), record(0, None, 10, problem="q"), record(0, "4", 7, budget=20)],
+        PROBLEMS,
+        Plan(workers=(1,), budgets=(10, 20, 30)),
     )
     first, dashes, *lines = table(rows).splitlines()
     assert len({len(line) for line in (first, dashes, *lines)}) == 1
     assert [cell.strip() for cell in lines[0].split("|")[1:-1]] == [
-        "single", "10", "1 of 2", "0.500", "0.095 to 0.905", "7", "0", "0",
+        "single", "50.0", "100.0", "", "0.0 to 100.0", "0 of 0", "", "0", "0",
     ]  # fmt: skip
     write_csv(tmp_path / "s.csv", rows)
     with (tmp_path / "s.csv").open(newline="") as file:
         read = list(csv.DictReader(file))
     assert [(row["setting"], row["budget"], row["n"], row["correct"]) for row in read] == [
-        ("single", "10", "2", "1"), ("single", "20", "0", "0"),
+        ("single", "10", "2", "1"), ("single", "20", "1", "1"), ("single", "30", "0", "0"),
     ]  # fmt: skip
     assert float(read[0]["low"]) == rows[0].low
 

@@ -87,9 +87,14 @@ def _row(setting: Setting, budget: int, verdicts: Sequence[Verdict], unfit: int)
 
 
 def table(rows: Sequence[Row]) -> str:
-    """A Markdown table with aligned columns, without a last line end."""
-    head = ["setting", "budget", "correct", "accuracy", "95 % interval", "median passes", "by finisher", "unfit"]
-    lines = [head, *(_cells(row) for row in rows)]
+    """A Markdown table with aligned columns, without a last line end: a line for each setting. Accuracy in percent at
+    each budget; all else at the largest one."""
+    budgets = sorted({row.budget for row in rows})
+    head = ["setting", *map(str, budgets), "95 % interval", "correct", "median passes", "by finisher", "unfit"]
+    by_setting: dict[str, list[Row]] = {}
+    for row in rows:
+        by_setting.setdefault(row.setting, []).append(row)
+    lines = [head, *(_cells(group) for group in by_setting.values())]
     widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
     lines.insert(1, ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])])
     padded = [[line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])] for line in lines]
@@ -104,14 +109,15 @@ def write_csv(path: Path, rows: Sequence[Row]) -> None:
         writer.writerows(asdict(row) for row in rows)
 
 
-def _cells(row: Row) -> list[str]:
+def _cells(rows: Sequence[Row]) -> list[str]:
+    """One setting, by rising budget."""
+    last = rows[-1]
     return [
-        row.setting,
-        str(row.budget),
-        f"{row.correct} of {row.n}",
-        f"{row.accuracy:.3f}" if row.n else "",
-        f"{row.low:.3f} to {row.high:.3f}",
-        "" if row.median_passes is None else f"{row.median_passes:g}",
-        str(row.by_finisher),
-        str(row.unfit),
+        last.setting,
+        *(f"{100 * row.accuracy:.1f}" if row.n else "" for row in rows),
+        f"{100 * last.low:.1f} to {100 * last.high:.1f}",
+        f"{last.correct} of {last.n}",
+        "" if last.median_passes is None else f"{last.median_passes:g}",
+        str(last.by_finisher),
+        str(last.unfit),
     ]
