@@ -214,3 +214,12 @@ def test_on_a_terminal_ctrl_c_leaves_it_usable() -> None:
     assert b"Traceback" not in seen
     assert seen.rfind(b"\x1b[?25h") > seen.rfind(b"\x1b[?25l") > 0
     assert b"tokens/s" in seen[seen.rfind(b"\x1b[?25h") :]
+
+
+def test_pace_limits_the_passes_a_second_that_are_shown() -> None:
+    def seconds(*options: str) -> float:
+        start = time.monotonic()
+        assert run("-n", "6", "--no-finisher", *options, "P").exit_code == 0
+        return time.monotonic() - start
+
+    assert seconds("--pace", "20") >= 6 / 20 > seconds()

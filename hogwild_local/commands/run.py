@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
+import time
 from typing import Any
 
 import click
@@ -12,10 +13,12 @@ from click.core import ParameterSource
 from .. import set_log_hook
 from ..display import JsonOutput, LiveOutput, Output, PlainOutput
 from ..engine_types import Engine, native_engine
+from ..events import Token
 from ..hogwild import Hogwild
 from ..run import Run
 from .options import COUNT, LAYOUTS, hogwild_options, load, model_path, run_options, sampling, sampling_options
 
+EXAMPLE_PACE = 40.0  # the embedded model is too fast to watch
 EPILOG = "Each option can be given as an environment variable: HOGWILD_RUN_MAX_PASSES is --max-passes."
 
 
@@ -34,6 +37,12 @@ EPILOG = "Each option can be given as an environment variable: HOGWILD_RUN_MAX_P
 @click.option("-v", "--verbose", is_flag=True, help="llama.cpp's log on stderr.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON event a line.")
 @click.option("--plain", is_flag=True, help="Plain lines also on a terminal.")
+@click.option(
+    "--pace",
+    type=click.FloatRange(min=0),
+    show_default=f"0, as fast as it goes; an example on a terminal: {EXAMPLE_PACE:g}",
+    help="Show at most so many passes a second.",
+)
 @click.pass_context
 def run(ctx: click.Context, /, prompt: str | None, file: Any, as_json: bool, plain: bool, **options: Any) -> None:
     """Let several workers think about PROMPT together. Without one, about an example that comes with the model.
@@ -58,14 +67,22 @@ def run(ctx: click.Context, /, prompt: str | None, file: Any, as_json: bool, pla
             redundancy_every=options["redundancy_every"],
             thinking=options["thinking"],
         )
-        _show(stream, _output(stream, as_json, plain))
+        output = _output(stream, as_json, plain)
+        pace = options["pace"]
+        if pace is None:
+            pace = EXAMPLE_PACE if text is None and isinstance(output, LiveOutput) else 0.0
+        _show(stream, output, pace)
 
 
-def _show(run: Run, output: Output) -> None:
-    """Feeds all events to the output. After Ctrl+C it has shown what there was, and the terminal is as
-    before."""
+def _show(run: Run, output: Output, pace: float) -> None:
+    """Feeds all events to the output, of at most pace passes a second (0: any number). After Ctrl+C it has shown what
+    there was, and the terminal is as before."""
+    n_pass, start = 0, time.monotonic()
     with run, output:
         for event in run:
+            if pace and isinstance(event, Token) and event.n_pass > n_pass:
+                n_pass = event.n_pass
+                time.sleep(max(0.0, start + n_pass / pace - time.monotonic()))
             output.feed(event)
 
 
