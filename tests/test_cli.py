@@ -8,7 +8,6 @@ import pty
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -216,10 +215,10 @@ def test_on_a_terminal_ctrl_c_leaves_it_usable() -> None:
     assert b"tokens/s" in seen[seen.rfind(b"\x1b[?25h") :]
 
 
-def test_pace_limits_the_passes_a_second_that_are_shown() -> None:
-    def seconds(*options: str) -> float:
-        start = time.monotonic()
-        assert run("-n", "6", "--no-finisher", *options, "P").exit_code == 0
-        return time.monotonic() - start
-
-    assert seconds("--pace", "20") >= 6 / 20 > seconds()
+def test_pace_waits_once_a_pass_and_without_it_nothing_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("time.sleep", waits.append)
+    assert run("-n", "6", "--no-finisher", "P").exit_code == 0
+    assert waits == []
+    assert run("-n", "6", "--no-finisher", "--pace", "0.01", "P").exit_code == 0
+    assert [round(wait, -2) for wait in waits] == [100, 200, 300, 400, 500, 600]
