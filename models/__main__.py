@@ -46,8 +46,8 @@ def train_worksheets(options: argparse.Namespace) -> None:
     from .worksheets.train import Training, train
 
     processes = options.processes if options.device == "cpu" else 1
-    course = Course(steps=options.steps, seed=options.seed, processes=processes)
-    train(options.directory, Training(course, device=options.device))
+    course = Course(steps=options.steps, seed=options.seed, processes=processes, grown_up=0.0 if options.after else 0.3)
+    train(options.directory, Training(course, rate=options.rate, after=options.after, device=options.device))
 
 
 def export_worksheets(options: argparse.Namespace) -> None:
@@ -107,6 +107,8 @@ def add_worksheets(
     train.add_argument("directory", type=Path, help="for checkpoints: the same command goes on from the last one")
     train.add_argument("--steps", type=int, default=3200)
     train.add_argument("--seed", type=int, default=1)
+    train.add_argument("--rate", type=float, default=3e-3, help="learning rate at its highest; default: %(default)s")
+    train.add_argument("--after", type=Path, help="begin with the weights of this checkpoint, and with full worksheets")
     train.add_argument("--processes", type=int, default=2, help="one a core; default: %(default)s")
     train.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     train.set_defaults(write=train_worksheets)

@@ -265,5 +265,11 @@ def test_a_training_that_was_interrupted_goes_on_as_if_it_had_not_been(
     assert whole["step"] == cut["step"] == 5
     for name, weight in whole["network"].items():
         torch.testing.assert_close(cut["network"][name], weight)
+    train(
+        tmp_path / "after",
+        Training(Course(steps=1, tokens=500, processes=1), small, after=tmp_path / "cut/checkpoint.pt"),
+    )
+    after = torch.load(tmp_path / "after" / "checkpoint.pt", weights_only=True)["network"]
+    assert 0 < max((after[name] - weight).abs().max() for name, weight in cut["network"].items()) < 0.05
     with pytest.raises(ValueError, match="rate differ"):
         train(tmp_path / "cut", Training(training.course, small, rate=1.0))

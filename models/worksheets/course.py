@@ -25,7 +25,8 @@ class Course:
 def lessons_of(course: Course, step: int, rank: int) -> list[Lesson]:
     """What one process learns in one step: lessons of about the same size, as many as fit."""
     rng = random.Random(f"{course.seed}/{step}/{rank}")
-    most = 3 + (MAX_ITEMS - 3) * min(1.0, step / (course.grown_up * course.steps))
+    growing = course.grown_up * course.steps
+    most = 3 + (MAX_ITEMS - 3) * (min(1.0, step / growing) if growing else 1.0)
     n_items = rng.randint(2, round(most))
     n_workers = rng.randint(1, MAX_WORKERS)
     kinds: tuple[Visibility, ...] = ("combined", "interleaved", "contiguous")
