@@ -246,6 +246,7 @@ def test_a_training_that_was_interrupted_goes_on_as_if_it_had_not_been(
     from models.worksheets.optimizer import Optimizer
     from models.worksheets.train import Training, train
 
+    torch.set_num_threads(1)  # two wait for each other where the machine is busy
     small = Size(layers=1, width=32, heads=1, feed_forward=32)
     training = Training(Course(steps=5, tokens=500, processes=1), small, save_every=2)
     step = Optimizer.step
