@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from .commands.bench import bench
+from .commands.rpc_server import rpc_server
 from .commands.run import run
 from .errors import HogwildError, InvalidArgument
 
@@ -39,6 +40,7 @@ def cli() -> None:
 
 
 cli.add_command(bench)
+cli.add_command(rpc_server)
 cli.add_command(run)
 
 
