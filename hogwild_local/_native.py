@@ -469,6 +469,11 @@ def set_log_hook(hook: Callable[[int, str], object] | None) -> None:
     lib.hw_log_set(ffi.NULL if hook is None else lib.hogwild_on_log, ffi.NULL)
 
 
+def log_hook() -> Callable[[int, str], object] | None:
+    """What set_log_hook was given."""
+    return _log_hook
+
+
 # -- the attention kernel alone, for tests and benchmarks ------------------------------------------------------
 
 
@@ -490,6 +495,7 @@ __all__ = [
     "attention_isas",
     "devices",
     "ffi",
+    "log_hook",
     "rpc_load",
     "rpc_server",
     "set_log_hook",
