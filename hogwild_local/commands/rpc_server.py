@@ -20,7 +20,9 @@ hogwild: network; use a private one, or a tunnel (ssh -L {port}:127.0.0.1:{port}
 @click.command("rpc-server")
 @click.option("-H", "--host", default="127.0.0.1", help="IPv4 address to bind to.")
 @click.option("-p", "--port", type=click.IntRange(1, 65535), default=50052, help="Port to bind to.")
-@click.option("-d", "--device", multiple=True, metavar="NAME", help="A device to lend, by ggml's name; may be repeated.")
+@click.option(
+    "-d", "--device", multiple=True, metavar="NAME", help="A device to lend, by ggml's name; may be repeated."
+)
 @click.option("-t", "--threads", type=click.IntRange(1, 512), help="CPU threads; without it, one a core.")
 @click.option("--list-devices", is_flag=True, help="Say which devices there are, and end.")
 def rpc_server(host: str, port: int, device: tuple[str, ...], threads: int | None, list_devices: bool) -> None:
@@ -50,7 +52,9 @@ def _check_address(host: str, port: int) -> None:
     try:
         ipaddress.IPv4Address(host)
     except ValueError:
-        raise InvalidArgument(f"--host {host!r} is not an IPv4 address, which is all that ggml's server knows") from None
+        raise InvalidArgument(
+            f"--host {host!r} is not an IPv4 address, which is all that ggml's server knows"
+        ) from None
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

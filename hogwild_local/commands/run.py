@@ -36,7 +36,12 @@ LAYOUTS = click.Choice(["combined", "interleaved", "contiguous"])
 @click.option("-c", "--ctx", type=COUNT, default=8192, help="Tokens in the cache, of all workers together.")
 @click.option("-b", "--batch", type=COUNT, default=512, help="Most tokens of one pass.")
 @click.option("-t", "--threads", type=COUNT, help="CPU threads.")
-@click.option("--n-gpu-layers", type=click.IntRange(min=-1), default=0, help="Layers on the GPU; -1 is all.")
+@click.option("--n-gpu-layers", type=click.IntRange(min=-1), help="Layers on devices; -1 is all, also of --rpc alone.")
+@click.option("--rpc", default="", metavar="HOST:PORT,...", help="Servers (hogwild rpc-server) whose devices to use.")
+@click.option("--tensor-split", default="", metavar="N,N,...", help="How much each device takes; else by its memory.")
+@click.option("--split-mode", type=click.Choice(["layer", "none"]), default="layer", help="none: all on --main-gpu.")
+@click.option("--main-gpu", type=click.IntRange(min=0), default=0, help="Number of a device, those of --rpc first.")
+@click.option("--isolate", is_flag=True, help="Model and cache in a process of their own; --rpc does so anyway.")
 @click.option("--lora", multiple=True, metavar="PATH[:SCALE]", help="A LoRA adapter; may be repeated.")
 @click.option("--control-vector", multiple=True, metavar="PATH[:SCALE]", help="A control vector; may be repeated.")
 @click.option("--temp", type=float, default=0.8, help="Temperature; 0 is greedy.")
@@ -54,7 +59,7 @@ LAYOUTS = click.Choice(["combined", "interleaved", "contiguous"])
 @click.option("--redundancy-every", type=click.IntRange(min=0), default=1024, help="Tokens; 0 is never.")
 @click.option("--finisher/--no-finisher", default=True, help="Ask for the answer when the budget has ended.")
 @click.option("--thinking/--no-thinking", default=True, help="Think first, where the model can.")
-@click.option("-v", "--verbose", is_flag=True, help="llama.cpp's log on stderr.")
+@click.option("-v", "--verbose", is_flag=True, help="llama.cpp's log, and what lies on which device.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON event a line.")
 @click.option("--plain", is_flag=True, help="Plain lines also on a terminal.")
 @click.pass_context
@@ -66,10 +71,13 @@ def run(ctx: click.Context, /, prompt: str | None, file: Any, as_json: bool, pla
     """
     text = _read_prompt(prompt, file)
     sampling = _sampling(options)
-    engine = ctx.obj if isinstance(ctx.obj, Engine) else native_engine()
+    engine = ctx.obj if isinstance(ctx.obj, Engine) else _engine(options)
     if options["verbose"]:
         set_log_hook(lambda level, text: sys.stderr.write(text))
     with _load(engine, options, quiet=as_json) as hogwild:
+        if options["verbose"] or options["rpc"] or options["n_gpu_layers"]:
+            for device in hogwild.devices:
+                click.echo(f"hogwild: {device}", err=True)
         stream = hogwild.stream(
             text,
             workers=_workers(ctx, options),
@@ -128,6 +136,21 @@ def _sampling(options: dict[str, Any]) -> SamplingParams:
     return SamplingParams(temperature=options["temp"], **{name: options[name] for name in names})
 
 
+def _engine(options: dict[str, Any]) -> Engine:
+    if options["rpc"] or options["isolate"]:
+        from ..isolated import isolated_engine
+
+        return isolated_engine()
+    return native_engine()
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")] if text else []
+    except ValueError:
+        raise click.UsageError(f"--tensor-split: {text!r} is no list of numbers such as 3,1") from None
+
+
 def _load(engine: Engine, options: dict[str, Any], quiet: bool) -> Hogwild:
     path = options["model"]
     if path is None:
@@ -148,6 +171,10 @@ def _load(engine: Engine, options: dict[str, Any], quiet: bool) -> Hogwild:
             attention=options["attention"],
             lora=[parse_adapter(text) for text in options["lora"]],
             control_vectors=[parse_adapter(text) for text in options["control_vector"]],
+            rpc=options["rpc"],
+            tensor_split=_numbers(options["tensor_split"]),
+            split_mode=options["split_mode"],
+            main_gpu=options["main_gpu"],
             prompts=options["prompts"],
             progress=progress,
             engine=engine,

@@ -172,7 +172,7 @@ def main(parent: int) -> None:
     inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
     out = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # what libraries print must not come between the messages
-    threading.Thread(target=_read, args=(inbox, sys.stdin.buffer.raw), daemon=True).start()  # type: ignore[attr-defined]
+    threading.Thread(target=_read, args=(inbox, os.fdopen(os.dup(0), "rb", buffering=0)), daemon=True).start()
     if os.name == "posix":
         threading.Thread(target=_watch, args=(parent,), daemon=True).start()
     try:

@@ -57,7 +57,9 @@ class RemoteModel:
         self._process = EngineProcess(servers)
         try:
             arguments = {name: wire.plain(value) for name, value in options.items()}
-            self._id, facts = self._process.call("model", "load", file, arguments, progress is not None, progress=progress)
+            self._id, facts = self._process.call(
+                "model", "load", file, arguments, progress is not None, progress=progress
+            )
         except BaseException:
             self._process.close()
             raise
