@@ -58,12 +58,12 @@ class Hogwild:
     (called with 0..1 while loading), lora and control_vectors (lists of paths, or of pairs of path and scale), rpc
     (servers of other machines, "host:port,..."), tensor_split, split_mode and main_gpu: for a model given by path, as
     Model takes them. isolate: whether model and cache live in a process of their own, whose end is an EngineDied
-    here; None: with rpc, because ggml ends the process whose server dies. type_k, type_v: types of the stored keys and values ("f16", "f32", "bf16", "q8_0",
-    "q5_0", "q5_1", "q4_0", "q4_1"). attention: "auto", "fused" or "ggml". prompts: path of a TOML file or a
-    PromptStyle; None: the built-in one. engine: see engine_types; for tests.
+    here; None: with rpc, because ggml ends the process whose server dies. type_k, type_v: types of the stored keys and
+    values ("f16", "f32", "bf16", "q8_0", "q5_0", "q5_1", "q4_0", "q4_1"). attention: "auto", "fused" or "ggml".
+    prompts: path of a TOML file or a PromptStyle; None: the built-in one. engine: see engine_types; for tests.
 
-    Raises InvalidArgument, ModelError, UnsupportedModel and DeviceError; nothing is kept then. One run at a time (Busy);
-    all methods may be called from any thread.
+    Raises InvalidArgument, ModelError, UnsupportedModel and DeviceError; nothing is kept then. One run at a time
+    (Busy); all methods may be called from any thread.
     """
 
     def __init__(
@@ -115,8 +115,8 @@ class Hogwild:
             )
         elif n_gpu_layers or n_threads or progress or lora or control_vectors or rpc or tensor_split or main_gpu:
             raise InvalidArgument(
-                "n_gpu_layers, n_threads, lora, control_vectors, rpc, tensor_split, main_gpu and progress belong to the "
-                "Model that was passed"
+                "n_gpu_layers, n_threads, lora, control_vectors, rpc, tensor_split, main_gpu and progress belong to "
+                "the Model that was passed"
             )
         else:
             self.model = cast(ModelLike, model)

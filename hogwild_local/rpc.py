@@ -74,7 +74,8 @@ def greet(server: str, timeout: float = TIMEOUT_S) -> None:
         ) from None
     except OSError as error:
         raise DeviceError(
-            f"the RPC server {server} cannot be reached ({error}). Start it there with: hogwild rpc-server --port {port}"
+            f"the RPC server {server} cannot be reached ({error}). Start it there with: "
+            f"hogwild rpc-server --port {port}"
         ) from None
     if len(answer) < 11 or struct.unpack_from("<Q", answer)[0] != 4 + CAPS_SIZE or answer[8] != PROTOCOL:
         speaks = f"version {answer[8]}" if len(answer) == 8 + 4 + CAPS_SIZE else "something else"

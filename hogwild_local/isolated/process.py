@@ -34,7 +34,8 @@ class EngineProcess:
             raise errors.DeviceError("this Python has no executable (sys.executable) to start an engine's process with")
         self._servers = tuple(servers)
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115
-        code = f"import sys; sys.path[:] = {sys.path!r}; from hogwild_local.isolated.child import main; main({os.getpid()})"
+        code = f"import sys; sys.path[:] = {sys.path!r}; from hogwild_local.isolated.child import main; "
+        code += f"main({os.getpid()})"
         self._child = subprocess.Popen(
             [sys.executable, "-c", code],
             stdin=subprocess.PIPE,
