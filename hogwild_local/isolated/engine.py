@@ -15,7 +15,7 @@ from ..checks import c_path, token_list, whole
 from ..default import default_model_path
 from ..devices import devices_of
 from ..engine_types import Engine
-from ..errors import EngineDied, InvalidArgument
+from ..errors import Closed, EngineDied, InvalidArgument
 from ..params import SamplingParams
 from ..rpc import Servers, parse_servers
 from . import wire
@@ -249,7 +249,7 @@ class RemoteCache:
     def close(self) -> None:
         if not self.closed:
             self._closed = True
-            with contextlib.suppress(EngineDied):
+            with contextlib.suppress(EngineDied, Closed):
                 self._process.call("cache", "close", self._id)
 
     def __enter__(self) -> Self:
@@ -260,12 +260,15 @@ class RemoteCache:
 
     def check(self) -> None:
         """Raises Closed, EngineDied."""
+        if self._closed:
+            raise Closed("this cache was closed")
         self._process.check("cache")
 
     def call(self, name: str, *arguments: Any) -> Any:
-        return self._process.call("cache", name, self._id, *arguments)
+        return self.call_process(name, self._id, *arguments)
 
     def call_process(self, name: str, *arguments: Any) -> Any:
+        self.check()
         return self._process.call("cache", name, *arguments)
 
     @contextlib.contextmanager
@@ -309,8 +312,10 @@ class RemoteSampler:
     def close(self) -> None:
         if not self._closed and not self._process.closed:
             self._closed = True
-            with contextlib.suppress(EngineDied):
-                self._call("close")
+            with contextlib.suppress(EngineDied, Closed):
+                self._process.call("sampler", "close", self._id)
 
     def _call(self, name: str, *arguments: Any) -> Any:
+        if self._closed:
+            raise Closed("this sampler was closed")
         return self._process.call("sampler", name, self._id, *arguments)
