@@ -1,6 +1,6 @@
 """What a process of its own costs, and what an RPC server on this machine costs: milliseconds a pass, in turn.
 
-    python benchmarks/isolation.py [model.gguf] [--workers 4] [--passes 200] [--rounds 4] [--threads 1] [--rpc HOST:PORT]
+    python benchmarks/isolation.py [model.gguf] [--workers 4] [--passes 200] [--rounds 4] [--rpc HOST:PORT]
 
 A tiny model (python -m models tiny) shows the fixed cost. Medians of rounds; the first round is not counted.
 """
