@@ -205,6 +205,7 @@ def test_a_server_that_dies_ends_the_run_with_a_typed_error_and_the_caller_lives
             run_until(hogwild, server.kill)
         assert server.address in str(died.value)
         assert "hogwild rpc-server" in str(died.value)
+        assert " ggml-rpc.cpp:" in str(died.value)
         assert "Remote RPC server crashed" in str(died.value)
         assert not is_alive(pid)
         hogwild.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import re
 import signal
 import subprocess
 import sys
@@ -131,7 +132,8 @@ class EngineProcess:
             with contextlib.suppress(ValueError):
                 how = signal.Signals(-code).name
         self._stderr.seek(0)
-        said = " ".join(self._stderr.read().decode("utf-8", errors="replace").split())[-MOST_LAST_WORDS:]
+        said = " ".join(self._stderr.read().decode("utf-8", errors="replace").split())
+        said = re.sub(r"\S+/(?=[\w.-]+:\d+: )", "", said)[-MOST_LAST_WORDS:]  # where ggml was compiled is no help
         text = f"the engine's process ended ({how}) during '{name}'"
         if self._servers:
             text += f"; it used the RPC servers {', '.join(self._servers)}"
