@@ -70,6 +70,21 @@ int32_t copy_text(const char* text, char* buf, size_t size) noexcept {
     return text == nullptr ? -1 : std::snprintf(buf, size, "%s", text);
 }
 
+template <typename IsFused>
+int32_t fill_rows(const BytesByPlace& bytes, hw_placement* rows, int32_t max, IsFused is_fused) {
+    int32_t n = 0;
+    for (const auto& [place, n_bytes] : bytes) {
+        if (n < max) {
+            ggml_backend_dev_t device =
+                place.first != nullptr ? place.first : ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
+            rows[n] = {ggml_backend_dev_name(device), ggml_backend_dev_description(device), place.second, n_bytes,
+                       is_fused(place.second)};
+        }
+        n++;
+    }
+    return n;
+}
+
 // Where its room is too small, llama.cpp says how much it needs by a negative number. -1: it threw.
 template <typename Call>
 int32_t full_size(Call call) noexcept {
@@ -90,6 +105,21 @@ extern "C" {
 
 size_t hw_sizeof_model_params(void) { return sizeof(llama_model_params); }
 size_t hw_sizeof_context_params(void) { return sizeof(llama_context_params); }
+
+// -- devices
+
+hw_status hw_rpc_load(const char* path, char* err, size_t err_size) {
+    return guard(err, err_size, [&] { hw::load_rpc_backend(path); });
+}
+
+hw_status hw_rpc_server(const hw_rpc_server_params* params, char* err, size_t err_size) {
+    return guard(err, err_size, [&] {
+        check_not_null(params, "params");
+        hw::run_rpc_server(*params);
+    });
+}
+
+int32_t hw_devices(char* buf, size_t size) { return hw::copy_text(hw::list_devices().c_str(), buf, size); }
 
 // -- model
 
@@ -115,12 +145,8 @@ int32_t hw_model_description(const hw_model* model, char* buf, size_t size) {
     return llama_model_desc(model->model->llama(), buf, size);
 }
 
-int32_t hw_model_devices(const hw_model* model, char* buf, size_t size) {
-    std::string text;
-    for (ggml_backend_dev_t device : model->model->devices()) {
-        text += std::string(ggml_backend_dev_name(device)) + ": " + ggml_backend_dev_description(device) + "\n";
-    }
-    return hw::copy_text(text.c_str(), buf, size);
+int32_t hw_model_placement(const hw_model* model, hw_placement* rows, int32_t max) {
+    return hw::fill_rows(model->model->placement(), rows, max, [](int32_t) { return false; });
 }
 
 int32_t hw_model_chat_template(const hw_model* model, char* buf, size_t size) {
@@ -215,6 +241,10 @@ void hw_cache_free(hw_cache* cache) {
 int32_t hw_cache_n_free(hw_cache* cache) { return cache->cache.n_free(); }
 size_t hw_cache_n_bytes(hw_cache* cache) { return cache->cache.n_bytes(); }
 int64_t hw_cache_n_moved(hw_cache* cache) { return cache->cache.n_moved(); }
+int32_t hw_cache_placement(hw_cache* cache, hw_placement* rows, int32_t max) {
+    return hw::fill_rows(cache->cache.placement(), rows, max,
+                         [&](int32_t layer) { return cache->cache.is_fused(layer); });
+}
 
 hw_status hw_block_new(hw_cache* cache, int32_t* block, char* err, size_t err_size) {
     return guard(err, err_size, [&] { *block = cache->cache.new_block(); });

@@ -79,6 +79,12 @@ Cache::Cache(ModelPtr model, const hw_cache_params& params)
     const SourceGraph probe = source_.build(1, 1);
     store_ = std::make_unique<KvStore>(probe.layers, spare_cell() + 1, type_k, type_v);
     mover_ = std::make_unique<KvMover>(probe, *store_, backends_);
+    for (const auto& entry : store_->layers()) {
+        if (attention_ == HW_ATTENTION_FUSED && !is_fused(entry.first)) {
+            fail(HW_ERROR_ARGUMENT, "fused attention reads CPU memory, and layer %d lies on %s: use 'auto'",
+                 entry.first, ggml_backend_dev_name(device_of(entry.second.k)));
+        }
+    }
 }
 
 int32_t Cache::n_free() {
@@ -95,6 +101,18 @@ int64_t Cache::n_moved() {
     std::lock_guard<std::mutex> lock(mutex_);
     return n_moved_;
 }
+
+BytesByPlace Cache::placement() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    BytesByPlace bytes;
+    for (const auto& [index, tensors] : store_->layers()) {
+        bytes[{device_of(tensors.k), index}] +=
+            ggml_nbytes(tensors.k) + (tensors.has_values() ? ggml_nbytes(tensors.v) : 0);
+    }
+    return bytes;
+}
+
+bool Cache::is_fused(int layer) const { return attention_ != HW_ATTENTION_GGML && store_->is_host(layer); }
 
 int32_t Cache::new_block() {
     std::lock_guard<std::mutex> lock(mutex_);

@@ -20,6 +20,9 @@ class Cache {
     int32_t n_free();
     size_t n_bytes();
     int64_t n_moved();
+    // Bytes of keys and values; and whether our kernel attends to a layer.
+    BytesByPlace placement();
+    bool is_fused(int layer) const;
     int32_t new_block();
     int32_t len(int32_t block);
     void free_block(int32_t block);

@@ -39,7 +39,8 @@ enum hw_status {
     HW_ERROR_BATCH = 5,        // the tokens of the call do not fit n_batch: feed them in several calls
     HW_ERROR_MEMORY = 6,       // memory for weights, cache or compute buffers could not be had: ask for less
     HW_ERROR_CANCELLED = 7,    // the progress callback said stop
-    HW_ERROR_COMPUTE = 8       // a backend failed: the lengths of all blocks are as before, the call can be repeated
+    HW_ERROR_COMPUTE = 8,      // a backend failed: the lengths of all blocks are as before, the call can be repeated
+    HW_ERROR_DEVICE = 9        // a device, or the backend of one, cannot be had (named)
 };
 
 typedef struct hw_model hw_model;
@@ -57,6 +58,32 @@ size_t hw_sizeof_context_params(void);
 // level: 1 debug, 2 info, 3 warn, 4 error, 5 continuation of the line before. NULL: quiet (the default).
 typedef void (*hw_log_callback)(int32_t level, const char* text, void* user_data);
 void hw_log_set(hw_log_callback callback, void* user_data);
+
+// -- devices ----------------------------------------------------------------------------------------------------
+
+// Devices of other machines are those of ggml's RPC servers. ggml ends the process where such a server cannot be
+// reached, dies, or answers nonsense, at any call on a model that uses it: no call of this library can prevent that.
+// Look first whether the server is there, and keep such a model in a process of its own (as the Python side does).
+
+// Sees to it that ggml has its RPC backend: it is compiled in, or the shared library at path has it (NULL: there is
+// none). Nothing happens if ggml has it already. Errors: HW_ERROR_DEVICE.
+enum hw_status hw_rpc_load(const char* path, char* err, size_t err_size);
+
+struct hw_rpc_server_params {
+    const char* endpoint;        // "host:port", an IPv4 address
+    const char* const* devices;  // [n_devices], names as in hw_devices; none: all GPUs, or the CPU
+    int32_t n_devices;
+    int32_t n_threads;  // >= 1: of the CPU device
+};
+
+// Runs ggml's RPC server. Serves one client after the other, prints on stdout, and returns only with an error:
+// HW_ERROR_ARGUMENT (unknown device), HW_ERROR_DEVICE (no RPC backend, or the address cannot be bound).
+// The protocol has no authentication: whoever reaches the port may use, or crash, this process.
+enum hw_status hw_rpc_server(const struct hw_rpc_server_params* params, char* err, size_t err_size);
+
+// All that this process can compute on, a line each: name, tab, description. Fills buf (terminated, cut to size) and
+// returns the full length in bytes.
+int32_t hw_devices(char* buf, size_t size);
 
 // -- model ------------------------------------------------------------------------------------------------------
 
@@ -77,6 +104,11 @@ struct hw_control_vector {
     int32_t last_layer;
 };
 
+enum hw_split {
+    HW_SPLIT_LAYER = 0,  // layers over all devices
+    HW_SPLIT_NONE = 1    // all on the device main_gpu
+};
+
 struct hw_model_params {
     const char* path;      // UTF-8; the first file of a split model, named NAME-00001-of-0000N.gguf beside the others
     int32_t n_gpu_layers;  // 0: CPU only; -1: all
@@ -89,12 +121,18 @@ struct hw_model_params {
     int32_t n_loras;
     int32_t n_control_vectors;
     const struct hw_control_vector* control_vectors;  // [n_control_vectors], likewise
+    const char* const* rpc_servers;                   // [n_rpc_servers] "host:port": their devices come first
+    int32_t n_rpc_servers;
+    int32_t n_tensor_split;
+    const float* tensor_split;  // [n_tensor_split]: how much of the offloaded part each device takes; none: by memory
+    enum hw_split split_mode;
+    int32_t main_gpu;  // with HW_SPLIT_NONE: a device by its number, servers first
 };
 
 // A model of vocab_only takes no adapters, samples, and has no caches: hw_cache_new is HW_ERROR_ARGUMENT.
 // HW_ERROR_MODEL is also for an adapter that is missing, damaged, or made for another model (named).
 // Errors: HW_ERROR_ARGUMENT, HW_ERROR_MODEL, HW_ERROR_UNSUPPORTED (no decoder, recurrent layers, ...), HW_ERROR_MEMORY,
-// HW_ERROR_CANCELLED.
+// HW_ERROR_CANCELLED, HW_ERROR_DEVICE (too many; no RPC backend: call hw_rpc_load first).
 enum hw_status hw_model_load(const struct hw_model_params* params, hw_model** model, char* err, size_t err_size);
 void hw_model_free(hw_model* model);
 
@@ -106,11 +144,22 @@ void* hw_model_llama(const hw_model* model);
 
 // These fill buf (terminated, cut to size) and return the full length in bytes, or -1 where there is no such thing.
 int32_t hw_model_description(const hw_model* model, char* buf, size_t size);
-int32_t hw_model_devices(const hw_model* model, char* buf, size_t size);  // one line a device that holds weights
 int32_t hw_model_chat_template(const hw_model* model, char* buf, size_t size);
 int32_t hw_model_n_metadata(const hw_model* model);
 int32_t hw_model_metadata_key(const hw_model* model, int32_t index, char* buf, size_t size);
 int32_t hw_model_metadata_value(const hw_model* model, int32_t index, char* buf, size_t size);
+
+// What of a model, or of a cache, lies on which device.
+struct hw_placement {
+    const char* device;       // ggml's name: "CPU", "CUDA0", "RPC0"; lives as long as the library
+    const char* description;  // of the device; the address of a server
+    int32_t layer;            // -1: of no layer (embeddings, output)
+    uint64_t n_bytes;         // weights of the model; keys and values of the cache
+    bool is_fused;            // cache: whether our CPU kernel attends to this layer
+};
+
+// Writes at most max rows, ordered by device and layer, and returns how many there are.
+int32_t hw_model_placement(const hw_model* model, struct hw_placement* rows, int32_t max);
 
 // -- tokenizer --------------------------------------------------------------------------------------------------
 
@@ -134,7 +183,7 @@ int32_t hw_detokenize(const hw_model* model, const int32_t* tokens, int32_t n_to
 
 enum hw_attention {
     HW_ATTENTION_AUTO = 0,   // fused where a layer's cache lies in CPU memory, composed elsewhere
-    HW_ATTENTION_FUSED = 1,  // our CPU kernel
+    HW_ATTENTION_FUSED = 1,  // our CPU kernel; HW_ERROR_ARGUMENT if a layer's cache lies on another device
     HW_ATTENTION_GGML = 2    // composed of stock ggml operations: any backend
 };
 
@@ -154,6 +203,7 @@ void hw_cache_free(hw_cache* cache);
 int32_t hw_cache_n_free(hw_cache* cache);   // cells not used by any block
 size_t hw_cache_n_bytes(hw_cache* cache);   // bytes of stored keys and values, all layers
 int64_t hw_cache_n_moved(hw_cache* cache);  // cells moved so far to make room for growing blocks
+int32_t hw_cache_placement(hw_cache* cache, struct hw_placement* rows, int32_t max);  // as hw_model_placement
 
 // A new empty block. Ids are never used again.
 enum hw_status hw_block_new(hw_cache* cache, int32_t* block, char* err, size_t err_size);

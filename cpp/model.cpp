@@ -1,5 +1,9 @@
 #include "model.h"
 
+#include <cmath>
+#include <cstdlib>
+#include <set>
+
 #include "amx-workaround.h"
 #include "error.h"
 #include "gguf-file.h"
@@ -51,6 +55,38 @@ void check_kind(const llama_model* model) {
     }
 }
 
+// llama.cpp reads as many numbers as there are devices, from an array of this size.
+std::vector<float> checked_split(const hw_model_params& params) {
+    std::vector<float> split(llama_max_devices(), 0.0f);
+    if (params.n_tensor_split > static_cast<int32_t>(split.size())) {
+        fail(HW_ERROR_ARGUMENT, "tensor_split has %d numbers: at most %zu", params.n_tensor_split, split.size());
+    }
+    float sum = 0.0f;
+    for (int32_t i = 0; i < params.n_tensor_split; i++) {
+        const float part = params.tensor_split[i];
+        if (!std::isfinite(part) || part < 0.0f) {
+            fail(HW_ERROR_ARGUMENT, "tensor_split: %g is not a part of the whole", static_cast<double>(part));
+        }
+        split[static_cast<size_t>(i)] = part;
+        sum += part;
+    }
+    if (params.n_tensor_split > 0 && !(sum > 0.0f && std::isfinite(sum))) {
+        fail(HW_ERROR_ARGUMENT, "tensor_split gives no device anything");
+    }
+    return split;
+}
+
+void check_devices(const hw_model_params& params, size_t n_devices) {
+    const int32_t n = static_cast<int32_t>(n_devices);
+    if (params.n_tensor_split > n) {
+        fail(HW_ERROR_ARGUMENT, "tensor_split has %d numbers, but there are %d devices besides the CPU",
+             params.n_tensor_split, n);
+    }
+    if (params.split_mode == HW_SPLIT_NONE && n == 0) {
+        fail(HW_ERROR_ARGUMENT, "split_mode none: there is no device besides the CPU");
+    }
+}
+
 }  // namespace
 
 Model::Model(const hw_model_params& params) : n_threads_(params.n_threads), vocab_only_(params.vocab_only) {
@@ -65,15 +101,28 @@ Model::Model(const hw_model_params& params) : n_threads_(params.n_threads), voca
     model_parts(params.path);  // llama.cpp may end the process where one is another file
     path_ = params.path;
 
+    LogScope log;
     Progress progress = {params.progress, params.user_data, false};
     llama_model_params llama_params = llama_model_default_params();
     llama_params.n_gpu_layers = params.n_gpu_layers;
     llama_params.load_mode = params.use_mmap ? LLAMA_LOAD_MODE_AUTO : LLAMA_LOAD_MODE_NONE;
     llama_params.vocab_only = vocab_only_;
+    std::vector<float> split = checked_split(params);
+    if (params.n_tensor_split > 0) {
+        llama_params.tensor_split = split.data();
+    }
+    llama_params.split_mode = params.split_mode == HW_SPLIT_NONE ? LLAMA_SPLIT_MODE_NONE : LLAMA_SPLIT_MODE_LAYER;
+    llama_params.main_gpu = params.main_gpu;
+    std::vector<ggml_backend_dev_t> devices;
+    if (params.n_rpc_servers > 0) {
+        devices = devices_with_servers(params.rpc_servers, params.n_rpc_servers);
+        llama_params.devices = devices.data();
+    } else {
+        check_device_count();
+    }
     llama_params.progress_callback = on_progress;
     llama_params.progress_callback_user_data = &progress;
 
-    LogScope log;
     avoid_broken_amx();
     model_.reset(llama_model_load_from_file(params.path, llama_params));
     if (progress.stopped) {
@@ -89,6 +138,7 @@ Model::Model(const hw_model_params& params) : n_threads_(params.n_threads), voca
         return;  // what cannot be run here can still be tokenized
     }
     check_kind(model_.get());
+    check_devices(params, this->devices().size());
     adapters_ = Adapters(model_.get(), params);
 }
 
@@ -104,6 +154,18 @@ std::vector<ggml_backend_dev_t> Model::devices() const {
         devices.push_back(llama_model_get_device(model_.get(), i));
     }
     return devices;
+}
+
+BytesByPlace Model::placement() const {
+    BytesByPlace bytes;
+    std::set<const ggml_tensor*> seen;  // some have several names
+    for (const auto& [name, tensor] : llama_internal_get_tensor_map(model_.get())) {
+        if (seen.insert(tensor).second) {
+            const int32_t layer = name.rfind("blk.", 0) == 0 ? std::atoi(name.c_str() + 4) : -1;
+            bytes[{device_of(tensor), layer}] += ggml_nbytes(tensor);
+        }
+    }
+    return bytes;
 }
 
 }  // namespace hw

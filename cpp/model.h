@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "adapters.h"
+#include "devices.h"
 #include "hogwild.h"
 #include "llama-cpp.h"
 
@@ -13,7 +14,8 @@ namespace hw {
 
 class Model {
   public:
-    // Throws HW_ERROR_MODEL, HW_ERROR_UNSUPPORTED, HW_ERROR_MEMORY, HW_ERROR_CANCELLED.
+    // Throws HW_ERROR_ARGUMENT, HW_ERROR_MODEL, HW_ERROR_UNSUPPORTED, HW_ERROR_MEMORY, HW_ERROR_CANCELLED,
+    // HW_ERROR_DEVICE.
     explicit Model(const hw_model_params& params);
 
     llama_model* llama() const { return model_.get(); }
@@ -30,8 +32,10 @@ class Model {
     // A value of the metadata, empty if there is none. "%s." stands for the architecture: "%s.rope.freq_base".
     std::string metadata(const std::string& key) const;
 
-    // The devices that hold weights, without the CPU.
+    // The devices that the model may use, without the CPU.
     std::vector<ggml_backend_dev_t> devices() const;
+    // Bytes of weights.
+    BytesByPlace placement() const;
 
   private:
     llama_model_ptr model_;

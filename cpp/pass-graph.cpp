@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 
+#include "devices.h"
 #include "error.h"
 #include "graph-inputs.h"
 #include "log.h"
@@ -61,8 +63,31 @@ PassGraph::PassGraph(GraphSource& source, const KvStore& store, Backends& backen
     });
     inputs_ = rewire.inputs();
     scheduler_ = backends.new_scheduler(n_nodes);
+    choose_backends(backends, store);
     if (!ggml_backend_sched_alloc_graph(scheduler_.get(), graph_)) {
         fail(HW_ERROR_MEMORY, "no memory to compute %d tokens at once: %s", n_tokens, log.errors().c_str());
+    }
+}
+
+// The scheduler chooses by where weights lie, and goes on from there. It must be told what it cannot know.
+void PassGraph::choose_backends(const Backends& backends, const KvStore& store) {
+    bool is_all_offloaded = true;
+    for (const auto& entry : store.layers()) {
+        is_all_offloaded = is_all_offloaded && backends.of(device_of(entry.second.k)) != backends.cpu();
+    }
+    for (int i = 0; i < ggml_graph_n_nodes(graph_); i++) {
+        ggml_tensor* node = ggml_graph_node(graph_, i);
+        int layer = -1;
+        if (node->op == GGML_OP_CUSTOM) {  // the RPC backend says that it can run everything
+            ggml_backend_sched_set_tensor_backend(scheduler_.get(), node, backends.cpu());
+        } else if ((n_tokens_ < 32 || is_all_offloaded) && std::sscanf(node->name, "norm-%d", &layer) == 1) {
+            // As llama.cpp: else a layer's first node runs where the last layer ran, and its result is copied too.
+            const auto cells = store.layers().find(layer);
+            ggml_backend_t backend = cells == store.layers().end() ? nullptr : backends.of(device_of(cells->second.k));
+            if (backend != nullptr && ggml_backend_supports_op(backend, node)) {
+                ggml_backend_sched_set_tensor_backend(scheduler_.get(), node, backend);
+            }
+        }
     }
 }
 

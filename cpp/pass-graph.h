@@ -25,6 +25,7 @@ class PassGraph {
     void run(const Pass& pass, float* logits);
 
   private:
+    void choose_backends(const Backends& backends, const KvStore& store);
     void set_inputs(const Pass& pass);
 
     int32_t n_tokens_;

@@ -15,6 +15,8 @@ std::set<int> observe_layers(const Model& model, int32_t window) {
     model_params.no_alloc = true;
     model_params.load_mode = LLAMA_LOAD_MODE_NONE;
     model_params.n_gpu_layers = 0;
+    ggml_backend_dev_t none[] = {nullptr};
+    model_params.devices = none;
     const llama_model_ptr shadow(llama_model_load_from_file(model.path().c_str(), model_params));
     llama_context_params params = graph_context_params(static_cast<uint32_t>(2 * window + 1024));
     params.swa_full = false;

@@ -8,6 +8,7 @@
 #include "error.h"
 #include "llama-staging.h"
 #include "log.h"
+#include "split-copies.h"
 
 namespace hw {
 
@@ -283,6 +284,7 @@ SourceGraph GraphSource::read(int32_t n_tokens, int32_t n_outputs) {
     if (source.graph == nullptr) {
         fail(HW_ERROR_MEMORY, "no memory for a graph of %d tokens: %s", n_tokens, log.errors().c_str());
     }
+    remove_split_copies(source.graph, model_->llama());
     source.n_pos_per_token = 1;
     source.temperature = temperature_;
     use_long_factors(source.graph, long_factors_);

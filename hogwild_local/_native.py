@@ -63,9 +63,11 @@ ERROR_OF_STATUS: dict[int, type[errors.HogwildError]] = {
     lib.HW_ERROR_MEMORY: errors.OutOfMemory,
     lib.HW_ERROR_CANCELLED: errors.Cancelled,
     lib.HW_ERROR_COMPUTE: errors.ComputeError,
+    lib.HW_ERROR_DEVICE: errors.DeviceError,
 }
 
 ATTENTIONS = {"auto": lib.HW_ATTENTION_AUTO, "fused": lib.HW_ATTENTION_FUSED, "ggml": lib.HW_ATTENTION_GGML}
+SPLITS = {"layer": lib.HW_SPLIT_LAYER, "none": lib.HW_SPLIT_NONE}
 INT32_MAX = 2**31 - 1
 
 _ERROR_SIZE = 1024
@@ -127,6 +129,29 @@ class Handle:
         return self._pointer
 
 
+# -- devices ---------------------------------------------------------------------------------------------------
+
+
+def rpc_load(path: bytes | None) -> None:
+    """Sees to it that ggml has its RPC backend; path: a shared library that has it. Raises DeviceError."""
+    _call(lib.hw_rpc_load, ffi.NULL if path is None else ffi.new("char[]", path))
+
+
+def rpc_server(endpoint: bytes, devices: Sequence[bytes], n_threads: int) -> None:
+    """Runs ggml's server; returns only by raising InvalidArgument or DeviceError."""
+    c_endpoint = ffi.new("char[]", endpoint)
+    c_devices = [ffi.new("char[]", device) for device in devices]
+    c_list = ffi.new("char *[]", c_devices)
+    params = ffi.new("struct hw_rpc_server_params *", [c_endpoint, c_list, len(c_devices), n_threads])
+    _call(lib.hw_rpc_server, params)
+
+
+def devices() -> list[tuple[str, str]]:
+    """Name and description of all that this process can compute on."""
+    lines = (_text(lib.hw_devices) or "").splitlines()
+    return [(name, description) for name, _, description in (line.partition("\t") for line in lines)]
+
+
 # -- model -----------------------------------------------------------------------------------------------------
 
 
@@ -153,6 +178,26 @@ class _Loading:
             return False
 
 
+# (device, description, layer or -1, bytes, whether our CPU kernel attends to it)
+PlacementRow = tuple[str, str, int, int, bool]
+
+
+def _placement(function: Callable[..., int], pointer: Any) -> list[PlacementRow]:
+    n = function(pointer, ffi.NULL, 0)
+    rows = ffi.new("struct hw_placement[]", n)
+    function(pointer, rows, n)
+    return [
+        (
+            ffi.string(row.device).decode("utf-8", errors="replace"),
+            ffi.string(row.description).decode("utf-8", errors="replace"),
+            int(row.layer),
+            int(row.n_bytes),
+            bool(row.is_fused),
+        )
+        for row in rows
+    ]
+
+
 class NativeModel(Handle):
     _what = "model"
 
@@ -166,6 +211,10 @@ class NativeModel(Handle):
         progress: Callable[[float], object] | None,
         loras: Sequence[tuple[bytes, float]] = (),
         control_vectors: Sequence[tuple[bytes, float, int, int]] = (),
+        rpc_servers: Sequence[bytes] = (),
+        tensor_split: Sequence[float] = (),
+        split_mode: str = "layer",
+        main_gpu: int = 0,
     ) -> None:
         state = _Loading(progress)
         user_data = ffi.new_handle(state)
@@ -173,6 +222,9 @@ class NativeModel(Handle):
         rows = [(ffi.new("char[]", adapter_path), *rest) for adapter_path, *rest in [*loras, *control_vectors]]
         c_loras = ffi.new("struct hw_lora[]", rows[: len(loras)])
         c_control_vectors = ffi.new("struct hw_control_vector[]", rows[len(loras) :])
+        c_servers = [ffi.new("char[]", server) for server in rpc_servers]
+        c_server_list = ffi.new("char *[]", c_servers)
+        c_split = ffi.new("float[]", list(tensor_split))
         params = ffi.new(
             "struct hw_model_params *",
             {
@@ -187,6 +239,12 @@ class NativeModel(Handle):
                 "n_loras": len(loras),
                 "control_vectors": c_control_vectors,
                 "n_control_vectors": len(control_vectors),
+                "rpc_servers": c_server_list,
+                "n_rpc_servers": len(c_servers),
+                "tensor_split": c_split,
+                "n_tensor_split": len(c_split),
+                "split_mode": SPLITS[split_mode],
+                "main_gpu": main_gpu,
             },
         )
         out = ffi.new("hw_model **")
@@ -205,6 +263,10 @@ class NativeModel(Handle):
     def text(self, name: str) -> str | None:
         with self._lock:
             return _text(getattr(lib, f"hw_model_{name}"), self._use())
+
+    def placement(self) -> list[PlacementRow]:
+        with self._lock:
+            return _placement(lib.hw_model_placement, self._use())
 
     def address(self) -> int:
         """The address of the llama_model."""
@@ -292,6 +354,10 @@ class NativeCache(Handle):
     def number(self, name: str) -> int:
         with self._lock:
             return int(getattr(lib, f"hw_cache_{name}")(self._use()))
+
+    def placement(self) -> list[PlacementRow]:
+        with self._lock:
+            return _placement(lib.hw_cache_placement, self._use())
 
     def check(self) -> None:
         with self._lock:
@@ -407,6 +473,11 @@ def set_log_hook(hook: Callable[[int, str], object] | None) -> None:
     lib.hw_log_set(ffi.NULL if hook is None else lib.hogwild_on_log, ffi.NULL)
 
 
+def log_hook() -> Callable[[int, str], object] | None:
+    """What set_log_hook was given."""
+    return _log_hook
+
+
 # -- the attention kernel alone, for tests and benchmarks ------------------------------------------------------
 
 
@@ -426,6 +497,10 @@ __all__ = [
     "NativeSampler",
     "attention",
     "attention_isas",
+    "devices",
     "ffi",
+    "log_hook",
+    "rpc_load",
+    "rpc_server",
     "set_log_hook",
 ]

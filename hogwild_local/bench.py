@@ -117,7 +117,7 @@ def machine_line(model: Model) -> dict[str, Any]:
     return {
         "cpu": cpu,
         "threads": model.n_threads,
-        "devices": list(model.devices),
+        "devices": [str(device) for device in model.devices],
         "model": model.description,
         "system": f"{platform.system()} {platform.machine()}",
         "hogwild-local": version("hogwild-local"),

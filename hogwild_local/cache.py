@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from ._native import ATTENTIONS, INT32_MAX, NativeCache
 from .checks import c_text, token_list, whole
+from .devices import devices_of
 from .errors import CacheFull, HogwildError, InvalidArgument
 from .model import Model
 
@@ -101,6 +102,7 @@ class SharedCache:
             c_text(type_v, "type_v"),
             attention,
         )
+        self.devices = devices_of((), self._native.placement())
 
     def block(self, name: str = "") -> CacheBlock:
         """A new empty block. The name is for people."""

@@ -12,6 +12,7 @@ import click
 
 from .commands.bench import bench
 from .commands.eval import evaluate
+from .commands.rpc_server import rpc_server
 from .commands.run import run
 from .errors import HogwildError, InvalidArgument
 
@@ -41,6 +42,7 @@ def cli() -> None:
 
 cli.add_command(bench)
 cli.add_command(evaluate)
+cli.add_command(rpc_server)
 cli.add_command(run)
 
 

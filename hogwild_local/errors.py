@@ -10,6 +10,8 @@ HogwildError
 ├── Busy                  a run is going on already
 ├── OutOfMemory           memory could not be had; also a MemoryError
 ├── ComputeError          a backend failed
+├── DeviceError           a device, or the backend of one, cannot be had: an RPC server that is not there, ...
+├── EngineDied            the process that the engine lived in has ended: an RPC server died, ...
 └── Cancelled             a callback, or close() from another thread, ended the call
 
     try:
@@ -17,7 +19,7 @@ HogwildError
     except hogwild_local.errors.CacheFull as full:
         print(f"{full.needed} tokens do not fit into {full.free}")
 
-None of them changes what it was raised from: the objects are as they were before the call.
+None but EngineDied changes what it was raised from: the objects are as they were before the call.
 """
 
 from __future__ import annotations
@@ -66,6 +68,15 @@ class OutOfMemory(HogwildError, MemoryError):
 
 class ComputeError(HogwildError):
     """A backend failed in a forward pass. Nothing was fed: the call can be repeated."""
+
+
+class DeviceError(HogwildError):
+    """A device, or the backend of one, cannot be had (named, with what to do). Nothing was kept."""
+
+
+class EngineDied(HogwildError):
+    """The process that the engine lived in has ended, and model and cache with it: an RPC server died (ggml ends its
+    client then), or the process was killed. The message names the servers. Close the Hogwild and make a new one."""
 
 
 class Cancelled(HogwildError):

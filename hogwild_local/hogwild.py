@@ -11,10 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from .adapters import ControlVector, Lora
 from .chat import ChatTemplate, Message
+from .devices import Device, merged
 from .engine_types import Engine, ModelLike, SamplerLike, native_engine
 from .errors import Busy, Closed, InvalidArgument
 from .events import Reason, RunEnded, RunStarted, StepEnded, Timings, Token, Usage
@@ -25,6 +26,9 @@ from .params import SamplingParams
 from .prompts import PromptStyle, Wording
 from .run import Run
 from .worker import default_names, worker_seed
+
+if TYPE_CHECKING:
+    from .rpc import Servers  # needs the compiled library
 
 Prompt = str | Sequence[Message]
 
@@ -52,10 +56,16 @@ class Hogwild:
 
     model: path of a GGUF file, or a Model, which is then not closed by close(). n_ctx: tokens that the cache
     holds, those of all workers together. n_batch: most tokens of one pass. n_gpu_layers, n_threads, progress
-    (called with 0..1 while loading), lora and control_vectors (lists of paths, or of pairs of path and scale):
-    for a model given by path. type_k, type_v: types of the stored keys and values ("f16", "f32", "bf16", "q8_0",
-    "q5_0", "q5_1", "q4_0", "q4_1"). attention: "auto", "fused" or "ggml". prompts: path of a TOML file or a
-    PromptStyle; None: the model's own, or else the built-in one. engine: see engine_types; for tests.
+    (called with 0..1 while loading), lora and control_vectors (lists of paths, or of pairs of path and scale), rpc
+    (servers of other machines, "host:port,..."), tensor_split, split_mode and main_gpu: for a model given by path, as
+    Model takes them. isolate: whether model and cache live in a process of their own, whose end is an EngineDied
+    here; None: with rpc, because ggml ends the process whose server dies. type_k, type_v: types of the stored keys and
+    values ("f16", "f32", "bf16", "q8_0", "q5_0", "q5_1", "q4_0", "q4_1"). attention: "auto", "fused" or "ggml".
+    prompts: path of a TOML file or a PromptStyle; None: the model's own, or else the built-in one. engine: see
+    engine_types; for tests.
+
+    Raises InvalidArgument, ModelError, UnsupportedModel and DeviceError; nothing is kept then. One run at a time
+    (Busy); all methods may be called from any thread.
 
     .prompts is the style in use; .sampling how workers sample unless told otherwise, and .examples are prompts that
     the model can be tried with: both come with the model (see model_defaults).
@@ -69,7 +79,7 @@ class Hogwild:
         model: str | os.PathLike[str] | ModelLike,
         *,
         n_ctx: int = 8192,
-        n_gpu_layers: int = 0,
+        n_gpu_layers: int | None = None,
         n_threads: int | None = None,
         n_batch: int = 512,
         type_k: str = "f16",
@@ -78,16 +88,24 @@ class Hogwild:
         lora: Sequence[Lora] = (),
         control_vectors: Sequence[ControlVector] = (),
         prompts: str | os.PathLike[str] | PromptStyle | None = None,
+        rpc: Servers = (),
+        tensor_split: Sequence[float] = (),
+        split_mode: str = "layer",
+        main_gpu: int = 0,
+        isolate: bool | None = None,
         progress: Callable[[float], object] | None = None,
         engine: Engine | None = None,
     ) -> None:
         _check_int("n_ctx", n_ctx, 1)
         _check_int("n_batch", n_batch, 1)
-        _check_int("n_gpu_layers", n_gpu_layers, -1)
+        if n_gpu_layers is not None:
+            _check_int("n_gpu_layers", n_gpu_layers, -1)
+        if isolate is not None:
+            _check_bool("isolate", isolate)
         if n_threads is not None:
             _check_int("n_threads", n_threads, 1)
         style = _load_prompts(prompts)
-        self._engine = engine or native_engine()
+        self._engine = engine or _engine_for(model, rpc, isolate)
         self._owns_model = isinstance(model, str | os.PathLike)
         if self._owns_model:
             path = Path(cast("str | os.PathLike[str]", model))
@@ -98,10 +116,15 @@ class Hogwild:
                 progress=progress,
                 lora=lora,
                 control_vectors=control_vectors,
+                rpc=rpc,
+                tensor_split=tensor_split,
+                split_mode=split_mode,
+                main_gpu=main_gpu,
             )
-        elif n_gpu_layers or n_threads or progress or lora or control_vectors:
+        elif n_gpu_layers or n_threads or progress or lora or control_vectors or rpc or tensor_split or main_gpu:
             raise InvalidArgument(
-                "n_gpu_layers, n_threads, lora, control_vectors and progress belong to the Model that was passed"
+                "n_gpu_layers, n_threads, lora, control_vectors, rpc, tensor_split, main_gpu and progress belong to "
+                "the Model that was passed"
             )
         else:
             self.model = cast(ModelLike, model)
@@ -126,6 +149,11 @@ class Hogwild:
     def n_ctx(self) -> int:
         """Tokens that the cache holds."""
         return int(self._cache.n_ctx)
+
+    @property
+    def devices(self) -> list[Device]:
+        """What lies on which device: weights, keys and values."""
+        return merged(self.model.devices, self._cache.devices)
 
     def stream(
         self,
@@ -263,6 +291,19 @@ class Hogwild:
             self._cache.close()
         if self._owns_model:
             self.model.close()
+
+
+def _engine_for(model: object, rpc: Servers, isolate: bool | None) -> Engine:
+    is_remote = bool(rpc) if isolate is None else isolate
+    if not isinstance(model, str | os.PathLike) and isolate is None:
+        from .isolated.engine import RemoteModel
+
+        is_remote = isinstance(model, RemoteModel)
+    if is_remote:
+        from .isolated import isolated_engine
+
+        return isolated_engine()
+    return native_engine()
 
 
 def _check_int(name: str, value: object, least: int | None = None) -> None:

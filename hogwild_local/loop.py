@@ -8,7 +8,7 @@ from time import perf_counter
 from typing import Any
 
 from . import events as ev
-from .engine_types import CacheLike, Logits, ModelLike, SamplerLike
+from .engine_types import CacheLike, LogitsLike, ModelLike, SamplerLike
 from .errors import CacheFull, InvalidArgument
 from .layouts import Layout
 from .prompts import Wording
@@ -185,9 +185,9 @@ class Loop:
         feeds = self._collect(events)
         if feeds:
             rows = self._decode([(self._view(worker), tokens) for worker, tokens in feeds])
-            for (worker, tokens), row in zip(feeds, rows, strict=True):
+            for row, (worker, tokens) in enumerate(feeds):
                 if len(tokens) == len(worker.pending):
-                    self._sample(worker, row, events)
+                    self._sample(worker, rows[row], events)
                 else:
                     del worker.pending[: len(tokens)]
             self._settle(feeds, events)
@@ -220,7 +220,7 @@ class Loop:
             batch_left -= len(feeds[-1][1])
         return feeds
 
-    def _decode(self, views: list[tuple[list[Any], list[int]]]) -> Logits:
+    def _decode(self, views: list[tuple[list[Any], list[int]]]) -> LogitsLike:
         start = perf_counter()
         logits = self.cache.decode(views)
         self.decode_s += perf_counter() - start
@@ -233,7 +233,7 @@ class Loop:
             view = self._views[worker.index] = self.layout.view(worker.index)
         return view
 
-    def _sample(self, worker: Worker, row: Logits, events: list[ev.Event]) -> None:
+    def _sample(self, worker: Worker, row: Any, events: list[ev.Event]) -> None:
         token = worker.sample(row, self.n_passes)
         events.append(token)
         self.n_tokens += 1

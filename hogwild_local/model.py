@@ -5,24 +5,30 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
-from ._native import NativeModel
+from ._native import SPLITS, NativeModel
 from .adapters import ControlVector, Lora, checked_control_vectors, checked_loras
-from .checks import c_path, whole
+from .checks import c_path, number, whole
+from .devices import devices_of
 from .errors import InvalidArgument
+from .rpc import Servers, greet, load_backend, parse_servers
 
 
 class Model:
     """A model, loaded once and shared by any number of caches.
 
-    path: the GGUF file (the first one of a split model). n_gpu_layers: layers on other devices, -1 for all.
-    n_threads: of its caches; None for one a core. progress: called with 0..1 while loading, returns False (or
-    raises) to stop. lora, control_vectors: GGUF files with what changes the model, each a path, or a path and a
-    scale; a control vector may name the first and the last layer it is added in, from 1 on. Several are added up.
-    vocab_only: tokenizer, metadata and chat template without the weights, of any model, also one that cannot run
-    here; a SharedCache on it raises InvalidArgument, and n_ctx_train is 0.
-    Raises ModelError, UnsupportedModel, OutOfMemory, Cancelled, InvalidArgument.
+    path: the GGUF file (the first one of a split model). n_gpu_layers: layers on other devices, -1 for all; None for
+    all with rpc, else none. n_threads: of its caches; None for one a core. progress: called with 0..1 while loading,
+    returns False (or raises) to stop. lora, control_vectors: GGUF files with what changes the model, each a path, or a
+    path and a scale; a control vector may name the first and the last layer it is added in, from 1 on. Several are
+    added up. rpc: servers of other machines, "host:port,..." or a list; their devices come before those of this
+    machine. If such a server dies, ggml ends this process: Hogwild(rpc=...) therefore loads the model in a process of
+    its own. tensor_split: how much of the layers each device takes; without it, as much as it has memory. split_mode:
+    "layer", or "none" for all on the device main_gpu. vocab_only: tokenizer, metadata and chat template without the
+    weights, of any model, also one that cannot run here; a SharedCache on it raises InvalidArgument, and n_ctx_train
+    is 0.
+    Raises ModelError, UnsupportedModel, OutOfMemory, Cancelled, InvalidArgument, DeviceError.
 
         with Model("model.gguf", n_threads=4, lora=[("adapter.gguf", 0.5)]) as model:
             tokens = model.tokenize("Hello")
@@ -31,7 +37,7 @@ class Model:
     def __init__(
         self,
         path: str | os.PathLike[str],
-        n_gpu_layers: int = 0,
+        n_gpu_layers: int | None = None,
         n_threads: int | None = None,
         *,
         use_mmap: bool = True,
@@ -39,11 +45,24 @@ class Model:
         progress: Callable[[float], object] | None = None,
         lora: Sequence[Lora] = (),
         control_vectors: Sequence[ControlVector] = (),
+        rpc: Servers = (),
+        tensor_split: Sequence[float] = (),
+        split_mode: Literal["layer", "none"] = "layer",
+        main_gpu: int = 0,
     ) -> None:
         file = c_path(path, "path")
         self.path = os.fsdecode(file)
-        threads = _default_threads() if n_threads is None else whole(n_threads, "n_threads", 1, 512)
-        layers = whole(n_gpu_layers, "n_gpu_layers", -1, 2**31 - 1)
+        threads = default_threads() if n_threads is None else whole(n_threads, "n_threads", 1, 512)
+        servers = parse_servers(rpc)
+        layers = -1 if servers else 0
+        if n_gpu_layers is not None:
+            layers = whole(n_gpu_layers, "n_gpu_layers", -1, 2**31 - 1)
+        if not isinstance(split_mode, str) or split_mode not in SPLITS:
+            raise InvalidArgument(f"split_mode is {split_mode!r}: it must be one of {', '.join(SPLITS)}")
+        if servers:
+            load_backend()
+            for server in servers:
+                greet(server)
         self._native = NativeModel(
             file,
             layers,
@@ -53,13 +72,17 @@ class Model:
             progress,
             checked_loras(lora),
             checked_control_vectors(control_vectors),
+            [server.encode() for server in servers],
+            _checked_split(tensor_split),
+            split_mode,
+            whole(main_gpu, "main_gpu", 0, 2**31 - 1),
         )
         self.n_vocab = self._native.number("n_vocab")
         self.n_ctx_train = self._native.number("n_ctx_train")
         self.n_threads = threads
         self.metadata = self._native.metadata()
         self.description = self._native.text("description") or ""
-        self.devices = (self._native.text("devices") or "").splitlines()
+        self.devices = devices_of(self._native.placement())
         self.chat_template = self._native.text("chat_template")
         self.bos = self._native.special("BOS")
         self.eos = self._native.special("EOS")
@@ -128,7 +151,13 @@ class Model:
         return f"Model({self.path!r}, {self.description!r})"
 
 
-def _default_threads() -> int:
+def _checked_split(parts: Sequence[float]) -> list[float]:
+    if isinstance(parts, str | bytes) or not isinstance(parts, Sequence):
+        raise InvalidArgument(f"tensor_split must be a list of numbers, not {parts!r}")
+    return [number(part, "a number of tensor_split") for part in parts]
+
+
+def default_threads() -> int:
     """The physical cores that this process may use: two threads on one core only wait for each other."""
     if not hasattr(os, "sched_getaffinity"):
         return os.cpu_count() or 1

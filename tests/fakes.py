@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hogwild_local.devices import Device
 from hogwild_local.engine_types import Engine, Logits
 from hogwild_local.errors import BatchTooLarge, CacheFull, Closed, ModelError
 from hogwild_local.params import SamplingParams
@@ -68,6 +69,7 @@ class FakeModel:
         self.bos: int | None = BOS
         self.eos: int | None = EOS
         self.closed = False
+        self.devices: list[Device] = []
         self._words = WORDS if words else {}
 
     def tokenize(self, text: str, add_special: bool = True, parse_special: bool = False) -> list[int]:
@@ -154,6 +156,7 @@ class FakeCache:
     finisher: list[int] = field(default_factory=list)
     on_decode: Callable[[FakeCache], None] = lambda cache: None
     closed: bool = False
+    devices: list[Device] = field(default_factory=list)
 
     @property
     def n_free(self) -> int:

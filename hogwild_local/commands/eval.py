@@ -17,7 +17,18 @@ from ..hogwild import Hogwild
 from ..model_defaults import ModelDefaults
 from ..params import SamplingParams
 from ..prompts import PromptStyle
-from .options import COUNT, LAYOUTS, Numbers, hogwild_options, load, model_path, run_options, sampling, sampling_options
+from .options import (
+    COUNT,
+    LAYOUTS,
+    Numbers,
+    engine_of,
+    hogwild_options,
+    load,
+    model_path,
+    run_options,
+    sampling,
+    sampling_options,
+)
 
 if TYPE_CHECKING:
     from ..evaluation import Journal, Plan, Problem, Record, Row
@@ -64,9 +75,10 @@ def evaluate(
 
     if plot_file is not None:
         check_plot(plot_file)
-    engine = ctx.obj if isinstance(ctx.obj, Engine) else native_engine()
+    given = ctx.obj if isinstance(ctx.obj, Engine) else None
+    engine = given or engine_of(options)
     path = model_path(engine, options)
-    defaults = _defaults(engine, path)
+    defaults = _defaults(given or native_engine(), path)
     options["prompts"] = PromptStyle.load(options["prompts"]) if options["prompts"] else defaults.prompts
     plan, every = _plan(options, defaults.sampling), evaluation.read_problems(problems)
     chosen = every[:limit]

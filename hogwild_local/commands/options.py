@@ -11,7 +11,7 @@ from typing import Any, TypeAlias, TypeVar
 import click
 
 from ..adapters import parse_adapter
-from ..engine_types import Engine
+from ..engine_types import Engine, native_engine
 from ..hogwild import Hogwild
 from ..params import SamplingParams
 
@@ -52,15 +52,33 @@ engine_options = _group(
     click.option("-m", "--model", type=click.Path(path_type=Path), help="GGUF file. Without it: the embedded one."),
     click.option("-b", "--batch", type=COUNT, default=512, help="Most tokens of one pass."),
     click.option("-t", "--threads", type=COUNT, help="CPU threads."),
-    click.option("--n-gpu-layers", type=click.IntRange(min=-1), default=0, help="Layers on the GPU; -1 is all."),
+    click.option(
+        "--n-gpu-layers", type=click.IntRange(min=-1), help="Layers on devices; -1 is all, also of --rpc alone."
+    ),
     click.option("--type-k", default="f16", help="Type of stored keys: f32, f16, bf16, q8_0, q5_0, q5_1, q4_0, q4_1."),
     click.option("--type-v", default="f16", help="Type of stored values."),
     click.option("--attention", type=click.Choice(["auto", "fused", "ggml"]), default="auto", help="Which kernel."),
 )
 """Model and engine: all commands."""
 
+device_options = _group(
+    click.option(
+        "--rpc", default="", metavar="HOST:PORT,...", help="Servers (hogwild rpc-server) whose devices to use."
+    ),
+    click.option(
+        "--tensor-split", default="", metavar="N,N,...", help="How much each device takes; else by its memory."
+    ),
+    click.option(
+        "--split-mode", type=click.Choice(["layer", "none"]), default="layer", help="none: all on --main-gpu."
+    ),
+    click.option("--main-gpu", type=click.IntRange(min=0), default=0, help="Number of a device, those of --rpc first."),
+    click.option("--isolate", is_flag=True, help="Model and cache in a process of their own; --rpc does so anyway."),
+)
+"""Where layers lie, and in which process."""
+
 hogwild_options = _group(
     engine_options,
+    device_options,
     click.option("-c", "--ctx", type=COUNT, default=8192, help="Tokens in the cache, of all workers together."),
     click.option("--lora", multiple=True, metavar="PATH[:SCALE]", help="A LoRA adapter; may be repeated."),
     click.option("--control-vector", multiple=True, metavar="PATH[:SCALE]", help="A control vector; may be repeated."),
@@ -123,6 +141,22 @@ def model_path(engine: Engine, options: dict[str, Any]) -> Path:
     return engine.default_model()
 
 
+def engine_of(options: dict[str, Any]) -> Engine:
+    """The compiled engine, in this process or in one of its own."""
+    if options["rpc"] or options["isolate"]:
+        from ..isolated import isolated_engine
+
+        return isolated_engine()
+    return native_engine()
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")] if text else []
+    except ValueError:
+        raise click.UsageError(f"--tensor-split: {text!r} is no list of numbers such as 3,1") from None
+
+
 def load(engine: Engine, path: Path, options: dict[str, Any], quiet: bool = False) -> Hogwild:
     """The model with its cache. quiet: no progress, also on a terminal."""
     with _load_progress(quiet) as progress:
@@ -131,6 +165,10 @@ def load(engine: Engine, path: Path, options: dict[str, Any], quiet: bool = Fals
             n_ctx=options["ctx"],
             n_batch=options["batch"],
             n_gpu_layers=options["n_gpu_layers"],
+            rpc=options["rpc"],
+            tensor_split=_numbers(options["tensor_split"]),
+            split_mode=options["split_mode"],
+            main_gpu=options["main_gpu"],
             n_threads=options["threads"],
             type_k=options["type_k"],
             type_v=options["type_v"],

@@ -12,11 +12,21 @@ from click.core import ParameterSource
 
 from .. import set_log_hook
 from ..display import JsonOutput, LiveOutput, Output, PlainOutput
-from ..engine_types import Engine, native_engine
+from ..engine_types import Engine
 from ..events import Token
 from ..hogwild import Hogwild
 from ..run import Run
-from .options import COUNT, LAYOUTS, hogwild_options, load, model_path, run_options, sampling, sampling_options
+from .options import (
+    COUNT,
+    LAYOUTS,
+    engine_of,
+    hogwild_options,
+    load,
+    model_path,
+    run_options,
+    sampling,
+    sampling_options,
+)
 
 EXAMPLE_PACE = 40.0  # the embedded model is too fast to watch
 EPILOG = "Each option can be given as an environment variable: HOGWILD_RUN_MAX_PASSES is --max-passes."
@@ -34,7 +44,7 @@ EPILOG = "Each option can be given as an environment variable: HOGWILD_RUN_MAX_P
 @sampling_options
 @click.option("--stop", multiple=True, help="A string that ends the worker that writes it; may be repeated.")
 @run_options
-@click.option("-v", "--verbose", is_flag=True, help="llama.cpp's log on stderr.")
+@click.option("-v", "--verbose", is_flag=True, help="llama.cpp's log, and what lies on which device.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON event a line.")
 @click.option("--plain", is_flag=True, help="Plain lines also on a terminal.")
 @click.option(
@@ -51,10 +61,13 @@ def run(ctx: click.Context, /, prompt: str | None, file: Any, as_json: bool, pla
     name.
     """
     text = _read_prompt(prompt, file)
-    engine = ctx.obj if isinstance(ctx.obj, Engine) else native_engine()
+    engine = ctx.obj if isinstance(ctx.obj, Engine) else engine_of(options)
     if options["verbose"]:
         set_log_hook(lambda level, text: sys.stderr.write(text))
     with load(engine, model_path(engine, options), options, quiet=as_json) as hogwild:
+        if options["verbose"] or options["rpc"] or options["n_gpu_layers"]:
+            for device in hogwild.devices:
+                click.echo(f"hogwild: {device}", err=True)
         stream = hogwild.stream(
             text if text is not None else _example(hogwild, options["seed"]),
             workers=_workers(ctx, options),

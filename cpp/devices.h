@@ -1,0 +1,38 @@
+// Devices: those that a model may use, here and on other machines (ggml's RPC backend), what lies on which, and ggml's
+// own server.
+#pragma once
+
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "ggml-backend.h"
+#include "hogwild.h"
+
+namespace hw {
+
+// Bytes by device and layer; layer -1: of no layer.
+using BytesByPlace = std::map<std::pair<ggml_backend_dev_t, int32_t>, uint64_t>;
+
+// Sees to it that ggml has its RPC backend, from a shared library if this build of llama.cpp came without it; path may
+// be NULL. Throws HW_ERROR_DEVICE.
+void load_rpc_backend(const char* path);
+
+// The devices of a model on those servers and on this machine, a NULL behind them: llama.cpp's choice and order.
+// Connects to the servers: ggml ends the process if one is not there. Throws HW_ERROR_ARGUMENT, HW_ERROR_DEVICE.
+std::vector<ggml_backend_dev_t> devices_with_servers(const char* const* servers, int32_t n_servers);
+
+// Throws HW_ERROR_DEVICE if there are more devices than ggml's scheduler can hold.
+void check_device_count();
+
+// The device whose memory a tensor lies in; NULL if ggml does not say.
+ggml_backend_dev_t device_of(const ggml_tensor* tensor);
+
+// All that this process can compute on, a line each: name, tab, description.
+std::string list_devices();
+
+// ggml's server, for as long as it runs. Throws HW_ERROR_ARGUMENT, HW_ERROR_DEVICE.
+void run_rpc_server(const hw_rpc_server_params& params);
+
+}  // namespace hw

@@ -1,0 +1,191 @@
+"""A SharedCache, its blocks and its logits as they look from outside of the process that holds them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from ..checks import token_list
+from ..devices import devices_of
+from ..errors import Closed, EngineDied, InvalidArgument
+from . import wire
+from .model import RemoteModel
+
+
+class RemoteLogits:
+    """Logits that stay where they were computed, until somebody looks: logits[i], np.asarray(logits[i]). Those of a
+    cache's last decode only."""
+
+    def __init__(self, cache: RemoteCache, number: int, n_rows: int) -> None:
+        self._cache, self._number, self._n_rows = cache, number, n_rows
+
+    def __len__(self) -> int:
+        return self._n_rows
+
+    def __getitem__(self, row: int) -> RemoteRow:
+        if not -self._n_rows <= row < self._n_rows:
+            raise IndexError(row)
+        return RemoteRow(self._cache, self._number, row % self._n_rows)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        return np.stack([np.asarray(self[row], dtype=dtype) for row in range(self._n_rows)])
+
+
+class RemoteRow:
+    """The logits of one view."""
+
+    def __init__(self, cache: RemoteCache, number: int, row: int) -> None:
+        self.cache, self.number, self.row = cache, number, row
+
+    def argmax(self) -> int:
+        return int(self.cache.call("argmax", self.number, self.row))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        data = self.cache.call("logits", self.number, self.row)
+        return np.frombuffer(data, dtype=np.float32).astype(dtype or np.float32)
+
+
+class RemoteBlock:
+    """A CacheBlock. Its length is known here: asking for it costs no message."""
+
+    def __init__(self, cache: RemoteCache, name: str) -> None:
+        self.name = name
+        self.cache = cache
+        self._id: int | None = cache.call("block", name)
+        self._len: int | None = 0  # None: not known, since a call was interrupted
+
+    def __len__(self) -> int:
+        self.cache.check()
+        if self._len is None:
+            self._len = int(self.cache.call_process("block_len", self.use()))
+        return self._len
+
+    def __bool__(self) -> bool:
+        return True  # an empty block is a block
+
+    def append(self, other: RemoteBlock) -> None:
+        theirs, both = self.cache.id_of(other), [self._len, other._len]
+        with self.cache.changing(self, other):
+            self.cache.n_free_known = self.cache.call_process("append", self.use(), theirs)
+        if None not in both:
+            self._len, other._len = sum(n or 0 for n in both), 0
+
+    def clear(self) -> None:
+        self.truncate(0)
+
+    def truncate(self, n: int) -> None:
+        with self.cache.changing(self):
+            self.cache.n_free_known = self.cache.call_process("truncate", self.use(), n)
+        self._len = n
+
+    def free(self) -> None:
+        """Of a process that has died, there is nothing left to free."""
+        block, self._id = self.use(), None
+        with contextlib.suppress(EngineDied), self.cache.changing(self):
+            self.cache.n_free_known = self.cache.call_process("free", block)
+
+    def use(self) -> int:
+        if self._id is None:
+            raise InvalidArgument(f"block {self.name!r} was freed")
+        return self._id
+
+    def fed(self, n: int) -> None:
+        self._len = None if self._len is None else self._len + n
+
+    def forget_len(self) -> None:
+        self._len = None
+
+    def __repr__(self) -> str:
+        return f"RemoteBlock({self.name!r})"
+
+
+class RemoteCache:
+    """A SharedCache of a RemoteModel. Takes what SharedCache takes; raises what it raises, and EngineDied."""
+
+    def __init__(self, model: RemoteModel, **options: Any) -> None:
+        if not isinstance(model, RemoteModel):
+            raise InvalidArgument(f"model must be a RemoteModel, not {model!r}")
+        self._model, self._process, self._closed = model, model._process, False
+        arguments = {name: wire.plain(value) for name, value in options.items()}
+        self._id, self.n_ctx, self.n_batch, n_free, placement = model._call("cache", arguments)
+        self.n_free_known: int | None = n_free
+        self.devices = devices_of((), placement)
+
+    @property
+    def n_free(self) -> int:
+        self.check()
+        if self.n_free_known is None:
+            self.n_free_known = int(self.call("cache_number", "n_free"))
+        return self.n_free_known
+
+    @property
+    def n_bytes(self) -> int:
+        return int(self.call("cache_number", "n_bytes"))
+
+    @property
+    def n_moved(self) -> int:
+        return int(self.call("cache_number", "n_moved"))
+
+    @property
+    def closed(self) -> bool:
+        return self._closed or self._process.closed
+
+    def block(self, name: str = "") -> RemoteBlock:
+        return RemoteBlock(self, name)
+
+    def decode(self, views: Sequence[tuple[Sequence[RemoteBlock], Sequence[int]]]) -> RemoteLogits:
+        given = [(list(blocks), token_list(tokens, self._model.n_vocab)) for blocks, tokens in views]
+        ids = [([self.id_of(block) for block in blocks], tokens) for blocks, tokens in given]
+        owns = [blocks[-1] for blocks, _ in given if blocks]
+        with self.changing(*owns):
+            number, self.n_free_known = self.call("decode", ids)
+        for own, (_, tokens) in zip(owns, given, strict=True):
+            own.fed(len(tokens))
+        return RemoteLogits(self, number, len(given))
+
+    def close(self) -> None:
+        if not self.closed:
+            self._closed = True
+            with contextlib.suppress(EngineDied, Closed):
+                self._process.call("cache", "close", self._id)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def check(self) -> None:
+        """Raises Closed, EngineDied."""
+        if self._closed:
+            raise Closed("this cache was closed")
+        self._process.check("cache")
+
+    def call(self, name: str, *arguments: Any) -> Any:
+        return self.call_process(name, self._id, *arguments)
+
+    def call_process(self, name: str, *arguments: Any) -> Any:
+        self.check()
+        return self._process.call("cache", name, *arguments)
+
+    @contextlib.contextmanager
+    def changing(self, *blocks: RemoteBlock) -> Any:
+        """What is known of these blocks is not known any more where a call fails, or is interrupted and goes on."""
+        try:
+            yield
+        except BaseException:
+            self.n_free_known = None
+            for block in blocks:
+                block.forget_len()
+            raise
+
+    def id_of(self, block: RemoteBlock) -> int:
+        if not isinstance(block, RemoteBlock):
+            raise InvalidArgument(f"{block!r} is not a block: make one with SharedCache.block()")
+        if block.cache is not self:
+            raise InvalidArgument(f"block {block.name!r} is of another cache")
+        return block.use()

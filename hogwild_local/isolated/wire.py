@@ -1,0 +1,51 @@
+"""Messages between a process and the child that its engine lives in: a length, then marshalled plain data.
+
+marshal, not pickle: the same Python is at both ends, and it can carry nothing but numbers, texts, bytes, lists, tuples,
+dicts and None.
+"""
+
+from __future__ import annotations
+
+import marshal
+import os
+import struct
+from typing import Any, BinaryIO
+
+LENGTH = struct.Struct("<Q")
+
+
+def pack(message: Any) -> bytes:
+    """Raises ValueError for what is no plain data."""
+    data = marshal.dumps(message)
+    return LENGTH.pack(len(data)) + data
+
+
+def send(file: BinaryIO, packed: bytes) -> None:
+    """file: unbuffered. Raises OSError where nobody reads any more."""
+    view = memoryview(packed)
+    while view:
+        view = view[os.write(file.fileno(), view) :]
+
+
+def receive(file: BinaryIO) -> Any:
+    """Raises EOFError where the other end is closed, or ended within a message."""
+    return marshal.loads(_exactly(file, LENGTH.unpack(_exactly(file, LENGTH.size))[0]))
+
+
+def _exactly(file: BinaryIO, n: int) -> bytearray:
+    data = bytearray()
+    while len(data) < n:
+        piece = os.read(file.fileno(), min(n - len(data), 1 << 20))
+        if not piece:
+            raise EOFError("the other process closed the pipe")
+        data += piece
+    return data
+
+
+def plain(value: Any) -> Any:
+    """Paths as bytes, sequences as tuples; all else as it is: the child checks it."""
+    if isinstance(value, os.PathLike):
+        return os.fsencode(value)
+    if isinstance(value, list | tuple):
+        return tuple(plain(item) for item in value)
+    return value
