@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from hogwild_local import Hogwild, Model, SharedCache
 from hogwild_local.layouts import make_layout
-from models.worksheets.alphabet import BOS, IDS, encode
+from models.worksheets.alphabet import BOS, IDS, decode, encode
 from models.worksheets.batches import NO_TARGET, make_batch
 from models.worksheets.collaboration import NEVER, Collaboration, Lesson, Visibility, text_of
 from models.worksheets.items import Worksheet, random_worksheet
@@ -91,7 +91,21 @@ def test_every_choice_that_was_not_free_is_a_target(seed: int, n: int) -> None:
     made = lesson(seed, n, "combined", freedom=0.3)
     batch = make_batch([made])
     wanted = [IDS[fed.target] for stream in made.streams for fed in stream if not fed.is_free]
-    assert batch.targets[batch.targets != NO_TARGET].tolist() == wanted
+    targets = batch.targets[:, batch.prompt_length :]
+    assert targets[targets != NO_TARGET].tolist() == wanted
+
+
+@given(SEEDS)
+def test_a_given_result_teaches_the_right_one_and_a_mark_where_it_is_wrong(seed: int) -> None:
+    rng = random.Random(seed)
+    made = Collaboration(random_worksheet(rng, has_given=True), 1, "combined", rng).lesson()
+    batch = make_batch([made])
+    taught = [at for at in range(batch.prompt_length) if batch.targets[0, at] != NO_TARGET]
+    assert len(taught) == 3 * len(made.sheet.given)
+    for label, at in zip(made.sheet.given, taught[::3], strict=True):
+        assert made.prompt[at - 3 : at].endswith(f";{label}=")  # BOS is not in this text
+        mark = "!" if label == made.sheet.wrong else "\n"
+        assert decode(batch.targets[0, at : at + 3].tolist()) == f"{made.sheet.result(label):02}{mark}"
 
 
 def replay(cache: SharedCache, made: Lesson) -> tuple[np.ndarray, list[list[np.ndarray]]]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .alphabet import BOS, IDS, encode
+from .alphabet import ABSENT, BOS, FIX, IDS, encode
 from .collaboration import NEVER, Lesson
 
 Ints = NDArray[np.int64]
@@ -68,19 +68,33 @@ def make_batch(lessons: list[Lesson]) -> Batch:
         prompt_length=p,
     )
     for row, (lesson, prompt, group) in enumerate(zip(lessons, prompts, streams, strict=True)):
-        _fill_prompt(batch, row, prompt)
+        _fill_prompt(batch, row, lesson, prompt)
         _fill_workers(batch, row, lesson, len(prompt), group)
     return batch
 
 
-def _fill_prompt(batch: Batch, row: int, prompt: list[int]) -> None:
+def _fill_prompt(batch: Batch, row: int, lesson: Lesson, prompt: list[int]) -> None:
+    """The end of each given step is a lesson too: its right result, and a mark if another one is written there. That
+    is how the model learns to see a wrong one; from fixes alone, which are rare, it had not after 2,000 steps."""
     n = len(prompt)
+    for end, label in _ends_of_given_steps(lesson):
+        mark = FIX if label == lesson.sheet.wrong else "\n"
+        batch.targets[row, end - 2 : end + 1] = encode(f"{lesson.sheet.result(label):02}{mark}")
     batch.tokens[row, :n] = prompt
     batch.query_at[row, :n] = batch.history_at[row, :n] = np.arange(n)
     batch.in_history[row, :n, :n] = np.tri(n, dtype=np.bool_)
     # Padding sees itself: a softmax over nothing is no number.
     padding = np.arange(n, batch.prompt_length)
     batch.in_history[row, padding, padding] = True
+
+
+def _ends_of_given_steps(lesson: Lesson) -> Iterator[tuple[int, str]]:
+    """Where the last digit of each stands in the prompt, and the label."""
+    end = 0  # of a line: BOS stands in front of the first one, as a line end does in front of the others
+    for line in lesson.prompt.split("\n"):
+        end += len(line) + (end > 0)
+        if line.startswith(ABSENT):
+            yield end, line[len(ABSENT) + 1]
 
 
 def _fill_workers(batch: Batch, row: int, lesson: Lesson, n_prompt: int, streams: list[_Stream]) -> None:

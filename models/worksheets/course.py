@@ -31,7 +31,7 @@ def lessons_of(course: Course, step: int, rank: int) -> list[Lesson]:
     n_workers = rng.randint(1, MAX_WORKERS)
     kinds: tuple[Visibility, ...] = ("combined", "interleaved", "contiguous")
     visibility = rng.choices(kinds, (6, 2, 2))[0]
-    has_given = rng.random() < 1 / 3
+    has_given = rng.random() < 1 / 2
     lessons: list[Lesson] = []
     longest_prompt = longest_stream = 0
     while True:
