@@ -12,7 +12,7 @@ from .adapters import ControlVector, Lora, checked_control_vectors, checked_lora
 from .checks import c_path, number, whole
 from .devices import devices_of
 from .errors import InvalidArgument
-from .rpc import Servers, greet, load_backend, parse_servers
+from .rpc import Servers, greet, load_backend, parse_servers, short_address
 
 
 class Model:
@@ -61,6 +61,7 @@ class Model:
             raise InvalidArgument(f"split_mode is {split_mode!r}: it must be one of {', '.join(SPLITS)}")
         if servers:
             load_backend()
+            servers = [short_address(server) for server in servers]
             for server in servers:
                 greet(server)
         self._native = NativeModel(

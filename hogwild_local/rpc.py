@@ -24,6 +24,7 @@ PROTOCOL = 7  # RPC_PROTO_MAJOR_VERSION in ggml-rpc.h of the llama.cpp that we a
 HELLO, CAPS_SIZE = 14, 24
 MOST_SERVERS = 15  # ggml computes on 16 devices, one of them the CPU
 TIMEOUT_S = 10.0
+LONGEST_ADDRESS = len("255.255.255.255:65535")
 BACKEND_FILE = "libggml-rpc.so"
 NO_BACKEND = (
     "this llama-cpp-python was built without ggml's RPC backend. Build the backend alone with scripts/rpc-backend of "
@@ -58,6 +59,18 @@ def load_backend() -> None:
         if path is not None:
             raise
         raise DeviceError(NO_BACKEND.format(version=version("llama-cpp-python"))) from None
+
+
+def short_address(server: str) -> str:
+    """The same server by a name as short as an IPv4 address. ggml puts it into names of tensors, of which 63 characters
+    are kept, and we must find the tensor's own name in them. Raises DeviceError."""
+    if len(server) <= LONGEST_ADDRESS:
+        return server
+    host, _, port = server.rpartition(":")
+    try:
+        return f"{socket.gethostbyname(host)}:{port}"
+    except OSError as error:
+        raise DeviceError(f"the RPC server {server} cannot be found: {error}") from None
 
 
 def greet(server: str, timeout: float = TIMEOUT_S) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 
 import pytest
@@ -78,6 +79,7 @@ def test_a_server_that_cannot_start_says_why() -> None:
     assert (result.exit_code, "IPv4" in result.stderr) == (2, True)
     result = invoke("rpc-server", "--port", port, "--device", "none such")
     assert (result.exit_code, "there is no device 'none such'" in result.stderr) == (2, True)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @needs_rpc

@@ -20,7 +20,7 @@ from rpc_helper import Server, needs_rpc, rpc_server
 from hogwild_local import Model, SharedCache
 from hogwild_local.errors import DeviceError, InvalidArgument, ModelError
 from hogwild_local.isolated.engine import RemoteCache, RemoteModel
-from hogwild_local.rpc import greet, parse_servers
+from hogwild_local.rpc import greet, parse_servers, short_address
 
 Path_of = Callable[..., Path]
 # Other orders of sums, and ggml's f16 tables; gemma2's GELU is such a table too (see test_equivalence.py).
@@ -221,6 +221,15 @@ def test_servers_are_a_text_or_a_list() -> None:
     assert parse_servers("") == parse_servers(()) == []
     with pytest.raises(InvalidArgument, match="at most"):
         parse_servers([f"h:{port}" for port in range(1, 17)])
+
+
+def test_a_long_name_of_a_server_becomes_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "gethostbyname", {"a-machine.in-a-long.domain": "10.1.2.3"}.__getitem__)
+    assert short_address("a-machine.in-a-long.domain:50052") == "10.1.2.3:50052"
+    assert short_address("short.domain:50052") == "short.domain:50052"
+    monkeypatch.undo()
+    with pytest.raises(DeviceError, match="cannot be found"):
+        short_address("a-machine-that-is-not-there.invalid:50052")
 
 
 @needs_rpc

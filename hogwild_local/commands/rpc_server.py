@@ -43,8 +43,11 @@ def rpc_server(host: str, port: int, device: tuple[str, ...], threads: int | Non
     if not ipaddress.IPv4Address(host).is_loopback:
         click.echo(WARNING.format(host=host, port=port), err=True)
     click.echo(f"hogwild: RPC server on {host}:{port}", err=True)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Python's handler would wait for the end of a call that has none
-    _native.rpc_server(f"{host}:{port}".encode(), [name.encode() for name in device], threads or default_threads())
+    handler = signal.signal(signal.SIGINT, signal.SIG_DFL)  # Python's would wait for the end of a call that has none
+    try:
+        _native.rpc_server(f"{host}:{port}".encode(), [name.encode() for name in device], threads or default_threads())
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 def _check_address(host: str, port: int) -> None:
