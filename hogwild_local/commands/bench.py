@@ -26,7 +26,9 @@ HEADER = "              context  workers |    ours ms   spread  tokens/s |  llam
 @click.option(
     "--json", "json_file", type=click.File("w", encoding="utf-8"), help="Write all figures to a file; - is stdout."
 )
-def bench(model: Path | None, json_file: TextIO | None, threads: int | None, n_gpu_layers: int | None, **options: Any) -> None:
+def bench(
+    model: Path | None, json_file: TextIO | None, threads: int | None, n_gpu_layers: int | None, **options: Any
+) -> None:
     """Measure milliseconds a pass and tokens a second, of ours and of llama.cpp's llama_decode in turn.
 
     Both run in one process on the same weights: as many sequences as workers over one shared prompt. A speed-up above
