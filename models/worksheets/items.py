@@ -137,7 +137,6 @@ def _with_given(rng: random.Random, sheet: Worksheet) -> Worksheet:
 
 
 def _slip(rng: random.Random, result: int) -> int:
-    """A result with one of its digits wrong."""
-    place = rng.choice((1, 10))
-    digit = result // place % 10
-    return result + place * (rng.choice([other for other in range(10) if other != digit]) - digit)
+    """A result with other tens."""
+    tens = rng.choice([other for other in range(10) if other != result // 10])
+    return 10 * tens + result % 10
