@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 from pathlib import Path
@@ -236,7 +237,7 @@ def test_the_working_is_as_the_model_card_says() -> None:
 
 
 def test_duplicates_are_counted_once_each_and_fixes_are_none() -> None:
-    from models.worksheets.duplicates import results_of
+    from models.worksheets.duplicates import duplicates, results_of
 
     steps = [
         ["Alice", "A:!a27+58=158;a=85", "end"],  # a came with the worksheet, wrong: this is the fix
@@ -249,6 +250,10 @@ def test_duplicates_are_counted_once_each_and_fixes_are_none() -> None:
     ]
     count = results_of("a", steps)
     assert (count.computed, count.twice) == (4, 2)
+    run = {"setting": "combined-2", "problem": "1", "replica": 0, "steps": steps}
+    records = [json.dumps({**run, "budget": budget}) for budget in (128, 64)]  # the same run twice
+    problem = json.dumps({"id": "1", "problem": "a=27+58\nb=a-13\nZ:a27+58=158;a=95", "answer": "a85b72"})
+    assert duplicates(records, [problem]) == {"combined-2": count}
 
 
 def test_a_training_that_was_interrupted_goes_on_as_if_it_had_not_been(

@@ -7,6 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from .alphabet import LABELS
 
@@ -48,11 +49,15 @@ def duplicates(records: Iterable[str], problems: Iterable[str]) -> dict[str, Cou
     for line in problems:
         problem = json.loads(line)
         given[str(problem["id"])] = "".join(re.findall(r"^Z:([a-l])", problem["problem"], re.MULTILINE))
-    counts: dict[str, Count] = defaultdict(Count)
+    longest: dict[tuple[str, str, int], dict[str, Any]] = {}  # one run may stand for several budgets
     for line in records:
         record = json.loads(line)
-        if steps := record.get("steps"):
-            one = results_of(given[record["problem"]], steps)
-            counts[record["setting"]].computed += one.computed
-            counts[record["setting"]].twice += one.twice
+        run = (record["setting"], record["problem"], record["replica"])
+        if record.get("steps") and (run not in longest or longest[run]["budget"] < record["budget"]):
+            longest[run] = record
+    counts: dict[str, Count] = defaultdict(Count)
+    for (setting, problem, _), record in longest.items():
+        one = results_of(given[problem], record["steps"])
+        counts[setting].computed += one.computed
+        counts[setting].twice += one.twice
     return counts
