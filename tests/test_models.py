@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -288,9 +289,11 @@ def test_a_command_with_sizes_that_cannot_be_says_so(tmp_path: Path, capsys: pyt
     assert "whole groups" in capsys.readouterr().err
 
 
-def test_the_commands_write_what_they_say(tmp_path: Path) -> None:
-    main(["default", str(tmp_path / "default.gguf")])
-    assert (tmp_path / "default.gguf").stat().st_size < 2_000_000
+def test_the_commands_write_what_they_say(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["worksheets", "3", "--seed", "1", "--items", "4"])
+    sheets = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [sheet["id"] for sheet in sheets] == ["1-1", "1-2", "1-3"]
+    assert all(sheet["problem"].startswith("a=") and len(sheet["answer"]) == 4 * 3 for sheet in sheets)
     main(["tiny", str(tmp_path / "tiny"), "--type", "q4_0"])
     assert len(list((tmp_path / "tiny").iterdir())) == len(models.TINY) + len(models.FOREIGN)
     sizes = "--layers 1 --width 64 --heads 2 --kv-heads 1 --head-size 32 --feed-forward 64 --vocabulary 400"
