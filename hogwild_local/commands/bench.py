@@ -53,7 +53,8 @@ def bench(
         machine = machine_line(loaded)
         to_stdout = json_file is not None and json_file.name in ("-", "<stdout>")
         if not to_stdout:
-            click.echo("  ".join(f"{key}: {value}" for key, value in machine.items() if value))
+            shown = {key: "; ".join(value) if isinstance(value, list) else value for key, value in machine.items()}
+            click.echo("  ".join(f"{key}: {value}" for key, value in shown.items() if value))
             click.echo(HEADER)
         rows = []
         for row in measure(loaded, plan):
