@@ -60,7 +60,7 @@ def devices_of(weights: Rows, cache: Rows = ()) -> list[Device]:
             cache_bytes=device.cache_bytes + n_bytes,
             fused_layers=(*device.fused_layers, layer) if is_fused else device.fused_layers,
         )
-    return sorted(found.values(), key=lambda device: (device.name == "CPU", device.name))
+    return _cpu_last(found.values())
 
 
 def merged(weights: Sequence[Device], cache: Sequence[Device]) -> list[Device]:
@@ -74,7 +74,11 @@ def merged(weights: Sequence[Device], cache: Sequence[Device]) -> list[Device]:
             cache_bytes=device.cache_bytes,
             fused_layers=device.fused_layers,
         )
-    return sorted(by_name.values(), key=lambda device: (device.name == "CPU", device.name))
+    return _cpu_last(by_name.values())
+
+
+def _cpu_last(devices: Iterable[Device]) -> list[Device]:
+    return sorted(devices, key=lambda device: (device.name == "CPU", device.name))
 
 
 def _ranges(layers: Sequence[int]) -> str:

@@ -69,9 +69,6 @@ class Hogwild:
 
     .prompts is the style in use; .sampling how workers sample unless told otherwise, and .examples are prompts that
     the model can be tried with: both come with the model (see model_defaults).
-
-    Raises InvalidArgument, ModelError and UnsupportedModel; nothing is kept then. One run at a time (Busy);
-    all methods may be called from any thread.
     """
 
     def __init__(

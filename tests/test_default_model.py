@@ -43,9 +43,7 @@ def solve(hw: Hogwild, sheets: list[Worksheet], workers: int) -> Outcome:
             elif isinstance(event, RunEnded) and event.answer == sheet.answer:
                 outcome.exact += 1
                 outcome.passes.append(event.timings.passes)
-        one = results_of(sheet.given, steps)
-        outcome.count.computed += one.computed
-        outcome.count.twice += one.twice
+        outcome.count.add(results_of(sheet.given, steps))
     return outcome
 
 

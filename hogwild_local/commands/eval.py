@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..adapters import parse_adapter
-from ..engine_types import Engine, native_engine
+from ..engine_types import Engine
 from ..errors import HogwildError
 from ..hogwild import Hogwild
 from ..model_defaults import ModelDefaults
@@ -75,10 +75,9 @@ def evaluate(
 
     if plot_file is not None:
         check_plot(plot_file)
-    given = ctx.obj if isinstance(ctx.obj, Engine) else None
-    engine = given or engine_of(options)
+    engine = engine_of(ctx, options)
     path = model_path(engine, options)
-    defaults = _defaults(given or native_engine(), path)
+    defaults = _defaults(engine, path)
     options["prompts"] = PromptStyle.load(options["prompts"]) if options["prompts"] else defaults.prompts
     plan, every = _plan(options, defaults.sampling), evaluation.read_problems(problems)
     chosen = every[:limit]

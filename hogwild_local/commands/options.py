@@ -141,8 +141,10 @@ def model_path(engine: Engine, options: dict[str, Any]) -> Path:
     return engine.default_model()
 
 
-def engine_of(options: dict[str, Any]) -> Engine:
-    """The compiled engine, in this process or in one of its own."""
+def engine_of(context: click.Context, options: dict[str, Any]) -> Engine:
+    """The engine that the context brings (see cli.py), or the compiled one, in this process or in one of its own."""
+    if isinstance(context.obj, Engine):
+        return context.obj
     if options["rpc"] or options["isolate"]:
         from ..isolated import isolated_engine
 

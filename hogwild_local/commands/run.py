@@ -12,7 +12,6 @@ from click.core import ParameterSource
 
 from .. import set_log_hook
 from ..display import JsonOutput, LiveOutput, Output, PlainOutput
-from ..engine_types import Engine
 from ..events import Token
 from ..hogwild import Hogwild
 from ..run import Run
@@ -61,7 +60,7 @@ def run(ctx: click.Context, /, prompt: str | None, file: Any, as_json: bool, pla
     name.
     """
     text = _read_prompt(prompt, file)
-    engine = ctx.obj if isinstance(ctx.obj, Engine) else engine_of(options)
+    engine = engine_of(ctx, options)
     if options["verbose"]:
         set_log_hook(lambda level, text: sys.stderr.write(text))
     with load(engine, model_path(engine, options), options, quiet=as_json) as hogwild:

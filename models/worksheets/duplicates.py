@@ -22,6 +22,10 @@ class Count:
     computed: int = 0
     twice: int = 0
 
+    def add(self, other: Count) -> None:
+        self.computed += other.computed
+        self.twice += other.twice
+
     @property
     def part(self) -> float:
         return self.twice / self.computed if self.computed else 0.0
@@ -57,7 +61,5 @@ def duplicates(records: Iterable[str], problems: Iterable[str]) -> dict[str, Cou
             longest[run] = record
     counts: dict[str, Count] = defaultdict(Count)
     for (setting, problem, _), record in longest.items():
-        one = results_of(given[problem], record["steps"])
-        counts[setting].computed += one.computed
-        counts[setting].twice += one.twice
+        counts[setting].add(results_of(given[problem], record["steps"]))
     return counts
