@@ -1,7 +1,6 @@
 #include "attention-composed.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "graph-inputs.h"
 #include "hadamard.h"
@@ -23,22 +22,27 @@ ggml_tensor* as_float(ggml_context* ctx, ggml_tensor* tensor) {
 
 }  // namespace
 
-ComposedAttention::ComposedAttention(const Pass& pass, int64_t n_cells) : n_cells_(n_cells), blocks_(padded(pass)) {}
+ComposedAttention::ComposedAttention(const Pass& pass, int64_t n_cells) : n_cells_(n_cells), blocks_(padded(pass)) {
+    for (const PassBlock& block : blocks_) {
+        n_keys_ += block.n_cells;
+    }
+}
 
 std::vector<PassBlock> ComposedAttention::padded(const Pass& pass) const {
     std::vector<PassBlock> result;
     for (const PassBlock& block : pass.blocks) {
         const int64_t n = (block.n_cells + length_step - 1) / length_step * length_step;
-        result.push_back({block.begin, std::min(n, n_cells_ - block.begin)});
+        result.push_back({block.begin, std::min(n, n_cells_ - block.begin), 0});
     }
     return result;
 }
 
 bool ComposedAttention::serves(const Pass& pass) const {
     const std::vector<PassBlock> other = padded(pass);
-    return std::equal(
-        blocks_.begin(), blocks_.end(), other.begin(), other.end(),
-        [](const PassBlock& a, const PassBlock& b) { return a.begin == b.begin && a.n_cells == b.n_cells; });
+    return !pass.flash && std::equal(blocks_.begin(), blocks_.end(), other.begin(), other.end(),
+                                     [](const PassBlock& a, const PassBlock& b) {
+                                         return a.begin == b.begin && a.n_cells == b.n_cells;
+                                     });
 }
 
 void ComposedAttention::make_distances(Rewire& rewire, int64_t n_tokens) {
@@ -47,31 +51,9 @@ void ComposedAttention::make_distances(Rewire& rewire, int64_t n_tokens) {
     }
 }
 
-// One mask serves all sites with the same window.
-ggml_tensor* ComposedAttention::mask_for(Rewire& rewire, const AttentionSite& site) {
-    const bool has_alibi = site.max_bias() > 0.0f;
-    for (const Mask& mask : masks_) {
-        if (mask.window == site.window && mask.has_alibi == has_alibi) {
-            return mask.tensor;
-        }
-    }
-    int64_t n_keys = 0;
-    for (const PassBlock& block : blocks_) {
-        n_keys += block.n_cells;
-    }
-    ggml_tensor* tensor = ggml_new_tensor_2d(rewire.ctx(), GGML_TYPE_F16, n_keys, site.n_tokens());
-    ggml_set_name(tensor, "mask");
-    ggml_set_input(tensor);
-    masks_.push_back({site.window, has_alibi, tensor});
-    return tensor;
-}
-
 ggml_tensor* ComposedAttention::build(Rewire& rewire, const AttentionSite& site, const KvTensors& stored) {
     make_distances(rewire, site.n_tokens());
     has_gains_ = has_gains_ || site.key_gain != nullptr;
-    if (blocks_.size() == 1) {
-        return flash(rewire, site, stored);
-    }
     ggml_context* ctx = rewire.ctx();
     ggml_tensor* weights = scores(rewire, site, stored);  // [sum of lengths, T, H]
     ggml_tensor* result = nullptr;
@@ -86,40 +68,25 @@ ggml_tensor* ComposedAttention::build(Rewire& rewire, const AttentionSite& site,
     return ggml_cont(ctx, ggml_permute(ctx, result, 0, 2, 1, 3));  // [d_v, T, H] -> [d_v, H, T]
 }
 
-// A single block is what ggml's own flash attention computes.
-ggml_tensor* ComposedAttention::flash(Rewire& rewire, const AttentionSite& site, const KvTensors& stored) {
-    ggml_context* ctx = rewire.ctx();
-    const PassBlock& block = blocks_.front();
-    ggml_tensor* q =
-        site.rope != nullptr ? rewire.rotated_query(site, distances_.front()) : rewire.copy(site.node->src[0]);
-    q = hadamard(ctx, q, stored.hadamard_k);
-    ggml_tensor* result = ggml_flash_attn_ext(ctx, q, cells_of(ctx, stored.k, block.begin, block.n_cells),
-                                              cells_of(ctx, stored.v, block.begin, block.n_cells),
-                                              mask_for(rewire, site), site.scale(), site.max_bias(), site.soft_cap());
-    ggml_flash_attn_ext_add_sinks(result, site.node->src[4] != nullptr ? rewire.copy(site.node->src[4]) : nullptr);
-    ggml_prec_set_acc(result, GGML_PREC_F32);
-    return result;
-}
-
 // One query rotation and one product a block; then one softmax over the keys of all blocks.
 ggml_tensor* ComposedAttention::scores(Rewire& rewire, const AttentionSite& site, const KvTensors& stored) {
     ggml_context* ctx = rewire.ctx();
     ggml_tensor* scores = nullptr;
-    for (size_t i = 0; i < blocks_.size(); i++) {
+    for (size_t i = blocks_.size(); i-- > 0;) {  // from the last on: long blocks stand first, and are copied once so
         ggml_tensor* q =
             site.rope != nullptr ? rewire.rotated_query(site, distances_[i]) : rewire.copy(site.node->src[0]);
         ggml_tensor* k = cells_of(ctx, stored.k, blocks_[i].begin, blocks_[i].n_cells);  // [d_k, n, Hkv]
         q = hadamard(ctx, q, stored.hadamard_k);
         ggml_tensor* part = ggml_mul_mat(ctx, k, q);  // [n, T, H]
         ggml_prec_set_acc(part, GGML_PREC_F32);
-        scores = scores == nullptr ? part : ggml_concat(ctx, scores, part, 0);
+        scores = scores == nullptr ? part : ggml_concat(ctx, part, scores, 0);
     }
     float scale = site.scale();
     if (site.soft_cap() > 0.0f) {
         scores = ggml_scale(ctx, ggml_tanh(ctx, ggml_scale(ctx, scores, scale / site.soft_cap())), site.soft_cap());
         scale = 1.0f;
     }
-    scores = ggml_soft_max_ext(ctx, scores, mask_for(rewire, site), scale, site.max_bias());
+    scores = ggml_soft_max_ext(ctx, scores, masks_.of(ctx, site, n_keys_), scale, site.max_bias());
     ggml_soft_max_add_sinks(scores, site.node->src[4] != nullptr ? rewire.copy(site.node->src[4]) : nullptr);
     return scores;
 }
@@ -130,40 +97,23 @@ ggml_tensor* ComposedAttention::weigh_values(ggml_context* ctx, ggml_tensor* wei
     return ggml_mul_mat(ctx, by_dim, weights);
 }
 
-void ComposedAttention::set_inputs(const Pass& pass, int n_pos_per_token) const {
-    for (const Mask& mask : masks_) {
-        set_mask(pass, mask);
+void ComposedAttention::set_inputs(const Pass& pass, int n_pos_per_token) {
+    std::vector<int64_t> first_of_block(1, 0);
+    for (const PassBlock& block : blocks_) {
+        first_of_block.push_back(first_of_block.back() + block.n_cells);
     }
-    const size_t n_tokens = static_cast<size_t>(masks_.front().tensor->ne[1]);
-    std::vector<std::vector<int32_t>> distances(blocks_.size(), std::vector<int32_t>(n_tokens, 0));
+    const size_t n_tokens = static_cast<size_t>(distances_.front()->ne[0] / n_pos_per_token);
+    std::vector<std::vector<int32_t>> turns(blocks_.size(), std::vector<int32_t>(n_tokens, 0));
+    std::vector<int64_t> first_key;
     for (const PassPair& pair : pass.pairs) {
-        distances[static_cast<size_t>(pair.block)][static_cast<size_t>(pair.token)] = pass.turn(pair, has_gains_);
+        const size_t block = static_cast<size_t>(pair.block);
+        first_key.push_back(first_of_block[block]);
+        turns[block][static_cast<size_t>(pair.token)] = pass.query_turn(pair, has_gains_);
     }
+    masks_.set_inputs(pass, first_key);
     for (size_t i = 0; i < blocks_.size(); i++) {
-        set_positions(distances_[i], distances[i], n_pos_per_token);
+        set_positions(distances_[i], turns[i], n_pos_per_token);
     }
-}
-
-void ComposedAttention::set_mask(const Pass& pass, const Mask& mask) const {
-    const size_t n_tokens = static_cast<size_t>(mask.tensor->ne[1]);
-    const size_t n_keys = static_cast<size_t>(mask.tensor->ne[0]);
-    std::vector<size_t> first_key(blocks_.size(), 0);
-    for (size_t i = 1; i < blocks_.size(); i++) {
-        first_key[i] = first_key[i - 1] + static_cast<size_t>(blocks_[i - 1].n_cells);
-    }
-    std::vector<ggml_fp16_t> values(n_tokens * n_keys, ggml_fp32_to_fp16(-INFINITY));
-    for (const PassPair& pair : pass.pairs) {
-        const size_t token = static_cast<size_t>(pair.token);
-        const int32_t first = mask.window.first_visible(pass.view_positions[token], pair.distance);
-        for (int32_t key = first; key < pair.n_visible; key++) {
-            const size_t at = token * n_keys + first_key[static_cast<size_t>(pair.block)] + static_cast<size_t>(key);
-            values[at] = ggml_fp32_to_fp16(mask.has_alibi ? static_cast<float>(key - pair.distance) : 0.0f);
-        }
-    }
-    for (size_t token = static_cast<size_t>(pass.n_tokens()); token < n_tokens; token++) {
-        values[token * n_keys] = 0;  // a row that fills up the batch sees one key, lest its softmax be 0/0
-    }
-    set_input(mask.tensor, values);
 }
 
 }  // namespace hw

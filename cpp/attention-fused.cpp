@@ -163,7 +163,7 @@ void FusedAttention::set_inputs(const Pass& pass, int n_pos_per_token) {
         slot = pair.token == last_token ? slot + 1 : 0;
         last_token = pair.token;
         const int32_t row = pair.token * n_slots_ + slot;
-        by_row[static_cast<size_t>(row)] = pass.turn(pair, has_gains_);
+        by_row[static_cast<size_t>(row)] = pass.query_turn(pair, has_gains_);
         of_block[static_cast<size_t>(pair.block)].push_back({pair.token, 0, row, 0, pair.n_visible, pair.distance});
     }
     set_distances(by_row, n_pos_per_token);

@@ -21,9 +21,8 @@ class FusedAttention : public Attention {
     FusedAttention(const Pass& pass, int32_t n_tokens, int32_t n_threads);
     ggml_tensor* build(Rewire& rewire, const AttentionSite& site, const KvTensors& stored) override;
 
-    bool serves(const Pass& pass) const;
-    // To be called when the graph is allocated.
-    void set_inputs(const Pass& pass, int n_pos_per_token);
+    bool serves(const Pass& pass) const override;
+    void set_inputs(const Pass& pass, int n_pos_per_token) override;
 
   private:
     // The plan of all layers of one shape and window. Rotated queries lie at other rows than raw ones.

@@ -4,9 +4,16 @@
 
 namespace hw {
 
+namespace {
+
+// Cells left free before a block that finds a new place, for the block before it to grow into. Few: see free_runs().
+constexpr int64_t slack = 128;
+
+}  // namespace
+
 int32_t BlockTable::add() {
     const int32_t id = next_id_++;
-    runs_[id] = {0, 0, 0};
+    runs_[id] = {0, 0, 0, 0};
     return id;
 }
 
@@ -45,34 +52,68 @@ bool BlockTable::extend(Run* own, int64_t need) const {
     return true;
 }
 
-// Puts the block into the largest gap (its own cells may be part of it), and there into the middle of what it leaves
-// free: the block before the gap wants to grow too.
+std::vector<FreeRun> BlockTable::free_runs() const {
+    std::vector<FreeRun> result;
+    int64_t begin = 0;
+    for (int32_t id : by_place()) {
+        if (run(id).begin > begin) {
+            result.push_back({begin, run(id).begin - begin});
+        }
+        begin = std::max(begin, run(id).begin + run(id).reserved);
+    }
+    if (begin < n_cells_) {
+        result.push_back({begin, n_cells_ - begin});
+    }
+    return result;
+}
+
+// Puts the block into the first gap that leaves room on both sides, else into the largest; its own cells may be part of
+// it.
 bool BlockTable::move_to_gap(int32_t block, int64_t need, std::vector<BlockMove>* moves) {
     Run& own = runs_.at(block);
-    int64_t best_begin = 0;
-    int64_t best_size = 0;
-    int64_t gap_begin = 0;
-    auto offer = [&](int64_t gap_end) {
-        if (gap_end - gap_begin > best_size) {
-            best_size = gap_end - gap_begin;
-            best_begin = gap_begin;
-        }
-    };
-    for (int32_t id : by_place()) {
-        if (id != block) {
-            offer(run(id).begin);
-            gap_begin = run(id).begin + run(id).reserved;
+    const int64_t reserved = own.reserved;
+    own.reserved = 0;
+    FreeRun best = {0, 0};
+    for (const FreeRun& gap : free_runs()) {
+        best = gap.n > best.n ? gap : best;
+        if (best.n >= need + 2 * slack) {
+            break;
         }
     }
-    offer(n_cells_);
-    if (best_size < need) {
+    if (best.n < need) {
+        own.reserved = reserved;
         return false;
     }
-    const int64_t begin = best_begin == 0 ? 0 : best_begin + (best_size - need) / 2;
+    const int64_t begin = best.begin == 0 ? 0 : best.begin + std::min((best.n - need) / 2, slack);
     if (own.len > 0 && begin != own.begin) {
         moves->push_back({block, {own.begin, begin, own.len}});
     }
-    own = {begin, own.len, need};
+    own.begin = begin;
+    own.reserved = need;
+    return true;
+}
+
+// Moves what stands in the cells that the block wants to grow into, where that is less than to move the block.
+bool BlockTable::clear_way(int32_t block, int64_t need, std::vector<BlockMove>* moves) {
+    Run& own = runs_.at(block);
+    std::vector<int32_t> in_way;
+    int64_t n_in_way = 0;
+    for (int32_t id : by_place()) {
+        if (run(id).begin > own.begin && run(id).begin < own.begin + need) {
+            in_way.push_back(id);
+            n_in_way += run(id).len;
+        }
+    }
+    if (own.reserved == 0 || own.begin + need > n_cells_ || n_in_way >= own.len) {
+        return false;
+    }
+    own.reserved = need;
+    for (int32_t id : in_way) {
+        if (!move_to_gap(id, run(id).reserved, moves)) {
+            own.reserved = own.len;
+            return false;
+        }
+    }
     return true;
 }
 
@@ -104,7 +145,7 @@ void BlockTable::pack(const std::vector<Growth>& growth, std::vector<BlockMove>*
         if (own.len > 0 && place != own.begin) {
             (place < own.begin ? to_left : to_right).push_back({id, {own.begin, place, own.len}});
         }
-        own = {place, own.len, own.len + grows[id]};
+        own = {place, own.len, own.len + grows[id], own.origin};
         place += own.reserved + free * (grows[id] > 0 ? weight_growing : weight_resting) / weights;
     }
     // Left-moving runs from the left on, then right-moving ones from the right on: none is overwritten before it moved.
@@ -120,7 +161,7 @@ std::vector<BlockMove> BlockTable::reserve(const std::vector<Growth>& growth) {
     for (const Growth& item : growth) {
         Run& own = runs_.at(item.block);
         const int64_t need = own.len + item.n;
-        if (!extend(&own, need) && !move_to_gap(item.block, need, &moves)) {
+        if (!extend(&own, need) && !clear_way(item.block, need, &moves) && !move_to_gap(item.block, need, &moves)) {
             pack(growth, &moves);
             break;
         }

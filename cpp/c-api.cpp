@@ -241,6 +241,7 @@ void hw_cache_free(hw_cache* cache) {
 int32_t hw_cache_n_free(hw_cache* cache) { return cache->cache.n_free(); }
 size_t hw_cache_n_bytes(hw_cache* cache) { return cache->cache.n_bytes(); }
 int64_t hw_cache_n_moved(hw_cache* cache) { return cache->cache.n_moved(); }
+int64_t hw_cache_n_mirrored(hw_cache* cache) { return cache->cache.n_mirrored(); }
 int32_t hw_cache_placement(hw_cache* cache, hw_placement* rows, int32_t max) {
     return hw::fill_rows(cache->cache.placement(), rows, max,
                          [&](int32_t layer) { return cache->cache.is_fused(layer); });

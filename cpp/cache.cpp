@@ -4,6 +4,7 @@
 #include <cstring>
 #include <set>
 
+#include "attention-flash.h"
 #include "error.h"
 
 namespace hw {
@@ -25,8 +26,8 @@ int32_t round_up(int32_t n, int32_t n_batch) {
 }
 
 // Cells beyond n_ctx, so that a cache that is nearly full need not pack its blocks at every pass, nor a full one find
-// room elsewhere to append one block to another.
-int64_t headroom(int64_t n_ctx) { return 64 + n_ctx / 32; }
+// room elsewhere to append one block to another; and that flash attention finds room for its mirrors.
+int64_t headroom(int64_t n_ctx, bool has_mirrors) { return 64 + n_ctx / 32 + (has_mirrors ? n_ctx / 8 : 0); }
 
 // What ggml can write rows of and read again. It has more types (i32, f64, q8_1, ...): those end the process.
 constexpr ggml_type cache_types[] = {GGML_TYPE_F32,  GGML_TYPE_F16,  GGML_TYPE_BF16, GGML_TYPE_Q8_0,  GGML_TYPE_Q5_1,
@@ -58,7 +59,7 @@ void check_params(const hw_cache_params& params) {
     if (params.n_batch < 1 || params.n_batch > 8192) {
         fail(HW_ERROR_ARGUMENT, "n_batch is %d: it must be 1 to 8192", params.n_batch);
     }
-    if (params.attention < HW_ATTENTION_AUTO || params.attention > HW_ATTENTION_GGML) {
+    if (params.attention < HW_ATTENTION_AUTO || params.attention > HW_ATTENTION_COMPOSED) {
         fail(HW_ERROR_ARGUMENT, "attention is %d, no value of hw_attention", static_cast<int>(params.attention));
     }
 }
@@ -71,14 +72,24 @@ Cache::Cache(ModelPtr model, const hw_cache_params& params)
       n_batch_(params.n_batch),
       n_ctx_(params.n_ctx),
       source_(model_, params.n_ctx),
-      backends_(*model_),
-      table_(n_ctx_ + headroom(n_ctx_)) {
+      backends_(*model_) {
     check_params(params);
     const ggml_type type_k = type_named(params.type_k, "type_k");
     const ggml_type type_v = type_named(params.type_v, "type_v");
     const SourceGraph probe = source_.build(1, 1);
-    store_ = std::make_unique<KvStore>(probe.layers, spare_cell() + 1, type_k, type_v);
+    bool is_all_fused = true;
+    flash_rules_.may_mirror = !ggml_is_quantized(type_k);
+    for (const auto& [index, layer] : probe.layers) {
+        is_all_fused = is_all_fused && uses_kernel(attention_) && is_host_memory(layer.buffer_type);
+        flash_rules_.keys_are_turned = flash_rules_.keys_are_turned || layer.key_rope != nullptr;
+    }
+    const bool may_flash = !is_all_fused && attention_ != HW_ATTENTION_COMPOSED;
+    table_ =
+        BlockTable(n_ctx_ + headroom(n_ctx_, may_flash && flash_rules_.keys_are_turned && flash_rules_.may_mirror));
+    const int64_t n_stored = spare_cell() + 1;
+    store_ = std::make_unique<KvStore>(probe.layers, may_flash ? padded_to_flash(n_stored) : n_stored, type_k, type_v);
     mover_ = std::make_unique<KvMover>(probe, *store_, backends_);
+    can_flash_ = may_flash && FlashAttention::is_supported(probe, *store_);
     for (const auto& entry : store_->layers()) {
         if (attention_ == HW_ATTENTION_FUSED && !is_fused(entry.first)) {
             fail(HW_ERROR_ARGUMENT, "fused attention reads CPU memory, and layer %d lies on %s: use 'auto'",
@@ -102,6 +113,11 @@ int64_t Cache::n_moved() {
     return n_moved_;
 }
 
+int64_t Cache::n_mirrored() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return n_mirrored_;
+}
+
 BytesByPlace Cache::placement() {
     std::lock_guard<std::mutex> lock(mutex_);
     BytesByPlace bytes;
@@ -112,7 +128,7 @@ BytesByPlace Cache::placement() {
     return bytes;
 }
 
-bool Cache::is_fused(int layer) const { return attention_ != HW_ATTENTION_GGML && store_->is_host(layer); }
+bool Cache::is_fused(int layer) const { return uses_kernel(attention_) && store_->is_host(layer); }
 
 int32_t Cache::new_block() {
     std::lock_guard<std::mutex> lock(mutex_);
@@ -182,8 +198,11 @@ void Cache::append(int32_t dst, int32_t src) {
     if (n == 0) {
         return;
     }
+    if (table_.run(dst).len == 0) {
+        table_.set_origin(dst, table_.run(src).origin);  // so that nothing is turned
+    }
     // In pieces of what is free (with room to spare, in one): a full cache can still move a step into the history.
-    const int64_t distance = table_.run(dst).len;
+    const int64_t distance = table_.run(dst).origin + table_.run(dst).len - table_.run(src).origin;
     for (int64_t left = n; left > 0;) {
         const int64_t piece = std::min(left, table_.n_free());
         make_room({{dst, piece}});
@@ -235,6 +254,22 @@ void Cache::check_views(const hw_view* views, int32_t n_views) const {
     }
 }
 
+// An empty block has its origin anew: if the pass fails, the next one gives it another.
+Pass Cache::plan_pass(const hw_view* views, int32_t n_views) {
+    for (int32_t i = 0; i < n_views; i++) {
+        const int32_t own = views[i].blocks[views[i].n_blocks - 1];
+        if (table_.run(own).len == 0) {
+            table_.set_origin(own, origin_for(table_, views, n_views, own));
+        }
+    }
+    Pass pass = make_pass(table_, views, n_views);
+    if (can_flash_) {
+        pass.flash = plan_flash(pass, table_, flash_rules_);
+        n_mirrored_ += pass.flash ? pass.flash->n_mirrored : 0;
+    }
+    return pass;
+}
+
 PassGraph& Cache::graph_for(const Pass& pass) {
     const int32_t n_tokens = round_up(pass.n_tokens(), n_batch_);
     const int32_t n_outputs = std::min(round_up(pass.n_outputs(), n_batch_), n_tokens);
@@ -265,7 +300,7 @@ void Cache::decode(const hw_view* views, int32_t n_views, float* logits) {
         growth.push_back({views[i].blocks[views[i].n_blocks - 1], views[i].n_tokens});
     }
     reserve(growth);
-    const Pass pass = make_pass(table_, views, n_views);
+    const Pass pass = plan_pass(views, n_views);
     graph_for(pass).run(pass, logits);
     for (const Growth& item : growth) {
         table_.set_len(item.block, table_.run(item.block).len + item.n);

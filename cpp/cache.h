@@ -6,6 +6,7 @@
 #include <mutex>
 
 #include "block-table.h"
+#include "flash-plan.h"
 #include "kv-move.h"
 #include "pass-graph.h"
 
@@ -20,6 +21,7 @@ class Cache {
     int32_t n_free();
     size_t n_bytes();
     int64_t n_moved();
+    int64_t n_mirrored();
     // Bytes of keys and values; and whether our kernel attends to a layer.
     BytesByPlace placement();
     bool is_fused(int layer) const;
@@ -37,6 +39,7 @@ class Cache {
     void check_view(const hw_view& view, int32_t index) const;
     void reserve(const std::vector<Growth>& growth);
     void make_room(const std::vector<Growth>& growth);
+    Pass plan_pass(const hw_view* views, int32_t n_views);
     int64_t free_cells() const { return n_ctx_ - (table_.n_cells() - table_.n_free()); }
     PassGraph& graph_for(const Pass& pass);
 
@@ -49,9 +52,12 @@ class Cache {
     int32_t n_batch_;
     int64_t n_ctx_;  // the cells that callers may use; the table has some more
     int64_t n_moved_ = 0;
+    int64_t n_mirrored_ = 0;
+    bool can_flash_ = false;  // whether layers without our kernel may use ggml's flash attention
+    FlashRules flash_rules_;
     GraphSource source_;
     Backends backends_;
-    BlockTable table_;
+    BlockTable table_{0};
     std::unique_ptr<KvStore> store_;
     std::unique_ptr<KvMover> mover_;
     std::list<PassGraph> graphs_;  // the last used one first

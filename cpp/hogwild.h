@@ -182,9 +182,11 @@ int32_t hw_detokenize(const hw_model* model, const int32_t* tokens, int32_t n_to
 // -- cache ------------------------------------------------------------------------------------------------------
 
 enum hw_attention {
-    HW_ATTENTION_AUTO = 0,   // fused where a layer's cache lies in CPU memory, composed elsewhere
+    HW_ATTENTION_AUTO = 0,   // fused where a layer's cache lies in CPU memory, ggml elsewhere
     HW_ATTENTION_FUSED = 1,  // our CPU kernel; HW_ERROR_ARGUMENT if a layer's cache lies on another device
-    HW_ATTENTION_GGML = 2    // composed of stock ggml operations: any backend
+    HW_ATTENTION_GGML = 2,   // ggml's flash attention where the devices have it and it is faster, else composed
+    HW_ATTENTION_COMPOSED =
+        3  // of ggml's plainest operations, block by block: any backend, and the oracle of the others
 };
 
 struct hw_cache_params {
@@ -203,6 +205,9 @@ void hw_cache_free(hw_cache* cache);
 int32_t hw_cache_n_free(hw_cache* cache);   // cells not used by any block
 size_t hw_cache_n_bytes(hw_cache* cache);   // bytes of stored keys and values, all layers
 int64_t hw_cache_n_moved(hw_cache* cache);  // cells moved so far to make room for growing blocks
+// Cells copied so far for a pass of flash attention, because a view has their block elsewhere than where it was
+// written.
+int64_t hw_cache_n_mirrored(hw_cache* cache);
 int32_t hw_cache_placement(hw_cache* cache, struct hw_placement* rows, int32_t max);  // as hw_model_placement
 
 // A new empty block. Ids are never used again.
@@ -211,7 +216,7 @@ enum hw_status hw_block_len(hw_cache* cache, int32_t block, int32_t* len, char* 
 enum hw_status hw_block_free(hw_cache* cache, int32_t block, char* err, size_t err_size);
 // Keeps the first n tokens; n = 0 clears. HW_ERROR_ARGUMENT if n is not in 0..len.
 enum hw_status hw_block_truncate(hw_cache* cache, int32_t block, int32_t n, char* err, size_t err_size);
-// Moves all tokens of src to the end of dst: their keys are rotated once, by the length of dst, and src is cleared.
+// Moves all tokens of src to the end of dst: their keys are rotated once, to where they stand there; src is cleared.
 enum hw_status hw_block_append(hw_cache* cache, int32_t dst, int32_t src, char* err, size_t err_size);
 
 struct hw_view {

@@ -5,9 +5,8 @@
 
 #include "error.h"
 #include "graph-inputs.h"
-#include "hadamard.h"
+#include "key-turn.h"
 #include "log.h"
-#include "rope.h"
 
 namespace hw {
 
@@ -41,10 +40,7 @@ KvMover::KvMover(const SourceGraph& source, KvStore& store, Backends& backends)
       store_(store),
       scheduler_(backends.new_scheduler(source.layers.size() * nodes_a_layer + 16)) {
     for (const auto& [index, layer] : source.layers) {
-        if (layer.key_rope != nullptr) {
-            ropes_[index] = without_magnitude(*layer.key_rope);
-            ropes_[index].op_params[rope_offset] = static_cast<int32_t>(layer.key_offset);
-        }
+        key_turns_[index] = key_turn_of(layer);
     }
 }
 
@@ -63,15 +59,6 @@ void KvMover::rotate(const CellMove& move, int64_t distance) {
     }
 }
 
-// keys [d_k, n, Hkv] -> the same, F32, rotated on
-ggml_tensor* KvMover::rotated_keys(ggml_context* ctx, const ggml_tensor& rope, ggml_tensor* keys, ggml_tensor* matrix,
-                                   ggml_tensor* distances) const {
-    ggml_tensor* by_token = ggml_cast(ctx, ggml_permute(ctx, keys, 0, 2, 1, 3), GGML_TYPE_F32);  // [d_k, Hkv, n]
-    by_token = hadamard(ctx, by_token, matrix);
-    ggml_tensor* turned = rope_like(ctx, rope, by_token, distances, rope.src[2]);  // src[2]: a weight, or NULL
-    return ggml_permute(ctx, hadamard(ctx, turned, matrix), 0, 2, 1, 3);
-}
-
 // Each chunk is read whole (cont, or the rotation) before it is written: source and target may overlap.
 void KvMover::run(const CellMove& move, int64_t distance) {
     LogScope log;
@@ -84,11 +71,11 @@ void KvMover::run(const CellMove& move, int64_t distance) {
     ggml_tensor* cells = new_input(ctx, GGML_TYPE_I64, move.n, "cells");
 
     for (const auto& [index, tensors] : store_.layers()) {
-        const auto rope = ropes_.find(index);
-        ggml_tensor* keys = cells_of(ctx, tensors.k, move.from, move.n);
-        if (distance != 0 && rope != ropes_.end()) {
-            ggml_tensor* turned = rotated_keys(ctx, rope->second, keys, tensors.hadamard_k, distances);
-            ggml_build_forward_expand(graph, ggml_set_rows(ctx, tensors.k, turned, cells));
+        const ggml_tensor& turn = key_turns_.at(index);
+        if (distance != 0 && turns(turn)) {
+            ggml_tensor* keys = ggml_cast(ctx, cells_of(ctx, tensors.k, move.from, move.n), GGML_TYPE_F32);
+            keys = turned_keys(ctx, turn, keys, tensors.hadamard_k, distances);
+            ggml_build_forward_expand(graph, ggml_set_rows(ctx, tensors.k, keys, cells));
         } else {
             copy_cells(ctx, graph, tensors.k, move);
         }

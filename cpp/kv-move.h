@@ -18,12 +18,9 @@ class KvMover {
 
   private:
     void run(const CellMove& move, int64_t distance);
-    ggml_tensor* rotated_keys(ggml_context* ctx, const ggml_tensor& rope, ggml_tensor* keys, ggml_tensor* matrix,
-                              ggml_tensor* distances) const;
 
     int n_pos_per_token_;
-    // By layer, copies of the ROPE nodes of the keys: the graph that they come from does not live on.
-    std::map<int, ggml_tensor> ropes_;
+    std::map<int, ggml_tensor> key_turns_;  // by layer, see key-turn.h
     KvStore& store_;
     ggml_backend_sched_ptr scheduler_;
 };

@@ -105,12 +105,8 @@ void KvStore::allocate(ggml_backend_buffer_type_t type) {
     buffers_.push_back(std::move(buffer));
 }
 
-// Memory that a GPU shares with the CPU is host memory too, but the layer belongs to the GPU.
 bool KvStore::is_host(int layer) const {
-    const ggml_backend_buffer_type_t type = ggml_backend_buffer_get_type(tensors_.at(layer).k->buffer);
-    ggml_backend_dev_t device = ggml_backend_buft_get_device(type);
-    return ggml_backend_buft_is_host(type) &&
-           (device == nullptr || ggml_backend_dev_type(device) == GGML_BACKEND_DEVICE_TYPE_CPU);
+    return is_host_memory(ggml_backend_buffer_get_type(tensors_.at(layer).k->buffer));
 }
 
 size_t KvStore::n_bytes() const {
@@ -119,6 +115,13 @@ size_t KvStore::n_bytes() const {
         sum += ggml_nbytes(entry.second.k) + (entry.second.has_values() ? ggml_nbytes(entry.second.v) : 0);
     }
     return sum;
+}
+
+// Memory that a GPU shares with the CPU is host memory too, but the layer belongs to the GPU.
+bool is_host_memory(ggml_backend_buffer_type_t type) {
+    ggml_backend_dev_t device = ggml_backend_buft_get_device(type);
+    return ggml_backend_buft_is_host(type) &&
+           (device == nullptr || ggml_backend_dev_type(device) == GGML_BACKEND_DEVICE_TYPE_CPU);
 }
 
 ggml_tensor* values_in_keys(ggml_context* ctx, ggml_tensor* k, int64_t d_v) {

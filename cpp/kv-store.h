@@ -43,6 +43,8 @@ class KvStore {
     std::map<std::pair<ggml_context*, int64_t>, ggml_tensor*> hadamards_;  // by the context of a device, and size
 };
 
+// Whether our CPU kernel can read this memory.
+bool is_host_memory(ggml_backend_buffer_type_t type);
 // The first d_v numbers of each key, as [d_v, n_cells, Hkv].
 ggml_tensor* values_in_keys(ggml_context* ctx, ggml_tensor* k, int64_t d_v);
 // n cells of K or V from cell `begin` on, as [d, n, Hkv].

@@ -4,6 +4,9 @@
 #include <cmath>
 #include <cstdio>
 
+#include "attention-composed.h"
+#include "attention-flash.h"
+#include "attention-fused.h"
 #include "devices.h"
 #include "error.h"
 #include "graph-inputs.h"
@@ -48,25 +51,33 @@ PassGraph::PassGraph(GraphSource& source, const KvStore& store, Backends& backen
         ggml_init({n_nodes * ggml_tensor_overhead() + ggml_graph_overhead_custom(n_nodes, false), nullptr, true}));
     graph_ = ggml_new_graph_custom(ctx_.get(), n_nodes, false);
 
-    Rewire rewire(from, store, ctx_.get(), n_tokens, n_outputs);
-    logits_ = rewire.run(graph_, [&](const AttentionSite& site) -> Attention& {
-        if (attention != HW_ATTENTION_GGML && store.is_host(site.layer)) {
-            if (fused_ == nullptr) {
-                fused_ = std::make_unique<FusedAttention>(pass, n_tokens, n_threads);
-            }
-            return *fused_;
-        }
-        if (composed_ == nullptr) {
-            composed_ = std::make_unique<ComposedAttention>(pass, spare_cell + 1);
-        }
-        return *composed_;
-    });
-    inputs_ = rewire.inputs();
+    build(from, store, pass, attention, n_threads);
     scheduler_ = backends.new_scheduler(n_nodes);
     choose_backends(backends, store);
     if (!ggml_backend_sched_alloc_graph(scheduler_.get(), graph_)) {
         fail(HW_ERROR_MEMORY, "no memory to compute %d tokens at once: %s", n_tokens, log.errors().c_str());
     }
+}
+
+void PassGraph::build(const SourceGraph& from, const KvStore& store, const Pass& pass, hw_attention attention,
+                      int32_t n_threads) {
+    Attention* fused = nullptr;
+    Attention* composed = nullptr;
+    const auto keep = [&](std::unique_ptr<Attention> made) { return attentions_.emplace_back(std::move(made)).get(); };
+    Rewire rewire(from, store, ctx_.get(), n_tokens_, n_outputs_);
+    logits_ = rewire.run(graph_, [&](const AttentionSite& site) -> Attention& {
+        if (uses_kernel(attention) && store.is_host(site.layer)) {
+            fused = fused != nullptr ? fused : keep(std::make_unique<FusedAttention>(pass, n_tokens_, n_threads));
+            return *fused;
+        }
+        if (composed == nullptr && pass.flash) {
+            composed = keep(std::make_unique<FlashAttention>(*pass.flash, from, spare_cell_));
+        } else if (composed == nullptr) {
+            composed = keep(std::make_unique<ComposedAttention>(pass, spare_cell_ + 1));
+        }
+        return *composed;
+    });
+    inputs_ = rewire.inputs();
 }
 
 // The scheduler chooses by where weights lie, and goes on from there. It must be told what it cannot know.
@@ -92,8 +103,8 @@ void PassGraph::choose_backends(const Backends& backends, const KvStore& store) 
 }
 
 bool PassGraph::serves(const Pass& pass, int32_t n_tokens, int32_t n_outputs) const {
-    return n_tokens == n_tokens_ && n_outputs == n_outputs_ && (fused_ == nullptr || fused_->serves(pass)) &&
-           (composed_ == nullptr || composed_->serves(pass));
+    return n_tokens == n_tokens_ && n_outputs == n_outputs_ &&
+           std::all_of(attentions_.begin(), attentions_.end(), [&](const auto& used) { return used->serves(pass); });
 }
 
 void PassGraph::set_inputs(const Pass& pass) {
@@ -114,11 +125,8 @@ void PassGraph::set_inputs(const Pass& pass) {
     set_input(inputs_.cells, cells);
     set_input(inputs_.out_ids, outputs);
     set_input(inputs_.query_scales, query_scales(pass.view_positions, temperature_, n));
-    if (fused_ != nullptr) {
-        fused_->set_inputs(pass, n_pos_per_token_);
-    }
-    if (composed_ != nullptr) {
-        composed_->set_inputs(pass, n_pos_per_token_);
+    for (const auto& attention : attentions_) {
+        attention->set_inputs(pass, n_pos_per_token_);
     }
 }
 

@@ -4,13 +4,15 @@
 
 #include <memory>
 
-#include "attention-composed.h"
-#include "attention-fused.h"
 #include "backends.h"
 #include "pass.h"
 #include "rewire.h"
 
 namespace hw {
+
+inline bool uses_kernel(hw_attention attention) {
+    return attention == HW_ATTENTION_AUTO || attention == HW_ATTENTION_FUSED;
+}
 
 class PassGraph {
   public:
@@ -25,6 +27,8 @@ class PassGraph {
     void run(const Pass& pass, float* logits);
 
   private:
+    void build(const SourceGraph& from, const KvStore& store, const Pass& pass, hw_attention attention,
+               int32_t n_threads);
     void choose_backends(const Backends& backends, const KvStore& store);
     void set_inputs(const Pass& pass);
 
@@ -38,8 +42,7 @@ class PassGraph {
     ggml_cgraph* graph_ = nullptr;
     GraphInputs inputs_ = {};
     ggml_tensor* logits_ = nullptr;
-    std::unique_ptr<FusedAttention> fused_;        // NULL where no layer uses it
-    std::unique_ptr<ComposedAttention> composed_;  // likewise
+    std::vector<std::unique_ptr<Attention>> attentions_;  // the kinds in use: one for layers on the CPU, one for others
 };
 
 }  // namespace hw

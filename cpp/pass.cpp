@@ -9,24 +9,46 @@ namespace {
 
 int32_t own_block(const hw_view& view) { return view.blocks[view.n_blocks - 1]; }
 
-class PassBuilder {
+// Lengths of blocks with the tokens of this pass.
+class Lengths {
   public:
-    PassBuilder(const BlockTable& table, const hw_view* views, int32_t n_views) : table_(table) {
+    Lengths(const BlockTable& table, const hw_view* views, int32_t n_views) : table_(table) {
         for (int32_t i = 0; i < n_views; i++) {
             growth_[own_block(views[i])] = views[i].n_tokens;
         }
     }
 
+    int64_t of(int32_t block) const {
+        const auto growth = growth_.find(block);
+        return table_.run(block).len + (growth != growth_.end() ? growth->second : 0);
+    }
+
+    // Where the i-th block of a view begins in it.
+    int64_t begin(const hw_view& view, int32_t i) const {
+        int64_t sum = 0;
+        for (int32_t before = 0; before < i; before++) {
+            sum += of(view.blocks[before]);
+        }
+        return sum;
+    }
+
+  private:
+    const BlockTable& table_;
+    std::map<int32_t, int64_t> growth_;
+};
+
+class PassBuilder {
+  public:
+    PassBuilder(const BlockTable& table, const hw_view* views, int32_t n_views)
+        : table_(table), lengths_(table, views, n_views) {}
+
     void add_view(const hw_view& view) {
         const Run& own = table_.run(own_block(view));
-        int64_t own_begin = 0;  // where the own block begins in the view
-        for (int32_t i = 0; i < view.n_blocks - 1; i++) {
-            own_begin += len(view.blocks[i]);
-        }
+        const int64_t own_begin = lengths_.begin(view, view.n_blocks - 1);
         for (int32_t i = 0; i < view.n_tokens; i++) {
             add_pairs(view, own_begin + own.len + i);
             pass.tokens.push_back(view.tokens[i]);
-            pass.positions.push_back(static_cast<int32_t>(own.len + i));
+            pass.positions.push_back(static_cast<int32_t>(own.origin + own.len + i));
             pass.view_positions.push_back(static_cast<int32_t>(own_begin + own.len + i));
             pass.cells.push_back(own.begin + own.len + i);
         }
@@ -37,16 +59,10 @@ class PassBuilder {
     Pass pass;
 
   private:
-    // Tokens of a block, those of this pass included.
-    int64_t len(int32_t block) const {
-        const auto growth = growth_.find(block);
-        return table_.run(block).len + (growth != growth_.end() ? growth->second : 0);
-    }
-
     int32_t index_of(int32_t block) {
         const auto [place, is_new] = index_.emplace(block, static_cast<int32_t>(pass.blocks.size()));
         if (is_new) {
-            pass.blocks.push_back({table_.run(block).begin, len(block)});
+            pass.blocks.push_back({table_.run(block).begin, lengths_.of(block), table_.run(block).origin});
         }
         return place->second;
     }
@@ -55,7 +71,7 @@ class PassBuilder {
     void add_pairs(const hw_view& view, int64_t position) {
         int64_t begin = 0;
         for (int32_t i = 0; i < view.n_blocks; i++) {
-            const int64_t n = len(view.blocks[i]);
+            const int64_t n = lengths_.of(view.blocks[i]);
             const int64_t distance = position - begin;
             if (n > 0) {
                 pass.pairs.push_back({pass.n_tokens(), index_of(view.blocks[i]), static_cast<int32_t>(distance),
@@ -66,11 +82,24 @@ class PassBuilder {
     }
 
     const BlockTable& table_;
-    std::map<int32_t, int64_t> growth_;
+    Lengths lengths_;
     std::map<int32_t, int32_t> index_;  // block -> index in pass.blocks
 };
 
 }  // namespace
+
+int64_t origin_for(const BlockTable& table, const hw_view* views, int32_t n_views, int32_t block) {
+    const Lengths lengths(table, views, n_views);
+    int64_t origin = INT64_MAX;
+    for (int32_t v = 0; v < n_views; v++) {
+        for (int32_t i = 0; i < views[v].n_blocks; i++) {
+            if (views[v].blocks[i] == block) {
+                origin = std::min(origin, lengths.begin(views[v], i));
+            }
+        }
+    }
+    return origin;
+}
 
 Pass make_pass(const BlockTable& table, const hw_view* views, int32_t n_views) {
     PassBuilder builder(table, views, n_views);

@@ -154,6 +154,16 @@ ggml_tensor* Rewire::rotated_query(const AttentionSite& site, ggml_tensor* posit
     return ggml_permute(ctx_, q, 0, 2, 1, 3);
 }
 
+ggml_tensor* Rewire::query_in_view(const AttentionSite& site) {
+    if (site.rope == nullptr) {
+        return copy(site.node->src[0]);
+    }
+    if (site.key_gain == nullptr) {
+        return rotated_query(site, inputs_.view_positions);
+    }
+    return ggml_permute(ctx_, query_with_gain(site), 0, 2, 1, 3);
+}
+
 ggml_tensor* Rewire::query_with_gain(const AttentionSite& site) {
     ggml_tensor*& q = queries_with_gain_[site.node];
     if (q == nullptr) {

@@ -7,6 +7,7 @@
 #include <unordered_map>
 
 #include "kv-store.h"
+#include "pass.h"
 #include "source-graph.h"
 
 namespace hw {
@@ -29,6 +30,10 @@ class Attention {
     virtual ~Attention() = default;
     // The result that takes the place of site.node: F32 [d_v, H, T], contiguous.
     virtual ggml_tensor* build(Rewire& rewire, const AttentionSite& site, const KvTensors& stored) = 0;
+    // Whether what it built can compute the pass.
+    virtual bool serves(const Pass& pass) const = 0;
+    // Fills what it reads. To be called when the graph is allocated.
+    virtual void set_inputs(const Pass& pass, int n_pos_per_token) = 0;
 };
 
 class Rewire {
@@ -45,12 +50,13 @@ class Rewire {
     int n_pos_per_token() const { return source_.n_pos_per_token; }
     // The copy of a tensor of the source graph, made now if it was not yet.
     ggml_tensor* copy(const ggml_tensor* tensor);
-    // The query of a site [d_k, T, H] (permuted), with the same chain of nodes but other positions: the distances to
-    // the begin of a block, or, where keys have a gain, minus the begin of the block (Pass::turn).
+    // The query of a site [d_k, T, H] (permuted), with the same chain of nodes but other positions: Pass::query_turn.
     //
     // With a gain, llama.cpp's score is <g_q . norm(R(i) q), g_k . norm(R(b + l) k)> for a query at i and key l of a
-    // block that begins at b. We store R(l) norm(k), so the other side is R(-b) (g_k . g_q . norm(R(i) q)).
+    // block that begins at b. We store R(o + l) norm(k), so the other side is R(o - b) (g_k . g_q . norm(R(i) q)).
     ggml_tensor* rotated_query(const AttentionSite& site, ggml_tensor* positions);
+    // The query of a site [d_k, T, H] at its position in the view, for keys that stand at theirs.
+    ggml_tensor* query_in_view(const AttentionSite& site);
 
   private:
     using Map = std::unordered_map<const ggml_tensor*, ggml_tensor*>;

@@ -66,7 +66,12 @@ ERROR_OF_STATUS: dict[int, type[errors.HogwildError]] = {
     lib.HW_ERROR_DEVICE: errors.DeviceError,
 }
 
-ATTENTIONS = {"auto": lib.HW_ATTENTION_AUTO, "fused": lib.HW_ATTENTION_FUSED, "ggml": lib.HW_ATTENTION_GGML}
+ATTENTIONS = {
+    "auto": lib.HW_ATTENTION_AUTO,
+    "fused": lib.HW_ATTENTION_FUSED,
+    "ggml": lib.HW_ATTENTION_GGML,
+    "composed": lib.HW_ATTENTION_COMPOSED,
+}
 SPLITS = {"layer": lib.HW_SPLIT_LAYER, "none": lib.HW_SPLIT_NONE}
 INT32_MAX = 2**31 - 1
 

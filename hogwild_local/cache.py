@@ -67,9 +67,10 @@ class SharedCache:
     """n_ctx cells that blocks share; a block needs no declared size, and together they can use all cells.
 
     type_k, type_v: ggml types of stored keys and values: "f32", "f16", "bf16", "q8_0", "q5_0", "q5_1", "q4_0" or
-    "q4_1". n_batch: most tokens of one forward pass. attention: "fused" (our CPU kernel), "ggml" (stock
-    operations, any device), or "auto" (fused for the layers in CPU memory). Calls from several threads wait for
-    each other.
+    "q4_1". n_batch: most tokens of one forward pass. attention: "fused" (our CPU kernel), "ggml" (any
+    device: its flash attention, or where that is none or slower, composed), "composed" (of plain operations, block by
+    block), or "auto" (fused for the layers in CPU memory, ggml for others). Calls from several threads wait for each
+    other.
     Raises InvalidArgument, UnsupportedModel (naming what in the graph cannot be re-wired), OutOfMemory.
 
         cache = SharedCache(model, n_ctx=4096)
@@ -85,7 +86,7 @@ class SharedCache:
         type_k: str = "f16",
         type_v: str = "f16",
         n_batch: int = 512,
-        attention: Literal["auto", "fused", "ggml"] = "auto",
+        attention: Literal["auto", "fused", "ggml", "composed"] = "auto",
     ) -> None:
         if not isinstance(model, Model):
             raise InvalidArgument(f"model must be a Model, not {model!r}")
@@ -163,6 +164,12 @@ class SharedCache:
     def n_moved(self) -> int:
         """Cells that were moved so far to make room for growing blocks."""
         return self._native.number("n_moved")
+
+    @property
+    def n_mirrored(self) -> int:
+        """Cells copied so far for one flash attention over several blocks (attention "ggml"): those of blocks that a
+        view has elsewhere than where they were written."""
+        return self._native.number("n_mirrored")
 
     def check(self) -> None:
         """Raises ComputeError if the table of blocks is inconsistent. For tests."""

@@ -122,7 +122,7 @@ def check_same(ours: np.ndarray, theirs: np.ndarray, plain: np.ndarray) -> None:
 # -- the same as llama.cpp -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("attention", ["fused", "ggml"])
+@pytest.mark.parametrize("attention", ["fused", "ggml", "composed"])
 @pytest.mark.parametrize("name", ["llama", "llama-yarn", "qwen2", "qwen3"])
 def test_a_lora_adapter_gives_the_logits_of_llama_decode(
     name: str, attention: str, tiny_path: Paths, tmp_path: Path
@@ -163,7 +163,7 @@ def test_scale_0_is_no_adapter_and_a_path_alone_is_scale_1(tiny_path: Paths, tmp
     assert np.abs(whole - plain).max() > 100 * TOLERANCE
 
 
-@pytest.mark.parametrize("attention", ["fused", "ggml"])
+@pytest.mark.parametrize("attention", ["fused", "ggml", "composed"])
 @pytest.mark.parametrize("name", ["llama", "qwen3"])
 def test_a_control_vector_gives_the_logits_of_llama_decode(
     name: str, attention: str, tiny_path: Paths, tmp_path: Path

@@ -48,7 +48,7 @@ class CacheMachine(RuleBasedStateMachine):
         self.model = model
         self.settings = {"type_k": cache_type, "type_v": cache_type, "n_batch": N_BATCH, "attention": attention}
         self.moved = moved
-        rounds_queries = attention == "ggml" and cache_type != "f32"
+        rounds_queries = attention != "fused" and cache_type != "f32"
         self.tolerance = TOLERANCE_OF_ROUNDED_QUERIES if rounds_queries else TOLERANCE
         self.twins: list[Twin] = []
 
@@ -152,7 +152,7 @@ class CacheMachine(RuleBasedStateMachine):
 
 @pytest.mark.parametrize(
     ("attention", "cache_type", "examples"),
-    [("fused", "f32", 150), ("ggml", "f32", 40), ("fused", "q8_0", 40), ("ggml", "q8_0", 40)],
+    [("fused", "f32", 150), ("ggml", "f32", 60), ("composed", "f32", 20), ("fused", "q8_0", 40), ("ggml", "q8_0", 40)],
 )
 def test_moving_cells_changes_no_logits(attention: str, cache_type: str, examples: int, single: Load) -> None:
     model = single("llama-bos" if cache_type == "f32" else "llama-mha")

@@ -391,7 +391,7 @@ ALL_TYPES = [
 CACHE_TYPES = {"f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"}
 
 
-@pytest.mark.parametrize("attention", ["fused", "ggml", "auto"])
+@pytest.mark.parametrize("attention", ["fused", "ggml", "composed", "auto"])
 def test_every_ggml_type_serves_or_is_refused_by_name(attention: str, tiny_path: Callable[..., Path]) -> None:
     done = run_isolated(USE_TYPE, tiny_path("llama-mha"), attention, *ALL_TYPES)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -92,7 +92,7 @@ for window in range(5):
     assert median(growths(code, tiny_path("qwen3"))) < 100
 
 
-@pytest.mark.parametrize("attention", ["fused", "ggml"])
+@pytest.mark.parametrize("attention", ["fused", "ggml", "composed"])
 def test_keys_and_values_exist_once(attention: str, tiny_path: Callable[..., Path]) -> None:
     # 49,152 cells of 2 layers * 2 * 3 heads * 32 * 2 bytes: 36 MiB. A second cache, or scores of all cells, would show.
     code = """

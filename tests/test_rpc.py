@@ -65,6 +65,10 @@ def story(cache: SharedCache | RemoteCache, n_vocab: int) -> np.ndarray:
     rows.append(np.array(cache.decode([([prompt, b, a], tokens(40))])))
     for _ in range(3):
         rows.append(np.array(cache.decode([([prompt, b, a], tokens(2)), ([prompt, a, b], tokens(1))])))
+    for grown in (b, fillers[1], fillers[2], b):
+        for block in (b, fillers[1], fillers[2]):
+            block.truncate(min(len(block), 8))
+        rows.append(np.array(cache.decode([([prompt, grown], tokens(cache.n_free - 8))])))
     return np.concatenate(rows)
 
 
@@ -80,13 +84,13 @@ def test_layers_on_a_server_give_the_logits_of_the_cpu(
     options = {"n_ctx": 264, "type_k": cache_type, "type_v": cache_type}
     with SharedCache(model, **options) as cache:
         wanted = story(cache, model.n_vocab)
-        n_moved = cache.n_moved
     with (
         RemoteModel(tiny_path(name), n_gpu_layers, 1, rpc=server.address) as remote,
         RemoteCache(remote, **options) as cache,
     ):
         got = story(cache, remote.n_vocab)
-        assert cache.n_moved == n_moved > 0
+        assert cache.n_moved > 0
+        assert cache.n_mirrored > 0
         on_server = next(device for device in cache.devices if device.description == server.address)
     assert len(on_server.cache_layers) == (n_layers(model) if part == "all" else n_layers(model) // 2)
     tolerance = F32_TOLERANCES[name] if cache_type == "f32" else F16_SHARE * np.abs(wanted).max()
@@ -130,7 +134,7 @@ def test_the_report_says_what_lies_where_and_which_kernel_attends(
         assert there.weight_bytes + here.weight_bytes == pytest.approx(on_cpu.devices[0].weight_bytes, rel=0.5)
         assert (cells_there.cache_layers, cells_here.cache_layers) == ((2,), (0, 1))
         assert (cells_there.fused_layers, cells_here.fused_layers) == ((), (0, 1))
-        assert cells_there.cache_bytes + cells_here.cache_bytes == all_here.n_bytes == cache.n_bytes
+        assert cells_there.cache_bytes + cells_here.cache_bytes == cache.n_bytes >= all_here.n_bytes
         assert "layers 2 and embeddings or output" in str(there)
         assert "composed attention" in str(cells_there)
 

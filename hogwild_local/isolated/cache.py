@@ -131,6 +131,11 @@ class RemoteCache:
         return int(self.call("cache_number", "n_moved"))
 
     @property
+    def n_mirrored(self) -> int:
+        """As SharedCache.n_mirrored."""
+        return int(self.call("cache_number", "n_mirrored"))
+
+    @property
     def closed(self) -> bool:
         return self._closed or self._process.closed
 
