@@ -40,19 +40,25 @@ ggml_tensor* Rewire::run(ggml_cgraph* graph, const Chooser& attention_of) {
         const auto value = source_.value_stores.find(node);
         const auto site = source_.sites.find(node);
         if (key != source_.key_stores.end()) {
-            stored_[key->second].k =
-                store_rows(node, store_.layer(key->second).k, store_.layer(key->second).hadamard_k);
-            ggml_build_forward_expand(graph, stored_[key->second].k);
+            const KvTensors& layer = store_.layer(key->second.layer);
+            KvTensors& stored = stored_[key->second.layer];
+            stored.k = store_rows(node, key->second, layer.k, layer.hadamard_k);
+            ggml_build_forward_expand(graph, stored.k);
         } else if (value != source_.value_stores.end()) {
-            stored_[value->second].v =
-                store_rows(node, store_.layer(value->second).v, store_.layer(value->second).hadamard_v);
-            ggml_build_forward_expand(graph, stored_[value->second].v);
+            const KvTensors& layer = store_.layer(value->second.layer);
+            KvTensors& stored = stored_[value->second.layer];
+            stored.v = store_rows(node, value->second, layer.v, layer.hadamard_v);
+            ggml_build_forward_expand(graph, stored.v);
         } else if (site != source_.sites.end()) {
             const KvTensors stored = stored_at(site->second);
             ggml_tensor* result = attention_of(site->second).build(*this, site->second, stored);
-            copies_[node] = hadamard(ctx_, result, stored.hadamard_v);
-            ggml_set_name(copies_[node], node->name);
-            ggml_build_forward_expand(graph, copies_[node]);
+            result = hadamard(ctx_, result, stored.hadamard_v);
+            if (site->second.node != node) {  // a product of weights and values is [d_v, T, H]
+                result = ggml_cont(ctx_, ggml_permute(ctx_, result, 0, 2, 1, 3));
+            }
+            copies_[node] = result;
+            ggml_set_name(result, node->name);
+            ggml_build_forward_expand(graph, result);
         }
     }
     ggml_tensor* logits = copy(source_.logits);
@@ -73,8 +79,9 @@ KvTensors Rewire::stored_at(const AttentionSite& site) {
 }
 
 // llama.cpp stores rows [d * Hkv, T]; ours are [d, T, Hkv], one row a head, all with the same cell numbers.
-ggml_tensor* Rewire::store_rows(const ggml_tensor* node, ggml_tensor* cells, ggml_tensor* matrix) {
-    ggml_tensor* rows = copy(node->src[0]);
+ggml_tensor* Rewire::store_rows(const ggml_tensor* node, const KvRows& source, ggml_tensor* cells,
+                                ggml_tensor* matrix) {
+    ggml_tensor* rows = copy(source.rows);
     const int64_t d = cells->ne[0];
     const int64_t n_tokens = inputs_.cells->ne[0];
     if (rows->ne[0] != d * cells->ne[2] || rows->ne[1] != n_tokens) {

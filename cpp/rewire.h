@@ -65,7 +65,7 @@ class Rewire {
     ggml_tensor* query_with_gain(const AttentionSite& site);
     ggml_tensor* copy_rotated(const ggml_tensor* tensor, ggml_tensor* positions, Map* done);
     KvTensors stored_at(const AttentionSite& site);
-    ggml_tensor* store_rows(const ggml_tensor* node, ggml_tensor* cells, ggml_tensor* matrix);
+    ggml_tensor* store_rows(const ggml_tensor* node, const KvRows& source, ggml_tensor* cells, ggml_tensor* matrix);
 
     const SourceGraph& source_;
     const KvStore& store_;

@@ -28,12 +28,10 @@ std::set<int> observe_layers(const Model& model, int32_t window) {
     std::set<int> layers;
     for (int i = 0; i < ggml_graph_n_nodes(graph); i++) {
         const ggml_tensor* node = ggml_graph_node(graph, i);
-        if (node->op == GGML_OP_FLASH_ATTN_EXT) {
-            const ggml_tensor* cells = root_of(node->src[1]);
-            const int layer = cache_layer(cells, "cache_k_l");
-            if (layer >= 0 && cells->ne[1] < static_cast<int64_t>(params.n_ctx)) {
-                layers.insert(layer);
-            }
+        const ggml_tensor* cells = root_of(node);  // all that reads or writes them is or has a view of them
+        const int layer = cache_layer(cells, "cache_k_l");
+        if (layer >= 0 && cells->ne[1] < static_cast<int64_t>(params.n_ctx)) {
+            layers.insert(layer);
         }
     }
     return layers;

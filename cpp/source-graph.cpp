@@ -17,22 +17,7 @@ namespace {
 // llama.cpp rounds n_ctx up to this.
 constexpr uint32_t smallest_n_ctx = 256;
 
-float float_param(const ggml_tensor* node, int index) {
-    float value;
-    std::memcpy(&value, node->op_params + index, sizeof(value));
-    return value;
-}
-
 int layer_of(const ggml_tensor* tensor, const char* prefix) { return cache_layer(root_of(tensor), prefix); }
-
-bool is_kv_leaf(const ggml_tensor* tensor) {
-    return layer_of(tensor, "cache_k_l") >= 0 || layer_of(tensor, "cache_v_l") >= 0;
-}
-
-[[noreturn]] void unsupported(const ggml_tensor* node, const char* why) {
-    fail(HW_ERROR_UNSUPPORTED, "the graph of this model cannot be re-wired: node '%s' (%s) %s", node->name,
-         ggml_op_desc(node), why);
-}
 
 // From a tensor back to the ROPE it was computed by; plain says whether only reshapes lie between.
 const ggml_tensor* find_rope(const ggml_tensor* tensor, const std::unordered_set<const ggml_tensor*>& rope_results,
@@ -55,7 +40,7 @@ const ggml_tensor* find_rope(const ggml_tensor* tensor, const std::unordered_set
     return tensor;
 }
 
-std::unordered_set<const ggml_tensor*> find_rope_results(ggml_cgraph* graph) {
+std::unordered_set<const ggml_tensor*> find_rope_results(ggml_cgraph* graph, const AttentionNodes& attention) {
     std::unordered_set<const ggml_tensor*> found;
     for (int i = 0; i < ggml_graph_n_nodes(graph); i++) {
         const ggml_tensor* node = ggml_graph_node(graph, i);
@@ -63,7 +48,7 @@ std::unordered_set<const ggml_tensor*> find_rope_results(ggml_cgraph* graph) {
         for (const ggml_tensor* source : node->src) {
             from_rope = from_rope || (source != nullptr && found.count(source) != 0);
         }
-        if (from_rope && node->op != GGML_OP_FLASH_ATTN_EXT) {
+        if (from_rope && attention.flash.count(node) == 0) {
             found.insert(node);
         }
     }
@@ -117,18 +102,24 @@ void read_key_turn(const ggml_tensor* stored, const SourceGraph& source, KvLayer
     }
 }
 
+// Values of a transposed cache are written number by number, as rows of one: the reshape to those is undone.
+const ggml_tensor* value_rows(const ggml_tensor* node) {
+    const ggml_tensor* rows = node->src[0];
+    return rows->ne[0] == 1 && rows->op == GGML_OP_RESHAPE ? rows->src[0] : rows;
+}
+
 void read_store(const ggml_tensor* node, SourceGraph* source) {
     const int key_layer = layer_of(node, "cache_k_l");
     const int value_layer = layer_of(node, "cache_v_l");
     if (key_layer >= 0) {
-        source->key_stores[node] = key_layer;
+        source->key_stores[node] = {key_layer, node->src[0]};
         KvLayer& layer = source->layers[key_layer];
         read_key_turn(node->src[0], *source, &layer);
         if (layer.key_gain != nullptr) {
             source->key_gains.insert(layer.key_gain);
         }
     } else if (value_layer >= 0) {
-        source->value_stores[node] = value_layer;
+        source->value_stores[node] = {value_layer, value_rows(node)};
     }
 }
 
@@ -230,6 +221,10 @@ int cache_layer(const ggml_tensor* leaf, const char* prefix) {
     return std::strncmp(leaf->name, prefix, length) == 0 ? std::atoi(leaf->name + length) : -1;
 }
 
+bool is_kv_leaf(const ggml_tensor* leaf) {
+    return cache_layer(leaf, "cache_k_l") >= 0 || cache_layer(leaf, "cache_v_l") >= 0;
+}
+
 bool is_weight(const ggml_tensor* leaf) {
     return leaf->op == GGML_OP_NONE && leaf->buffer != nullptr && (leaf->flags & GGML_TENSOR_FLAG_INPUT) == 0;
 }
@@ -237,6 +232,17 @@ bool is_weight(const ggml_tensor* leaf) {
 bool is_reshape(const ggml_tensor* tensor) {
     return tensor->op == GGML_OP_VIEW || tensor->op == GGML_OP_RESHAPE || tensor->op == GGML_OP_PERMUTE ||
            tensor->op == GGML_OP_TRANSPOSE || tensor->op == GGML_OP_CONT;
+}
+
+float float_param(const ggml_tensor* node, int index) {
+    float value;
+    std::memcpy(&value, node->op_params + index, sizeof(value));
+    return value;
+}
+
+void unsupported(const ggml_tensor* node, const char* why) {
+    fail(HW_ERROR_UNSUPPORTED, "the graph of this model cannot be re-wired: node '%s' (%s) %s", node->name,
+         ggml_op_desc(node), why);
 }
 
 llama_context_params graph_context_params(uint32_t n_ctx) {
@@ -288,11 +294,13 @@ SourceGraph GraphSource::read(int32_t n_tokens, int32_t n_outputs) {
     source.n_pos_per_token = 1;
     source.temperature = temperature_;
     use_long_factors(source.graph, long_factors_);
-    source.rope_results = find_rope_results(source.graph);
+    source.attention = find_attention(source.graph);
+    source.rope_results = find_rope_results(source.graph, source.attention);
     for (int i = 0; i < ggml_graph_n_nodes(source.graph); i++) {
         const ggml_tensor* node = ggml_graph_node(source.graph, i);
-        if (node->op == GGML_OP_FLASH_ATTN_EXT) {
-            AttentionSite site = read_site(node, source);
+        const auto attention = source.attention.flash.find(node);
+        if (attention != source.attention.flash.end()) {
+            AttentionSite site = read_site(attention->second, source);
             site.window = sliding_window_.of(site.layer);
             site.key_rope = source.layers[site.layer].key_rope;
             site.key_gain = source.layers[site.layer].key_gain;
@@ -304,12 +312,12 @@ SourceGraph GraphSource::read(int32_t n_tokens, int32_t n_outputs) {
             source.logits = node;
         } else if (node->op == GGML_OP_ROPE) {
             source.n_pos_per_token = static_cast<int>(node->src[1]->ne[0] / node->ne[2]);
-        } else if (!is_reshape(node) && is_kv_leaf(node)) {
+        } else if (!is_reshape(node) && is_kv_leaf(root_of(node))) {
             unsupported(node, "writes to the KV cache in an unknown way");
         }
     }
     if (source.sites.empty() || source.key_stores.empty()) {
-        fail(HW_ERROR_UNSUPPORTED, "the graph of this model has no flash attention over a KV cache");
+        fail(HW_ERROR_UNSUPPORTED, "the graph of this model has no attention over a KV cache that can be read");
     }
     const ggml_tensor* last = ggml_graph_node(source.graph, -1);
     if (source.logits == nullptr && is_logits(last, model_->n_vocab(), n_outputs)) {

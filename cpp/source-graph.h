@@ -6,13 +6,14 @@
 #include <unordered_set>
 #include <vector>
 
+#include "attention-nodes.h"
 #include "ggml-cpp.h"
 #include "model.h"
 #include "sliding-window.h"
 
 namespace hw {
 
-// One FLASH_ATTN_EXT node.
+// One FLASH_ATTN_EXT node, of llama.cpp's graph or one that stands for several nodes of it (attention-nodes.h).
 struct AttentionSite {
     const ggml_tensor* node;  // src: q [d_k, T, H], k [d_k, n, Hkv], v [d_v, n, Hkv], mask, sinks; result [d_v, H, T]
     int layer;                // N of cache_k_lN / cache_v_lN
@@ -47,6 +48,12 @@ struct KvLayer {
     int64_t key_offset = 0;
 };
 
+// A SET_ROWS node that writes keys or values.
+struct KvRows {
+    int layer;
+    const ggml_tensor* rows;  // [d * Hkv, T]
+};
+
 // Queries may be scaled by log(floor((position + offset) / length) + 1) * factor + 1.
 struct QueryTemperature {
     float factor;
@@ -57,9 +64,10 @@ struct QueryTemperature {
 struct SourceGraph {
     ggml_cgraph* graph;
     std::map<int, KvLayer> layers;
-    std::map<const ggml_tensor*, AttentionSite> sites;    // by node
-    std::map<const ggml_tensor*, int> key_stores;         // SET_ROWS node -> layer
-    std::map<const ggml_tensor*, int> value_stores;       // SET_ROWS node -> layer
+    AttentionNodes attention;
+    std::map<const ggml_tensor*, AttentionSite> sites;    // by the node whose place the result takes
+    std::map<const ggml_tensor*, KvRows> key_stores;      // by SET_ROWS node
+    std::map<const ggml_tensor*, KvRows> value_stores;    // by SET_ROWS node
     std::unordered_set<const ggml_tensor*> rope_results;  // nodes computed from a ROPE, up to the next attention
     std::unordered_set<const ggml_tensor*> key_gains;     // nodes left out, see KvLayer
     const ggml_tensor* logits;                            // [n_vocab, n_outputs]
@@ -91,9 +99,13 @@ llama_context_params graph_context_params(uint32_t n_ctx);
 const ggml_tensor* root_of(const ggml_tensor* tensor);
 // N where a leaf is named prefix + N, else -1.
 int cache_layer(const ggml_tensor* leaf, const char* prefix);
+bool is_kv_leaf(const ggml_tensor* leaf);
 // A leaf that holds data already: a weight, or a cache of llama.cpp's.
 bool is_weight(const ggml_tensor* leaf);
 // Ops that only say how data is read: no arithmetic.
 bool is_reshape(const ggml_tensor* tensor);
+float float_param(const ggml_tensor* node, int index);
+// Throws HW_ERROR_UNSUPPORTED with the node's name and this reason.
+[[noreturn]] void unsupported(const ggml_tensor* node, const char* why);
 
 }  // namespace hw

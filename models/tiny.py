@@ -22,6 +22,7 @@ TINY = {
     "gemma2": Shape("gemma2", 4, 120, 6, 3, 24, 168, tied=True, window=24),
     "maincoder": Shape("maincoder", 3, 128, 4, 2, 32, 160, rope_base=1e6),
     "qwen3-yarn": Shape("qwen3", 3, 136, 6, 3, 24, 184, rope_scaling=RopeScaling("yarn", 256, 32)),
+    "grok": Shape("grok", 3, 120, 6, 3, 20, 88, experts=4),
 }  # fmt: skip
 
 

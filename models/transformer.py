@@ -1,5 +1,6 @@
 """Models of any shape: llama, qwen2 and qwen3; gemma2 for sliding windows, soft caps and queries scaled after their
-rotation; maincoder for keys that a norm changes after theirs."""
+rotation; maincoder for keys that a norm changes after theirs; grok for attention that llama.cpp writes out without
+flash attention."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from gguf import RopeScalingType as Scaling
 from .vocabulary import N_TOKENS, add_vocabulary, used_tokens
 from .weights import Fill, Tensor, matrix, new_file, norm, write_tensors
 
-ARCHITECTURES = ("llama", "qwen2", "qwen3", "gemma2", "maincoder")
+ARCHITECTURES = ("llama", "qwen2", "qwen3", "gemma2", "maincoder", "grok")
 
 # Queries and keys this large spread the attention scores by about 2: a few of a hundred tokens get most of
 # the weight, which ones depends on the tokens; and sharper attention would blow up rounding errors.
@@ -24,6 +25,7 @@ LOGIT_GAIN = 2.0
 # Small, or a tied output matrix would find its own embedding in every sum and repeat the token. The last norm
 # makes up for it.
 EMBEDDING_GAIN = 0.25
+EXPERTS_USED = 2
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class Shape:
     tied: bool = False  # the output matrix is the embedding
     bos: bool = False  # texts start with a token of their own
     window: int = 0  # gemma2: every other layer sees so many tokens back
+    experts: int = 0  # grok: beside the feed-forward network that all tokens pass
 
     def __post_init__(self) -> None:
         if self.arch not in ARCHITECTURES:
@@ -59,8 +62,10 @@ class Shape:
             raise ValueError("every size must be at least 1")
         if self.heads % self.kv_heads or self.head_size % 2:
             raise ValueError("query heads come in whole groups, and head sizes are even")
-        if self.arch == "qwen2" and self.heads * self.head_size != self.width:
-            raise ValueError("qwen2 has heads * head_size == width")
+        if self.arch in ("qwen2", "grok") and self.heads * self.head_size != self.width:
+            raise ValueError(f"{self.arch} has heads * head_size == width")
+        if (self.arch == "grok") != (self.experts >= EXPERTS_USED):
+            raise ValueError(f"grok, and no other, has experts: at least {EXPERTS_USED}")
         if (self.arch == "gemma2") != (self.window > 0) or (self.arch == "gemma2" and not self.tied):
             raise ValueError("gemma2, and no other, has a window; its output matrix is the embedding")
         if self.rope_scaling and self.rope_scaling.kind == "llama3" and self.arch != "llama":
@@ -111,9 +116,20 @@ def layer_tensors(shape: Shape, at: str) -> Iterator[Tensor]:
         # Its embeddings are scaled up by sqrt(width): what the layers add must count beside them.
         yield norm(f"{at}.post_attention_norm.weight", shape.width, math.sqrt(shape.width) * EMBEDDING_GAIN)
         yield norm(f"{at}.post_ffw_norm.weight", shape.width, math.sqrt(shape.width) * EMBEDDING_GAIN)
+    if shape.arch == "grok":
+        yield norm(f"{at}.attn_output_norm.weight", shape.width)
+        yield norm(f"{at}.post_ffw_norm.weight", shape.width)
+        yield matrix(f"{at}.ffn_gate_inp.weight", shape.experts, shape.width)
+        yield experts(f"{at}.ffn_gate_exps.weight", shape, shape.feed_forward, shape.width)
+        yield experts(f"{at}.ffn_up_exps.weight", shape, shape.feed_forward, shape.width)
+        yield experts(f"{at}.ffn_down_exps.weight", shape, shape.width, shape.feed_forward)
     yield matrix(f"{at}.ffn_gate.weight", shape.feed_forward, shape.width)
     yield matrix(f"{at}.ffn_up.weight", shape.feed_forward, shape.width)
     yield matrix(f"{at}.ffn_down.weight", shape.width, shape.feed_forward)
+
+
+def experts(name: str, shape: Shape, rows: int, columns: int) -> Tensor:
+    return Tensor(name, (shape.experts, rows, columns), std=1 / math.sqrt(columns))
 
 
 def write_transformer(path: Path, name: str, shape: Shape, file_type: str, fill: Fill) -> None:
@@ -137,6 +153,14 @@ def add_shape(writer: GGUFWriter, shape: Shape) -> None:
     writer.add_layer_norm_rms_eps(1e-6)
     writer.add_rope_dimension_count(shape.head_size)
     writer.add_rope_freq_base(shape.rope_base)
+    if shape.arch == "grok":
+        writer.add_expert_count(shape.experts)
+        writer.add_expert_used_count(EXPERTS_USED)
+        writer.add_expert_feed_forward_length(shape.feed_forward)
+        writer.add_attn_logit_softcapping(5.0)  # near the scores: a cap in the wrong place shows
+        writer.add_attn_output_scale(1 / math.sqrt(shape.head_size))  # of scores
+        writer.add_embedding_scale(1.0)
+        writer.add_logit_scale(1.0)
     if shape.window:
         writer.add_sliding_window(shape.window)
         writer.add_attn_logit_softcapping(20.0)

@@ -26,11 +26,12 @@ NAMES = [
     "qwen3-yarn",
     "gemma2",
     "maincoder",
+    "grok",
 ]
 # f32 model and cache: what is left is the order of sums in products and softmax, and ggml's f16 tables for exp.
 TOLERANCE = 1e-3
-# gemma2's GELU is read from a table of f16: a rounding that flips an entry shows as some 1e-3.
-TOLERANCES = {"gemma2": 5e-3}
+# Their GELU is read from a table of f16: a rounding that flips an entry shows as some 1e-3.
+TOLERANCES = {"gemma2": 5e-3, "grok": 5e-3}
 
 
 def f32_cache(model: Model, n_ctx: int = 512, **settings: object) -> SharedCache:
@@ -83,7 +84,7 @@ def test_five_blocks_give_the_logits_of_llama_decode(name: str, attention: str, 
 @given(
     n=st.integers(1, 150),
     cuts=st.lists(st.integers(1, 149), max_size=12),
-    name=st.sampled_from(["llama", "qwen3", "llama-yarn", "gemma2", "maincoder"]),
+    name=st.sampled_from(["llama", "qwen3", "llama-yarn", "gemma2", "maincoder", "grok"]),
     attention=st.sampled_from(["fused", "ggml", "composed"]),
 )
 def test_any_cut_gives_the_logits_of_the_uncut_sequence(
@@ -143,7 +144,7 @@ def rows_of_workers(model: Model, n_workers: int, attention: str) -> tuple[np.nd
         return np.concatenate(rows), cache.n_mirrored
 
 
-@pytest.mark.parametrize("name", ["llama", "qwen3", "llama-yarn", "gemma2", "maincoder"])
+@pytest.mark.parametrize("name", ["llama", "qwen3", "llama-yarn", "gemma2", "maincoder", "grok"])
 @pytest.mark.parametrize("n_workers", [1, 2, 3, 5, 8, 16])
 def test_fused_flash_and_composed_attention_agree_for_workers(name: str, n_workers: int, tiny: Load) -> None:
     model = tiny(name)

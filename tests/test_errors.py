@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from gguf import GGUFReader
 from isolated import run_isolated
 
 from hogwild_local import CacheBlock, Model, Sampler, SamplingParams, SharedCache, errors
@@ -133,6 +134,18 @@ def test_a_foreign_architecture_is_refused_by_name(name: str, tmp_path: Path) ->
     path = tmp_path / f"{name}.gguf"
     write_foreign(path, name)
     with pytest.raises(UnsupportedModel, match=name), Model(path, n_threads=1) as model:
+        SharedCache(model, n_ctx=32)
+
+
+# llama.cpp writes this model's attention out. With a cap of 0 its scores are inf * 0, which is no soft cap.
+@pytest.mark.parametrize("cap", [0.0, -5.0])
+def test_attention_whose_scores_are_changed_in_an_unknown_way_is_refused_by_name(cap: float, tmp_path: Path) -> None:
+    from models import write_tiny
+
+    path = tmp_path / "grok.gguf"
+    write_tiny(path, "grok")
+    GGUFReader(path, "r+").fields["grok.attn_logit_softcapping"].parts[-1][0] = cap
+    with pytest.raises(UnsupportedModel, match=r"'grok'.*kq_tanh-0.*the scores"), Model(path, n_threads=1) as model:
         SharedCache(model, n_ctx=32)
 
 
