@@ -14,6 +14,7 @@ from .checks import c_text, token_list, whole
 from .devices import devices_of
 from .errors import CacheFull, HogwildError, InvalidArgument
 from .model import Model
+from .sampling import Sampler
 
 
 class CacheBlock:
@@ -128,6 +129,17 @@ class SharedCache:
         logits = self._native.decode(ids, want_logits=True)
         assert logits is not None
         return logits
+
+    def next_tokens(self, views: Sequence[View], samplers: Sequence[Sampler | None]) -> list[int | None]:
+        """decode(), then a token from the sampler of each view, in their order; None where a view has None.
+
+        Raises what decode() raises; and what a sampler raises that can choose no token, or is closed: then the views
+        are fed nevertheless.
+        """
+        if not (isinstance(views, Sequence) and isinstance(samplers, Sequence) and len(views) == len(samplers)):
+            raise InvalidArgument("views and samplers must be lists of one length: a view without a sampler has None")
+        rows = self.decode(views)
+        return [None if sampler is None else sampler.sample(row) for sampler, row in zip(samplers, rows, strict=True)]
 
     def _decode_in_chunks(
         self, blocks: list[int], tokens: list[int], progress: Callable[[int, int], object] | None

@@ -18,6 +18,7 @@ from .devices import Device
 from .params import SamplingParams
 
 Logits = npt.NDArray[np.float32]
+View = tuple[Sequence[Any], Sequence[int]]  # blocks, and the tokens to feed to the last one
 
 
 class LogitsLike(Protocol):
@@ -64,7 +65,8 @@ class BlockLike(Protocol):
 
 
 class CacheLike(Protocol):
-    """A shared KV cache (see hogwild_local.SharedCache)."""
+    """A shared KV cache (see hogwild_local.SharedCache). next_tokens() is decode() and sampling in one call, so that
+    an engine in another process is asked once a pass; the samplers are those of the same engine, or None."""
 
     @property
     def n_ctx(self) -> int: ...
@@ -75,7 +77,8 @@ class CacheLike(Protocol):
     @property
     def devices(self) -> Sequence[Device]: ...
     def block(self, name: str) -> Any: ...
-    def decode(self, views: Sequence[tuple[Sequence[Any], Sequence[int]]]) -> LogitsLike: ...
+    def decode(self, views: Sequence[View]) -> LogitsLike: ...
+    def next_tokens(self, views: Sequence[View], samplers: Sequence[Any]) -> list[int | None]: ...
     def close(self) -> None: ...
 
 

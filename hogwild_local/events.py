@@ -24,7 +24,8 @@ stop() was called; the cache had no room for it; max_passes passes were made; ca
 @dataclass(frozen=True, slots=True)
 class Timings:
     """Times of a run. prompt_ms is prefill; the passes of the workers (finisher included) took generate_ms in
-    all, decode_ms of it inside the engine; tokens_per_second counts sampled tokens over generate_ms."""
+    all, decode_ms of it inside the engine, which decodes and samples; tokens_per_second counts sampled tokens over
+    generate_ms."""
 
     passes: int = 0
     prompt_ms: float = 0.0

@@ -34,7 +34,7 @@ def _silence(level: int, text: bytes, user_data: Any) -> None:
 
 class LlamaBaseline:
     """A llama_context of n_seqs sequences. lora: paths and scales; control: directions [layers - 1, width], from
-    layer 1 on. Raises OutOfMemory, ComputeError, InvalidArgument (a cache type, an adapter)."""
+    layer 1 on. Raises OutOfMemory, ComputeError, InvalidArgument (a model of vocab_only, a cache type, an adapter)."""
 
     def __init__(
         self,
@@ -48,6 +48,8 @@ class LlamaBaseline:
         lora: Sequence[tuple[str | os.PathLike[str], float]] = (),
         control: npt.NDArray[np.float32] | None = None,
     ) -> None:
+        if model.vocab_only:  # llama.cpp makes a context of it, whose first decode ends the process
+            raise InvalidArgument("the model was loaded with vocab_only: load it without, to have weights to run")
         if type_k not in GGML_TYPES or type_v not in GGML_TYPES:
             raise InvalidArgument(f"the baseline knows the cache types {', '.join(GGML_TYPES)}")
         self._model = model  # keeps the weights alive

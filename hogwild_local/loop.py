@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 from . import events as ev
-from .engine_types import CacheLike, LogitsLike, ModelLike, SamplerLike
+from .engine_types import CacheLike, ModelLike, SamplerLike
 from .errors import CacheFull, InvalidArgument
 from .layouts import Layout
 from .prompts import Wording
@@ -16,6 +17,7 @@ from .text import EndOfStep, Utf8Stream, inner_tokens
 from .worker import Worker
 
 Feed = tuple[Worker, list[int]]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,12 +186,11 @@ class Loop:
         events: list[ev.Event] = []
         feeds = self._collect(events)
         if feeds:
-            rows = self._decode([(self._view(worker), tokens) for worker, tokens in feeds])
-            for row, (worker, tokens) in enumerate(feeds):
-                if len(tokens) == len(worker.pending):
-                    self._sample(worker, rows[row], events)
-                else:
+            for (worker, tokens), sampled in zip(feeds, self._next_tokens(feeds), strict=True):
+                if sampled is None:
                     del worker.pending[: len(tokens)]
+                else:
+                    self._take(worker, sampled, events)
             self._settle(feeds, events)
         return events
 
@@ -220,12 +221,19 @@ class Loop:
             batch_left -= len(feeds[-1][1])
         return feeds
 
-    def _decode(self, views: list[tuple[list[Any], list[int]]]) -> LogitsLike:
+    def _next_tokens(self, feeds: list[Feed]) -> list[int | None]:
+        """What the workers sample; None where a worker has more to feed."""
+        views = [(self._view(worker), tokens) for worker, tokens in feeds]
+        samplers = [worker.sampler if len(tokens) == len(worker.pending) else None for worker, tokens in feeds]
+        return self._in_engine(partial(self.cache.next_tokens, views, samplers))
+
+    def _in_engine(self, forward: Callable[[], T]) -> T:
+        """One forward pass, and what it gives."""
         start = perf_counter()
-        logits = self.cache.decode(views)
+        result = forward()
         self.decode_s += perf_counter() - start
         self.n_passes += 1
-        return logits
+        return result
 
     def _view(self, worker: Worker) -> list[Any]:
         view = self._views.get(worker.index)
@@ -233,8 +241,8 @@ class Loop:
             view = self._views[worker.index] = self.layout.view(worker.index)
         return view
 
-    def _sample(self, worker: Worker, row: Any, events: list[ev.Event]) -> None:
-        token = worker.sample(row, self.n_passes)
+    def _take(self, worker: Worker, sampled: int, events: list[ev.Event]) -> None:
+        token = worker.take(sampled, self.n_passes)
         events.append(token)
         self.n_tokens += 1
         self._since_question += 1
@@ -327,7 +335,7 @@ class Loop:
             if self.cancelled:
                 return
             start = perf_counter()
-            token = int(self._decode([(view, pending)])[0].argmax())
+            token = int(self._in_engine(partial(self.cache.decode, [(view, pending)]))[0].argmax())
             self.generate_s += perf_counter() - start
             self.n_tokens += 1
             pending = [token]

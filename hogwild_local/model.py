@@ -81,6 +81,7 @@ class Model:
         self.n_vocab = self._native.number("n_vocab")
         self.n_ctx_train = self._native.number("n_ctx_train")
         self.n_threads = threads
+        self.vocab_only = bool(vocab_only)
         self.metadata = self._native.metadata()
         self.description = self._native.text("description") or ""
         self.devices = devices_of(self._native.placement())

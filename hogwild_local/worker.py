@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from .engine_types import Logits, ModelLike, SamplerLike
+from .engine_types import ModelLike, SamplerLike
 from .events import Reason, Token
 from .text import EndOfStep, StopStrings, Utf8Stream
 
@@ -48,6 +48,7 @@ class Worker:
     ) -> None:
         self.index = index
         self.name = name
+        self.sampler = sampler
         self.pending: list[int] = []
         self.step = 0
         self.step_tokens = 0
@@ -55,7 +56,6 @@ class Worker:
         self.finished: Reason | None = None
         self._token_bytes = model.token_bytes
         self._is_eog = model.is_eog
-        self._sampler = sampler
         self._end_of_step = end_of_step
         self._utf8 = Utf8Stream()
         self._stops = StopStrings(stops)
@@ -82,10 +82,8 @@ class Worker:
         self.prefix = prefix
         self._pieces = []
 
-    def sample(self, logits: Logits, n_pass: int) -> Token:
-        """Samples the next token, which becomes .pending. Sets .step_ended or .finished where it ends
-        something."""
-        token = self._sampler.sample(logits)
+    def take(self, token: int, n_pass: int) -> Token:
+        """The token that was sampled becomes .pending. Sets .step_ended or .finished where it ends something."""
         self.pending = [token]
         self.step_tokens += 1
         if self._is_eog(token):
@@ -110,4 +108,4 @@ class Worker:
 
     def close(self) -> None:
         """Frees the sampler."""
-        self._sampler.close()
+        self.sampler.close()

@@ -11,6 +11,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -195,6 +196,10 @@ class FakeCache:
             if own.name == "finisher":
                 row[self.finisher.pop(0) if self.finisher else ord("?")] = 1
         return logits
+
+    def next_tokens(self, views: Sequence[Any], samplers: Sequence[FakeSampler | None]) -> list[int | None]:
+        rows = self.decode(views)
+        return [None if sampler is None else sampler.sample(row) for sampler, row in zip(samplers, rows, strict=True)]
 
     def close(self) -> None:
         self.closed = True

@@ -108,6 +108,18 @@ def test_the_same_seed_repeats_a_run() -> None:
     assert words("3") != words("4")
 
 
+@pytest.mark.parametrize("command", ["run", "eval", "bench"])
+def test_every_command_that_loads_a_model_takes_the_options_of_devices(command: str) -> None:
+    names = {name for option in cli.commands[command].params for name in option.opts}
+    assert {"--n-gpu-layers", "--rpc", "--tensor-split", "--split-mode", "--main-gpu"} <= names
+
+
+def test_only_bench_cannot_isolate_and_says_what_that_means() -> None:
+    taken = [name for name, command in cli.commands.items() if "--isolate" in str([p.opts for p in command.params])]
+    assert sorted(taken) == ["eval", "run"]
+    assert "aborts the command" in " ".join(CliRunner().invoke(cli, ["bench", "--help"]).stdout.split())
+
+
 def test_the_prompt_comes_from_the_argument_a_file_or_stdin(tmp_path: Path) -> None:
     path = tmp_path / "prompt.txt"
     path.write_text("from a file", encoding="utf-8")

@@ -6,6 +6,7 @@ dies.
 
 from __future__ import annotations
 
+import json
 import random
 import socket
 import threading
@@ -151,6 +152,29 @@ def test_tensor_split_and_main_gpu_choose_among_two_servers(tiny_path: Path_of, 
         ]:
             with RemoteModel(tiny_path("qwen3"), n_threads=1, rpc=servers, **options) as model:
                 assert {device.description for device in model.devices if device.layers} == holders, options
+
+
+@needs_rpc
+def test_bench_measures_on_the_devices_that_it_is_given_and_names_them(
+    tiny_path: Path_of, server: Server, tmp_path: Path
+) -> None:
+    file = tmp_path / "figures.json"
+    with rpc_server() as second:
+        servers = f"{server.address},{second.address}"
+        for options, holders in [
+            ([], {server.address, second.address}),
+            (["--tensor-split", "0,1"], {second.address}),
+            (["--split-mode", "none", "--main-gpu", "1", "--n-gpu-layers", "2"], {second.address, "CPU"}),
+        ]:
+            command = ["bench", "-m", str(tiny_path("qwen3")), "--rpc", servers, *options, "-t", "1", "-w", "2"]
+            command += ["-c", "32", "--rounds", "1", "--passes", "3", "--json", str(file)]
+            done = run_isolated(f"from hogwild_local.cli import cli; cli({command!r})")
+            assert done.returncode == 0, done.stderr
+            report = json.loads(file.read_text())
+            with_layers = [text for text in report["machine"]["devices"] if ": layers" in text]
+            assert len(with_layers) == len(holders), options
+            assert all(any(holder in text and text in done.stdout for text in with_layers) for holder in holders)
+            assert [row["kind"] for row in report["rows"]] == ["prefill", "decode"]
 
 
 @needs_rpc

@@ -15,6 +15,7 @@ from test_split_files import copy_metadata
 from hogwild_local import Hogwild, Model, Sampler, SamplingParams, SharedCache
 from hogwild_local.chat import ChatTemplate
 from hogwild_local.errors import InvalidArgument, ModelError
+from hogwild_local.llama_baseline import LlamaBaseline
 from hogwild_local.text import Utf8Stream, inner_tokens
 
 Paths = Callable[..., Path]
@@ -135,6 +136,8 @@ def test_a_model_without_its_weights_is_not_run(tiny_path: Paths) -> None:
         for make in (SharedCache, Hogwild):
             with pytest.raises(InvalidArgument, match="vocab_only: load it without"):
                 make(model, n_ctx=64)
+        with pytest.raises(InvalidArgument, match="vocab_only: load it without"):
+            LlamaBaseline(model, 64, 1)
         assert model.tokenize("a")
     with pytest.raises(InvalidArgument, match="vocab_only"):
         Model(tiny_path("llama-bos"), vocab_only=True, lora=[tiny_path("llama-bos")])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from .options import Numbers, engine_options
+from .options import Numbers, device_options, engine_options, model_arguments
 
 if TYPE_CHECKING:
     from ..bench import Row
@@ -18,6 +18,7 @@ HEADER = "              context  workers |    ours ms   spread  tokens/s |  llam
 
 @click.command()
 @engine_options
+@device_options
 @click.option("-w", "--workers", type=Numbers(), default=(1, 2, 4, 8), help="Numbers of workers.")
 @click.option("-c", "--context", type=Numbers(), default=(256, 4096), help="Lengths of the shared prompt, in tokens.")
 @click.option("--passes", type=int, default=10, help="Passes of a round, the first two not counted.")
@@ -26,13 +27,14 @@ HEADER = "              context  workers |    ours ms   spread  tokens/s |  llam
 @click.option(
     "--json", "json_file", type=click.File("w", encoding="utf-8"), help="Write all figures to a file; - is stdout."
 )
-def bench(
-    model: Path | None, json_file: TextIO | None, threads: int | None, n_gpu_layers: int | None, **options: Any
-) -> None:
+def bench(model: Path | None, json_file: TextIO | None, **options: Any) -> None:
     """Measure milliseconds a pass and tokens a second, of ours and of llama.cpp's llama_decode in turn.
 
-    Both run in one process on the same weights: as many sequences as workers over one shared prompt. A speed-up above
-    1 means that ours is faster.
+    Both run in one process on the same weights, and so on the same devices: as many sequences as workers over one
+    shared prompt. A speed-up above 1 means that ours is faster.
+
+    With --rpc the model is in this process too, because llama.cpp needs it here: ggml aborts the command if a server
+    dies.
     """
     from ..bench import Plan, machine_line, measure, report
     from ..default import default_model_path
@@ -49,7 +51,7 @@ def bench(
         attention=options["attention"],
         seed=options["seed"],
     )
-    with Model(model or default_model_path(), n_gpu_layers=n_gpu_layers, n_threads=threads) as loaded:
+    with Model(model or default_model_path(), **model_arguments(options)) as loaded:
         machine = machine_line(loaded)
         to_stdout = json_file is not None and json_file.name in ("-", "<stdout>")
         if not to_stdout:

@@ -59,7 +59,7 @@ engine_options = _group(
     click.option("--type-v", default="f16", help="Type of stored values."),
     click.option("--attention", type=click.Choice(["auto", "fused", "ggml", "composed"]), default="auto", help="Which kernel."),
 )
-"""Model and engine: all commands."""
+"""Model and engine: all commands. What is made of them, and of device_options, is model_arguments()."""
 
 device_options = _group(
     click.option(
@@ -72,13 +72,13 @@ device_options = _group(
         "--split-mode", type=click.Choice(["layer", "none"]), default="layer", help="none: all on --main-gpu."
     ),
     click.option("--main-gpu", type=click.IntRange(min=0), default=0, help="Number of a device, those of --rpc first."),
-    click.option("--isolate", is_flag=True, help="Model and cache in a process of their own; --rpc does so anyway."),
 )
-"""Where layers lie, and in which process."""
+"""Where layers lie: all commands."""
 
 hogwild_options = _group(
     engine_options,
     device_options,
+    click.option("--isolate", is_flag=True, help="Model and cache in a process of their own; --rpc does so anyway."),
     click.option("-c", "--ctx", type=COUNT, default=8192, help="Tokens in the cache, of all workers together."),
     click.option("--lora", multiple=True, metavar="PATH[:SCALE]", help="A LoRA adapter; may be repeated."),
     click.option("--control-vector", multiple=True, metavar="PATH[:SCALE]", help="A control vector; may be repeated."),
@@ -152,6 +152,18 @@ def engine_of(context: click.Context, options: dict[str, Any]) -> Engine:
     return native_engine()
 
 
+def model_arguments(options: dict[str, Any]) -> dict[str, Any]:
+    """How to load the model: what Model and Hogwild take by the same names."""
+    return {
+        "n_gpu_layers": options["n_gpu_layers"],
+        "n_threads": options["threads"],
+        "rpc": options["rpc"],
+        "tensor_split": _numbers(options["tensor_split"]),
+        "split_mode": options["split_mode"],
+        "main_gpu": options["main_gpu"],
+    }
+
+
 def _numbers(text: str) -> list[float]:
     try:
         return [float(part) for part in text.split(",")] if text else []
@@ -166,12 +178,7 @@ def load(engine: Engine, path: Path, options: dict[str, Any], quiet: bool = Fals
             path,
             n_ctx=options["ctx"],
             n_batch=options["batch"],
-            n_gpu_layers=options["n_gpu_layers"],
-            rpc=options["rpc"],
-            tensor_split=_numbers(options["tensor_split"]),
-            split_mode=options["split_mode"],
-            main_gpu=options["main_gpu"],
-            n_threads=options["threads"],
+            **model_arguments(options),
             type_k=options["type_k"],
             type_v=options["type_v"],
             attention=options["attention"],

@@ -1,4 +1,4 @@
-"""A SharedCache, its blocks and its logits as they look from outside of the process that holds them."""
+"""A SharedCache and its blocks as they look from outside of the process that holds them."""
 
 from __future__ import annotations
 
@@ -6,47 +6,14 @@ import contextlib
 from collections.abc import Sequence
 from typing import Any, Self
 
-import numpy as np
-import numpy.typing as npt
-
 from ..checks import token_list
 from ..devices import devices_of
+from ..engine_types import View
 from ..errors import Closed, EngineDied, InvalidArgument
 from . import wire
+from .logits import RemoteLogits
 from .model import RemoteModel
-
-
-class RemoteLogits:
-    """Logits that stay where they were computed, until somebody looks: logits[i], np.asarray(logits[i]). Those of a
-    cache's last decode only."""
-
-    def __init__(self, cache: RemoteCache, number: int, n_rows: int) -> None:
-        self._cache, self._number, self._n_rows = cache, number, n_rows
-
-    def __len__(self) -> int:
-        return self._n_rows
-
-    def __getitem__(self, row: int) -> RemoteRow:
-        if not -self._n_rows <= row < self._n_rows:
-            raise IndexError(row)
-        return RemoteRow(self._cache, self._number, row % self._n_rows)
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
-        return np.stack([np.asarray(self[row], dtype=dtype) for row in range(self._n_rows)])
-
-
-class RemoteRow:
-    """The logits of one view."""
-
-    def __init__(self, cache: RemoteCache, number: int, row: int) -> None:
-        self.cache, self.number, self.row = cache, number, row
-
-    def argmax(self) -> int:
-        return int(self.cache.call("argmax", self.number, self.row))
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
-        data = self.cache.call("logits", self.number, self.row)
-        return np.frombuffer(data, dtype=np.float32).astype(dtype or np.float32)
+from .sampler import RemoteSampler
 
 
 class RemoteBlock:
@@ -109,7 +76,7 @@ class RemoteCache:
     def __init__(self, model: RemoteModel, **options: Any) -> None:
         if not isinstance(model, RemoteModel):
             raise InvalidArgument(f"model must be a RemoteModel, not {model!r}")
-        self._model, self._process, self._closed = model, model._process, False
+        self._model, self.process, self._closed = model, model._process, False
         arguments = {name: wire.plain(value) for name, value in options.items()}
         self._id, self.n_ctx, self.n_batch, n_free, placement = model._call("cache", arguments)
         self.n_free_known: int | None = n_free
@@ -137,26 +104,42 @@ class RemoteCache:
 
     @property
     def closed(self) -> bool:
-        return self._closed or self._process.closed
+        return self._closed or self.process.closed
 
     def block(self, name: str = "") -> RemoteBlock:
         return RemoteBlock(self, name)
 
-    def decode(self, views: Sequence[tuple[Sequence[RemoteBlock], Sequence[int]]]) -> RemoteLogits:
+    def decode(self, views: Sequence[View]) -> RemoteLogits:
+        number, n_rows = self._feed("decode", views)
+        return RemoteLogits(self, number, n_rows)
+
+    def next_tokens(self, views: Sequence[View], samplers: Sequence[RemoteSampler | None]) -> list[int | None]:
+        """One message, where decode() and each sample() are one each."""
+        ids = [None if sampler is None else self._id_of_sampler(sampler) for sampler in samplers]
+        tokens: list[int | None] = self._feed("next_tokens", views, ids)
+        return tokens
+
+    def _id_of_sampler(self, sampler: RemoteSampler) -> int:
+        if not isinstance(sampler, RemoteSampler):
+            raise InvalidArgument(f"{sampler!r} is not a sampler of an engine in a process of its own")
+        return sampler.id_in(self.process)
+
+    def _feed(self, request: str, views: Sequence[View], *arguments: Any) -> Any:
+        """What the request on these views returns. It tells the number of free cells too."""
         given = [(list(blocks), token_list(tokens, self._model.n_vocab)) for blocks, tokens in views]
         ids = [([self.id_of(block) for block in blocks], tokens) for blocks, tokens in given]
         owns = [blocks[-1] for blocks, _ in given if blocks]
         with self.changing(*owns):
-            number, self.n_free_known = self.call("decode", ids)
+            result, self.n_free_known = self.call(request, ids, *arguments)
         for own, (_, tokens) in zip(owns, given, strict=True):
             own.fed(len(tokens))
-        return RemoteLogits(self, number, len(given))
+        return result
 
     def close(self) -> None:
         if not self.closed:
             self._closed = True
             with contextlib.suppress(EngineDied, Closed):
-                self._process.call("cache", "close", self._id)
+                self.process.call("cache", "close", self._id)
 
     def __enter__(self) -> Self:
         return self
@@ -168,14 +151,14 @@ class RemoteCache:
         """Raises Closed, EngineDied."""
         if self._closed:
             raise Closed("this cache was closed")
-        self._process.check("cache")
+        self.process.check("cache")
 
     def call(self, name: str, *arguments: Any) -> Any:
         return self.call_process(name, self._id, *arguments)
 
     def call_process(self, name: str, *arguments: Any) -> Any:
         self.check()
-        return self._process.call("cache", name, *arguments)
+        return self.process.call("cache", name, *arguments)
 
     @contextlib.contextmanager
     def changing(self, *blocks: RemoteBlock) -> Any:

@@ -108,12 +108,20 @@ class Child:
         target.free()
         return target._cache.n_free
 
-    def do_decode(self, cache: int, views: list[Any]) -> tuple[int, int]:
+    def _views(self, views: list[Any]) -> list[Any]:
+        return [([self._objects[block] for block in blocks], tokens) for blocks, tokens in views]
+
+    def do_next_tokens(self, cache: int, views: list[Any], samplers: list[Any]) -> tuple[list[int | None], int]:
         shared: SharedCache = self._objects[cache]
-        logits = shared.decode([([self._objects[block] for block in blocks], tokens) for blocks, tokens in views])
+        chosen = [None if sampler is None else self._objects[sampler] for sampler in samplers]
+        return shared.next_tokens(self._views(views), chosen), shared.n_free
+
+    def do_decode(self, cache: int, views: list[Any]) -> tuple[tuple[int, int], int]:
+        shared: SharedCache = self._objects[cache]
+        logits = shared.decode(self._views(views))
         number = self._logits.get(cache, (0, None))[0] + 1
         self._logits[cache] = (number, logits)
-        return number, shared.n_free
+        return (number, len(views)), shared.n_free
 
     def do_close(self, thing: int) -> None:
         self._logits.pop(thing, None)
