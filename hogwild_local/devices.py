@@ -33,7 +33,7 @@ class Device:
             parts.append(f"{' and '.join(what)}: {self.weight_bytes / MIB:.1f} MiB of weights")
         if self.cache_bytes:
             is_fused = self.fused_layers == self.cache_layers
-            kernel = "fused" if is_fused else "composed" if not self.fused_layers else "mixed"
+            kernel = "fused" if is_fused else "ggml's" if not self.fused_layers else "mixed"
             parts.append(
                 f"keys and values of layers {_ranges(self.cache_layers)}: {self.cache_bytes / MIB:.1f} MiB, "
                 f"{kernel} attention"

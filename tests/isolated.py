@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = str(Path(__file__).parent.parent)
 
 
-def run_isolated(code: str, *args: object, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-    """The finished process; sys.argv[1:] are args. models/ can be imported, and hogwild_local is the installed one:
+def run_isolated(
+    code: str, *args: object, timeout: float = 120, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """The finished process; sys.argv[1:] are args, environment is added to ours. models/ can be imported, and hogwild_local is the installed one:
     -P keeps the checkout, where nothing is compiled, from standing before it."""
     prelude = f"import sys; sys.path.append({ROOT!r})\n"
     return subprocess.run(
@@ -18,5 +22,6 @@ def run_isolated(code: str, *args: object, timeout: float = 120) -> subprocess.C
         capture_output=True,
         text=True,
         timeout=timeout,
+        env={**os.environ, **(environment or {})},
         check=False,
     )

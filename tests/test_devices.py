@@ -26,7 +26,7 @@ def test_a_device_says_its_layers_as_ranges_its_bytes_and_its_kernel() -> None:
     cells = [("CPU", "chip", 0, MIB, True), ("RPC0", "h:1", 1, MIB, False)]
     server, cpu = devices_of(weights, cells)
     assert str(server) == (
-        "RPC0 (h:1): layers 1-3, 5: 8.0 MiB of weights; keys and values of layers 1: 1.0 MiB, composed attention"
+        "RPC0 (h:1): layers 1-3, 5: 8.0 MiB of weights; keys and values of layers 1: 1.0 MiB, ggml's attention"
     )
     assert str(cpu) == (
         "CPU (chip): layers 0 and embeddings or output: 2.0 MiB of weights; keys and values of layers 0: 1.0 MiB, "

@@ -39,12 +39,7 @@ def test_2000_passes_with_step_ends_and_restarts_leave_memory_flat(
 ) -> None:
     # Seven times 300 passes. A leak of 100 bytes a pass shows in each as 30 KiB. Graphs of "ggml" come and go with the
     # blocks' lengths, and their buffers with them. One leaked graph is above 100 KiB, and 300 passes build dozens.
-    # What is large gets pages of its own (M_MMAP_THRESHOLD, of glibc): in one heap it leaves holes, and memory then
-    # goes up and down by some MiB, how much depends on the length of the model's path.
     code = """
-libc = ctypes.CDLL(None)
-if hasattr(libc, "mallopt"):
-    libc.mallopt(-3, 1 << 16)
 from hogwild_local import Model, SharedCache
 model = Model(sys.argv[1], n_threads=1)
 cache = SharedCache(model, n_ctx=400, n_batch=64, attention=sys.argv[2])

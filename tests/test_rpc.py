@@ -137,7 +137,7 @@ def test_the_report_says_what_lies_where_and_which_kernel_attends(
         assert (cells_there.fused_layers, cells_here.fused_layers) == ((), (0, 1))
         assert cells_there.cache_bytes + cells_here.cache_bytes == cache.n_bytes >= all_here.n_bytes
         assert "layers 2 and embeddings or output" in str(there)
-        assert "composed attention" in str(cells_there)
+        assert "ggml's attention" in str(cells_there)
 
 
 @needs_rpc

@@ -1,0 +1,88 @@
+"""A device of this machine that is not the CPU, where there is one: the logits of the CPU, with all layers there, and
+with some."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gpu_helper import GPUS, needs_gpu
+from isolated import run_isolated
+from test_rpc import F16_SHARE, story
+
+from hogwild_local import Model, SharedCache
+from hogwild_local.llama_baseline import LlamaBaseline
+
+pytestmark = needs_gpu
+Path_of = Callable[..., Path]
+
+
+@pytest.mark.parametrize(
+    ("name", "cache_type", "n_gpu_layers"),
+    [("qwen3", "f16", -1), ("qwen3", "f16", 2), ("gemma2", "f32", -1), ("llama", "f32", -1), ("qwen3", "q8_0", -1)],
+)
+def test_layers_on_a_gpu_give_the_logits_of_the_cpu(
+    name: str, cache_type: str, n_gpu_layers: int, tiny_path: Path_of
+) -> None:
+    # Many GPUs multiply in f16 whatever the types are: the bound is that of an f16 cache. Heads of 20 (llama) are
+    # composed: kernels of flash attention know multiples of 8.
+    options = {"n_ctx": 264, "type_k": cache_type, "type_v": cache_type}
+    with Model(tiny_path(name), n_gpu_layers=0, n_threads=1) as model, SharedCache(model, **options) as cache:
+        wanted = story(cache, model.n_vocab)
+    with (
+        Model(tiny_path(name), n_gpu_layers=n_gpu_layers, n_threads=1) as model,
+        SharedCache(model, **options) as cache,
+    ):
+        got = story(cache, model.n_vocab)
+        on_gpu = [device for device in cache.devices if device.name in GPUS]
+        assert on_gpu and not on_gpu[0].fused_layers
+        assert (cache.n_mirrored > 0) == (name != "llama" and cache_type != "q8_0")
+    assert np.isfinite(got).all()
+    share = F16_SHARE if cache_type != "q8_0" else 3 * F16_SHARE  # 8 bits instead of 11, after the Hadamard matrix
+    assert np.abs(got - wanted).max() <= share * np.abs(wanted).max()
+
+
+def test_one_sequence_on_a_gpu_has_the_logits_of_llama_decode_there(tiny_path: Path_of) -> None:
+    # The same kernels on the same numbers, in other batches.
+    rng = random.Random(1)
+    with Model(tiny_path("qwen3"), n_gpu_layers=-1, n_threads=1) as model:
+        tokens = [rng.randrange(model.n_vocab) for _ in range(50)]
+        with SharedCache(model, n_ctx=256) as cache:
+            prompt, own = cache.block("prompt"), cache.block("own")
+            cache.decode([([prompt], tokens[:40])])
+            ours = cache.decode([([prompt, own], tokens[40:])])[0]
+            assert cache.n_mirrored == 0
+        with LlamaBaseline(model, 256, 1) as llama:
+            llama.prefill(tokens)
+            theirs = np.array(llama.logits(-1)[: model.n_vocab], dtype=np.float32)
+    assert np.abs(ours - theirs).max() <= F16_SHARE * np.abs(theirs).max()
+
+
+def test_large_batches_of_layers_in_cpu_memory_are_computed_on_the_gpu(tiny_path: Path_of) -> None:
+    # Op offload, as in llama.cpp: the weights of a layer are sent along. ggml's scheduler says so in its log.
+    code = """
+import os, sys
+import gpu_helper
+from hogwild_local import Model, SharedCache, _native
+lines = []
+_native.set_log_hook(lambda level, text: lines.append(text))
+model = Model(sys.argv[1], n_gpu_layers=0, n_threads=1)
+cache = SharedCache(model, n_ctx=256)
+block = cache.block("block")
+for n_tokens in (64, 1):
+    cache.decode([([block], [1] * n_tokens)])
+    text = "".join(lines)
+    text = text[text.rindex("## SPLIT #0:"):]  # of our graph: llama.cpp's, which it is read from, was made before
+    splits = [line for line in text.splitlines() if line.startswith("## SPLIT")]
+    print(sum(any(f": {gpu} " in line for gpu in gpu_helper.GPUS) for line in splits), len(splits))
+"""
+    paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    done = run_isolated(code, tiny_path("qwen3"), environment={"GGML_SCHED_DEBUG": "2", "PYTHONPATH": paths})
+    assert done.returncode == 0, done.stderr
+    (n_large, _), (n_small, _) = ([int(word) for word in line.split()] for line in done.stdout.splitlines()[-2:])
+    assert n_large > 0
+    assert n_small == 0
