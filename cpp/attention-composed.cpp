@@ -1,6 +1,7 @@
 #include "attention-composed.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "graph-inputs.h"
 #include "hadamard.h"
@@ -13,12 +14,9 @@ namespace {
 // by.
 constexpr int64_t length_step = 64;
 
-// Quantized rows can be transposed by no operation, and ggml's products with bf16 round the other factor to bf16. F32
-// is the one type that every backend converts quantized rows to.
-ggml_tensor* as_float(ggml_context* ctx, ggml_tensor* tensor) {
-    const bool is_exact = tensor->type == GGML_TYPE_F32 || tensor->type == GGML_TYPE_F16;
-    return is_exact ? tensor : ggml_cast(ctx, tensor, GGML_TYPE_F32);
-}
+// Quantized rows can be transposed by no operation, and Vulkan's products with them are wrong where the rows of one
+// head do not follow those of another at once. ggml's products with bf16 round the other factor to bf16.
+bool is_plain(ggml_type type) { return type == GGML_TYPE_F32 || type == GGML_TYPE_F16; }
 
 }  // namespace
 
@@ -58,11 +56,13 @@ ggml_tensor* ComposedAttention::build(Rewire& rewire, const AttentionSite& site,
     ggml_tensor* weights = scores(rewire, site, stored);  // [sum of lengths, T, H]
     ggml_tensor* result = nullptr;
     size_t offset = 0;
-    for (const PassBlock& block : blocks_) {
-        ggml_tensor* part = ggml_view_3d(ctx, weights, block.n_cells, weights->ne[1], weights->ne[2], weights->nb[1],
-                                         weights->nb[2], offset);
-        offset += static_cast<size_t>(block.n_cells) * weights->nb[0];
-        ggml_tensor* sum = weigh_values(ctx, part, cells_of(ctx, stored.v, block.begin, block.n_cells));
+    for (size_t i = 0; i < blocks_.size(); i++) {
+        const int64_t n = blocks_[i].n_cells;
+        ggml_tensor* part =
+            ggml_view_3d(ctx, weights, n, weights->ne[1], weights->ne[2], weights->nb[1], weights->nb[2], offset);
+        offset += static_cast<size_t>(n) * weights->nb[0];
+        ggml_tensor* values = ggml_transpose(ctx, cells_in(rewire, stored.v, i));  // [n, d_v, Hkv]
+        ggml_tensor* sum = ggml_mul_mat(ctx, ggml_cont(ctx, values), part);        // [d_v, T, H]
         result = result == nullptr ? sum : ggml_add(ctx, result, sum);
     }
     return ggml_cont(ctx, ggml_permute(ctx, result, 0, 2, 1, 3));  // [d_v, T, H] -> [d_v, H, T]
@@ -75,9 +75,8 @@ ggml_tensor* ComposedAttention::scores(Rewire& rewire, const AttentionSite& site
     for (size_t i = blocks_.size(); i-- > 0;) {  // from the last on: long blocks stand first, and are copied once so
         ggml_tensor* q =
             site.rope != nullptr ? rewire.rotated_query(site, distances_[i]) : rewire.copy(site.node->src[0]);
-        ggml_tensor* k = cells_of(ctx, stored.k, blocks_[i].begin, blocks_[i].n_cells);  // [d_k, n, Hkv]
         q = hadamard(ctx, q, stored.hadamard_k);
-        ggml_tensor* part = ggml_mul_mat(ctx, k, q);  // [n, T, H]
+        ggml_tensor* part = ggml_mul_mat(ctx, cells_in(rewire, stored.k, i), q);  // [n, T, H]
         ggml_prec_set_acc(part, GGML_PREC_F32);
         scores = scores == nullptr ? part : ggml_concat(ctx, part, scores, 0);
     }
@@ -91,10 +90,15 @@ ggml_tensor* ComposedAttention::scores(Rewire& rewire, const AttentionSite& site
     return scores;
 }
 
-// weights [n, T, H], v [d_v, n, Hkv] -> [d_v, T, H]
-ggml_tensor* ComposedAttention::weigh_values(ggml_context* ctx, ggml_tensor* weights, ggml_tensor* v) const {
-    ggml_tensor* by_dim = ggml_cont(ctx, ggml_transpose(ctx, as_float(ctx, v)));  // [n, d_v, Hkv]
-    return ggml_mul_mat(ctx, by_dim, weights);
+// Keys or values of a block, F32 or F16 [d, n, Hkv].
+ggml_tensor* ComposedAttention::cells_in(Rewire& rewire, ggml_tensor* store, size_t block) {
+    const int64_t n = blocks_[block].n_cells;
+    if (is_plain(store->type)) {
+        return cells_of(rewire.ctx(), store, blocks_[block].begin, n);
+    }
+    ggml_tensor*& cells = gathered_[{block, store->ne[2]}];
+    cells = cells != nullptr ? cells : new_cells_input(rewire.ctx(), n, store->ne[2], "gathered");
+    return gather_cells(rewire.ctx(), store, cells);
 }
 
 void ComposedAttention::set_inputs(const Pass& pass, int n_pos_per_token) {
@@ -111,6 +115,11 @@ void ComposedAttention::set_inputs(const Pass& pass, int n_pos_per_token) {
         turns[block][static_cast<size_t>(pair.token)] = pass.query_turn(pair, has_gains_);
     }
     masks_.set_inputs(pass, first_key);
+    for (const auto& [key, cells] : gathered_) {
+        std::vector<int32_t> numbers(static_cast<size_t>(cells->ne[0]));
+        std::iota(numbers.begin(), numbers.end(), static_cast<int32_t>(blocks_[key.first].begin));
+        set_cells(cells, numbers);
+    }
     for (size_t i = 0; i < blocks_.size(); i++) {
         set_positions(distances_[i], turns[i], n_pos_per_token);
     }

@@ -4,6 +4,9 @@
 // one arrangement of blocks; their lengths are rounded up (the rest is masked), so that it serves several passes.
 #pragma once
 
+#include <map>
+#include <utility>
+
 #include "attention-mask.h"
 #include "rewire.h"
 
@@ -21,11 +24,12 @@ class ComposedAttention : public Attention {
     std::vector<PassBlock> padded(const Pass& pass) const;
     void make_distances(Rewire& rewire, int64_t n_tokens);
     ggml_tensor* scores(Rewire& rewire, const AttentionSite& site, const KvTensors& stored);
-    ggml_tensor* weigh_values(ggml_context* ctx, ggml_tensor* weights, ggml_tensor* v) const;
+    ggml_tensor* cells_in(Rewire& rewire, ggml_tensor* store, size_t block);
 
     int64_t n_cells_;
-    std::vector<PassBlock> blocks_;        // as in the graph: lengths rounded up
-    std::vector<ggml_tensor*> distances_;  // a block: I32 [T * n_pos_per_token]
+    std::vector<PassBlock> blocks_;                                // as in the graph: lengths rounded up
+    std::vector<ggml_tensor*> distances_;                          // a block: I32 [T * n_pos_per_token]
+    std::map<std::pair<size_t, int64_t>, ggml_tensor*> gathered_;  // by block and Hkv: I32 [n, Hkv], its cells
     AttentionMasks masks_;
     int64_t n_keys_ = 0;      // sum of the lengths
     bool has_gains_ = false;  // queries have their position in the view already, see Rewire::rotated_query

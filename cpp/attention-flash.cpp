@@ -63,17 +63,9 @@ bool FlashAttention::serves(const Pass& pass) const {
 }
 
 void FlashAttention::make_inputs(Rewire& rewire) {
-    from_ = ggml_new_tensor_2d(rewire.ctx(), GGML_TYPE_I32, n_mirrored_, n_head_kv_);
-    ggml_set_name(from_, "mirror_from");
-    ggml_set_input(from_);
+    from_ = new_cells_input(rewire.ctx(), n_mirrored_, n_head_kv_, "mirror_from");
     to_ = new_input(rewire.ctx(), GGML_TYPE_I64, n_mirrored_, "mirror_to");
     turns_ = new_input(rewire.ctx(), GGML_TYPE_I32, n_mirrored_ * rewire.n_pos_per_token(), "mirror_turns");
-}
-
-// The rows of the cells to copy, of each head: F32 [d, n_mirrored, Hkv].
-ggml_tensor* FlashAttention::rows_to_mirror(ggml_context* ctx, ggml_tensor* store) const {
-    ggml_tensor* of_heads = ggml_view_2d(ctx, from_, n_mirrored_, store->ne[2], from_->nb[1], 0);
-    return ggml_get_rows(ctx, store, of_heads);
 }
 
 const KvTensors& FlashAttention::with_mirrors(Rewire& rewire, const AttentionSite& site, const KvTensors& stored) {
@@ -87,13 +79,13 @@ const KvTensors& FlashAttention::with_mirrors(Rewire& rewire, const AttentionSit
     }
     ggml_context* ctx = rewire.ctx();
     const ggml_tensor& turn = key_turns_.at(site.layer);
-    ggml_tensor* keys = rows_to_mirror(ctx, stored.k);
+    ggml_tensor* keys = gather_cells(ctx, stored.k, from_);
     if (turns(turn)) {
         keys = turned_keys(ctx, turn, keys, stored.hadamard_k, turns_);
     }
     result.k = ggml_set_rows(ctx, stored.k, keys, to_);
     result.v = site.is_v_in_k ? values_in_keys(ctx, result.k, stored.v->ne[0])
-                              : ggml_set_rows(ctx, stored.v, rows_to_mirror(ctx, stored.v), to_);
+                              : ggml_set_rows(ctx, stored.v, gather_cells(ctx, stored.v, from_), to_);
     return result;
 }
 
@@ -131,11 +123,7 @@ void FlashAttention::set_inputs(const Pass& pass, int n_pos_per_token) {
     from.resize(n, static_cast<int32_t>(spare_cell_));
     to.resize(n, spare_cell_);
     turns_by_row.resize(n, 0);
-    std::vector<int32_t> from_by_head;
-    for (int64_t head = 0; head < from_->ne[1]; head++) {
-        from_by_head.insert(from_by_head.end(), from.begin(), from.end());
-    }
-    set_input(from_, from_by_head);
+    set_cells(from_, from);
     set_input(to_, to);
     set_positions(turns_, turns_by_row, n_pos_per_token);
 }

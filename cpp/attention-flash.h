@@ -24,7 +24,6 @@ class FlashAttention : public Attention {
 
   private:
     void make_inputs(Rewire& rewire);
-    ggml_tensor* rows_to_mirror(ggml_context* ctx, ggml_tensor* store) const;
     const KvTensors& with_mirrors(Rewire& rewire, const AttentionSite& site, const KvTensors& stored);
 
     int64_t begin_;  // the run: cells [begin, begin + n_cells)

@@ -41,6 +41,7 @@ KvMover::KvMover(const SourceGraph& source, KvStore& store, Backends& backends)
       scheduler_(backends.new_scheduler(source.layers.size() * nodes_a_layer + 16)) {
     for (const auto& [index, layer] : source.layers) {
         key_turns_[index] = key_turn_of(layer);
+        n_head_kv_ = std::max(n_head_kv_, layer.n_head_kv);
     }
 }
 
@@ -68,14 +69,15 @@ void KvMover::run(const CellMove& move, int64_t distance) {
     ggml_context* ctx = owner.get();
     ggml_cgraph* graph = ggml_new_graph_custom(ctx, n_nodes, false);
     ggml_tensor* distances = new_input(ctx, GGML_TYPE_I32, move.n * n_pos_per_token_, "distances");
-    ggml_tensor* cells = new_input(ctx, GGML_TYPE_I64, move.n, "cells");
+    ggml_tensor* sources = new_cells_input(ctx, move.n, n_head_kv_, "sources");
+    ggml_tensor* targets = new_input(ctx, GGML_TYPE_I64, move.n, "targets");
 
     for (const auto& [index, tensors] : store_.layers()) {
         const ggml_tensor& turn = key_turns_.at(index);
         if (distance != 0 && turns(turn)) {
-            ggml_tensor* keys = ggml_cast(ctx, cells_of(ctx, tensors.k, move.from, move.n), GGML_TYPE_F32);
+            ggml_tensor* keys = gather_cells(ctx, tensors.k, sources);
             keys = turned_keys(ctx, turn, keys, tensors.hadamard_k, distances);
-            ggml_build_forward_expand(graph, ggml_set_rows(ctx, tensors.k, keys, cells));
+            ggml_build_forward_expand(graph, ggml_set_rows(ctx, tensors.k, keys, targets));
         } else {
             copy_cells(ctx, graph, tensors.k, move);
         }
@@ -88,9 +90,12 @@ void KvMover::run(const CellMove& move, int64_t distance) {
         fail(HW_ERROR_MEMORY, "no memory to move %d cells: %s", static_cast<int>(move.n), log.errors().c_str());
     }
     const size_t n = static_cast<size_t>(move.n);
-    std::vector<int64_t> targets(n);
-    std::iota(targets.begin(), targets.end(), move.to);
-    set_input(cells, targets);
+    std::vector<int32_t> from(n);
+    std::vector<int64_t> to(n);
+    std::iota(from.begin(), from.end(), static_cast<int32_t>(move.from));
+    std::iota(to.begin(), to.end(), move.to);
+    set_cells(sources, from);
+    set_input(targets, to);
     set_positions(distances, std::vector<int32_t>(n, static_cast<int32_t>(distance)), n_pos_per_token_);
     if (ggml_backend_sched_graph_compute(scheduler_.get(), graph) != GGML_STATUS_SUCCESS) {
         fail(HW_ERROR_COMPUTE, "a backend failed while moving cells: %s", log.errors().c_str());

@@ -133,4 +133,8 @@ ggml_tensor* cells_of(ggml_context* ctx, ggml_tensor* store, int64_t begin, int6
                         static_cast<size_t>(begin) * store->nb[1]);
 }
 
+ggml_tensor* gather_cells(ggml_context* ctx, ggml_tensor* store, ggml_tensor* cells) {
+    return ggml_get_rows(ctx, store, ggml_view_2d(ctx, cells, cells->ne[0], store->ne[2], cells->nb[1], 0));
+}
+
 }  // namespace hw
