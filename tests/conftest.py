@@ -18,7 +18,7 @@ sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != ROOT] + [
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """A developer's HOGWILD_* settings must not change what the command line does in tests."""
     for name in list(os.environ):
-        if name.startswith("HOGWILD_") and name != "HOGWILD_RPC_BACKEND":
+        if name.startswith("HOGWILD_") and name not in ("HOGWILD_RPC_BACKEND", "HOGWILD_TEST_BACKEND"):
             monkeypatch.delenv(name)
 
 

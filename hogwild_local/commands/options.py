@@ -57,7 +57,9 @@ engine_options = _group(
     ),
     click.option("--type-k", default="f16", help="Type of stored keys: f32, f16, bf16, q8_0, q5_0, q5_1, q4_0, q4_1."),
     click.option("--type-v", default="f16", help="Type of stored values."),
-    click.option("--attention", type=click.Choice(["auto", "fused", "ggml", "composed"]), default="auto", help="Which kernel."),
+    click.option(
+        "--attention", type=click.Choice(["auto", "fused", "ggml", "composed"]), default="auto", help="Which kernel."
+    ),
 )
 """Model and engine: all commands. What is made of them, and of device_options, is model_arguments()."""
 
