@@ -20,7 +20,8 @@ bool is_plain(ggml_type type) { return type == GGML_TYPE_F32 || type == GGML_TYP
 
 }  // namespace
 
-ComposedAttention::ComposedAttention(const Pass& pass, int64_t n_cells) : n_cells_(n_cells), blocks_(padded(pass)) {
+ComposedAttention::ComposedAttention(const Pass& pass, int64_t n_cells)
+    : n_cells_(n_cells), blocks_(padded(pass)), gathered_(blocks_.size()) {
     for (const PassBlock& block : blocks_) {
         n_keys_ += block.n_cells;
     }
@@ -96,9 +97,7 @@ ggml_tensor* ComposedAttention::cells_in(Rewire& rewire, ggml_tensor* store, siz
     if (is_plain(store->type)) {
         return cells_of(rewire.ctx(), store, blocks_[block].begin, n);
     }
-    ggml_tensor*& cells = gathered_[{block, store->ne[2]}];
-    cells = cells != nullptr ? cells : new_cells_input(rewire.ctx(), n, store->ne[2], "gathered");
-    return gather_cells(rewire.ctx(), store, cells);
+    return gather_cells(rewire.ctx(), store, gathered_[block].of(rewire.ctx(), n, store->ne[2]));
 }
 
 void ComposedAttention::set_inputs(const Pass& pass, int n_pos_per_token) {
@@ -115,13 +114,11 @@ void ComposedAttention::set_inputs(const Pass& pass, int n_pos_per_token) {
         turns[block][static_cast<size_t>(pair.token)] = pass.query_turn(pair, has_gains_);
     }
     masks_.set_inputs(pass, first_key);
-    for (const auto& [key, cells] : gathered_) {
-        std::vector<int32_t> numbers(static_cast<size_t>(cells->ne[0]));
-        std::iota(numbers.begin(), numbers.end(), static_cast<int32_t>(blocks_[key.first].begin));
-        set_cells(cells, numbers);
-    }
     for (size_t i = 0; i < blocks_.size(); i++) {
         set_positions(distances_[i], turns[i], n_pos_per_token);
+        std::vector<int32_t> cells(static_cast<size_t>(blocks_[i].n_cells));
+        std::iota(cells.begin(), cells.end(), static_cast<int32_t>(blocks_[i].begin));
+        gathered_[i].set(cells);
     }
 }
 

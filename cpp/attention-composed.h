@@ -4,10 +4,8 @@
 // one arrangement of blocks; their lengths are rounded up (the rest is masked), so that it serves several passes.
 #pragma once
 
-#include <map>
-#include <utility>
-
 #include "attention-mask.h"
+#include "graph-inputs.h"
 #include "rewire.h"
 
 namespace hw {
@@ -27,9 +25,9 @@ class ComposedAttention : public Attention {
     ggml_tensor* cells_in(Rewire& rewire, ggml_tensor* store, size_t block);
 
     int64_t n_cells_;
-    std::vector<PassBlock> blocks_;                                // as in the graph: lengths rounded up
-    std::vector<ggml_tensor*> distances_;                          // a block: I32 [T * n_pos_per_token]
-    std::map<std::pair<size_t, int64_t>, ggml_tensor*> gathered_;  // by block and Hkv: I32 [n, Hkv], its cells
+    std::vector<PassBlock> blocks_;        // as in the graph: lengths rounded up
+    std::vector<ggml_tensor*> distances_;  // a block: I32 [T * n_pos_per_token]
+    std::vector<CellsInput> gathered_;     // a block: its cells, where they are quantized
     AttentionMasks masks_;
     int64_t n_keys_ = 0;      // sum of the lengths
     bool has_gains_ = false;  // queries have their position in the view already, see Rewire::rotated_query

@@ -44,7 +44,6 @@ FlashAttention::FlashAttention(const FlashPlan& plan, const SourceGraph& source,
       n_mirrored_(padded_mirrors(plan.n_mirrored)),
       spare_cell_(spare_cell) {
     for (const auto& [index, layer] : source.layers) {
-        n_head_kv_ = std::max(n_head_kv_, layer.n_head_kv);
         key_turns_[index] = key_turn_of(layer);
     }
 }
@@ -63,7 +62,6 @@ bool FlashAttention::serves(const Pass& pass) const {
 }
 
 void FlashAttention::make_inputs(Rewire& rewire) {
-    from_ = new_cells_input(rewire.ctx(), n_mirrored_, n_head_kv_, "mirror_from");
     to_ = new_input(rewire.ctx(), GGML_TYPE_I64, n_mirrored_, "mirror_to");
     turns_ = new_input(rewire.ctx(), GGML_TYPE_I32, n_mirrored_ * rewire.n_pos_per_token(), "mirror_turns");
 }
@@ -74,18 +72,19 @@ const KvTensors& FlashAttention::with_mirrors(Rewire& rewire, const AttentionSit
     if (!is_new || n_mirrored_ == 0) {
         return result;
     }
-    if (from_ == nullptr) {
+    if (to_ == nullptr) {
         make_inputs(rewire);
     }
     ggml_context* ctx = rewire.ctx();
     const ggml_tensor& turn = key_turns_.at(site.layer);
-    ggml_tensor* keys = gather_cells(ctx, stored.k, from_);
+    ggml_tensor* from = from_.of(ctx, n_mirrored_, stored.k->ne[2]);
+    ggml_tensor* keys = gather_cells(ctx, stored.k, from);
     if (turns(turn)) {
         keys = turned_keys(ctx, turn, keys, stored.hadamard_k, turns_);
     }
     result.k = ggml_set_rows(ctx, stored.k, keys, to_);
     result.v = site.is_v_in_k ? values_in_keys(ctx, result.k, stored.v->ne[0])
-                              : ggml_set_rows(ctx, stored.v, gather_cells(ctx, stored.v, from_), to_);
+                              : ggml_set_rows(ctx, stored.v, gather_cells(ctx, stored.v, from), to_);
     return result;
 }
 
@@ -104,7 +103,7 @@ void FlashAttention::set_inputs(const Pass& pass, int n_pos_per_token) {
         first_key.push_back(cell - begin_);
     }
     masks_.set_inputs(pass, first_key);
-    if (from_ == nullptr) {
+    if (to_ == nullptr) {
         return;
     }
     // Rows that fill up: a cell in no block, copied to itself.
@@ -123,7 +122,7 @@ void FlashAttention::set_inputs(const Pass& pass, int n_pos_per_token) {
     from.resize(n, static_cast<int32_t>(spare_cell_));
     to.resize(n, spare_cell_);
     turns_by_row.resize(n, 0);
-    set_cells(from_, from);
+    from_.set(from);
     set_input(to_, to);
     set_positions(turns_, turns_by_row, n_pos_per_token);
 }

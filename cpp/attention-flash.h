@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "attention-mask.h"
+#include "graph-inputs.h"
 #include "rewire.h"
 
 namespace hw {
@@ -30,12 +31,11 @@ class FlashAttention : public Attention {
     int64_t n_cells_;
     int64_t n_mirrored_;  // rounded up
     int64_t spare_cell_;
-    int64_t n_head_kv_ = 0;                 // most of a layer
     std::map<int, ggml_tensor> key_turns_;  // by layer, see key-turn.h
-    ggml_tensor* from_ = nullptr;        // I32 [n_mirrored, most Hkv of a layer]: cells to copy, the same for each head
-    ggml_tensor* to_ = nullptr;          // I64 [n_mirrored]: where to
-    ggml_tensor* turns_ = nullptr;       // I32 [n_mirrored * n_pos_per_token]
-    std::map<int, KvTensors> mirrored_;  // by layer: the results of copying, so that reading depends on it
+    CellsInput from_;                       // cells to copy
+    ggml_tensor* to_ = nullptr;             // I64 [n_mirrored]: where to
+    ggml_tensor* turns_ = nullptr;          // I32 [n_mirrored * n_pos_per_token]
+    std::map<int, KvTensors> mirrored_;     // by layer: the results of copying, so that reading depends on it
     AttentionMasks masks_;
 };
 

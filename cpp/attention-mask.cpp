@@ -1,5 +1,6 @@
 #include "attention-mask.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "graph-inputs.h"
@@ -34,9 +35,13 @@ void AttentionMasks::set_input(const Pass& pass, const std::vector<int64_t>& fir
         const PassPair& pair = pass.pairs[i];
         const size_t token = static_cast<size_t>(pair.token);
         ggml_fp16_t* row = values.data() + token * n_keys + first_key[i];
-        for (int32_t key = mask.window.first_visible(pass.view_positions[token], pair.distance); key < pair.n_visible;
-             key++) {
-            row[key] = ggml_fp32_to_fp16(mask.has_alibi ? static_cast<float>(key - pair.distance) : 0.0f);
+        const int32_t first = mask.window.first_visible(pass.view_positions[token], pair.distance);
+        if (!mask.has_alibi) {
+            std::fill(row + std::min(first, pair.n_visible), row + pair.n_visible, ggml_fp16_t{0});
+            continue;
+        }
+        for (int32_t key = first; key < pair.n_visible; key++) {
+            row[key] = ggml_fp32_to_fp16(static_cast<float>(key - pair.distance));
         }
     }
     for (size_t token = static_cast<size_t>(pass.n_tokens()); token < n_tokens; token++) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <vector>
 
 #include "ggml-backend.h"
@@ -15,27 +16,11 @@ inline ggml_tensor* new_input(ggml_context* ctx, ggml_type type, int64_t n, cons
     return tensor;
 }
 
-// Numbers of n cells for ggml_get_rows, which wants them once a head.
-inline ggml_tensor* new_cells_input(ggml_context* ctx, int64_t n, int64_t n_head_kv, const char* name) {
-    ggml_tensor* tensor = ggml_new_tensor_2d(ctx, GGML_TYPE_I32, n, n_head_kv);
-    ggml_set_name(tensor, name);
-    ggml_set_input(tensor);
-    return tensor;
-}
-
 template <typename T>
 void set_input(ggml_tensor* tensor, const std::vector<T>& values) {
     if (tensor->buffer != nullptr) {
         ggml_backend_tensor_set(tensor, values.data(), 0, values.size() * sizeof(T));
     }
-}
-
-inline void set_cells(ggml_tensor* tensor, const std::vector<int32_t>& cells) {
-    std::vector<int32_t> by_head;
-    for (int64_t head = 0; head < tensor->ne[1]; head++) {
-        by_head.insert(by_head.end(), cells.begin(), cells.end());
-    }
-    set_input(tensor, by_head);
 }
 
 // Positions as ROPE reads them: one row, or four rows for M-RoPE, where text has the same position in the first three.
@@ -50,5 +35,33 @@ inline void set_positions(ggml_tensor* tensor, const std::vector<int32_t>& posit
     }
     set_input(tensor, rows);
 }
+
+// Numbers of n cells for ggml_get_rows, which wants them once a head. One tensor serves all layers with as many heads:
+// each tensor is copied to the device in every pass.
+class CellsInput {
+  public:
+    ggml_tensor* of(ggml_context* ctx, int64_t n, int64_t n_head_kv) {
+        ggml_tensor*& tensor = by_heads_[n_head_kv];
+        if (tensor == nullptr) {
+            tensor = ggml_new_tensor_2d(ctx, GGML_TYPE_I32, n, n_head_kv);
+            ggml_set_name(tensor, "cell_numbers");
+            ggml_set_input(tensor);
+        }
+        return tensor;
+    }
+
+    void set(const std::vector<int32_t>& cells) const {
+        for (const auto& [n_head_kv, tensor] : by_heads_) {
+            std::vector<int32_t> by_head;
+            for (int64_t head = 0; head < n_head_kv; head++) {
+                by_head.insert(by_head.end(), cells.begin(), cells.end());
+            }
+            set_input(tensor, by_head);
+        }
+    }
+
+  private:
+    std::map<int64_t, ggml_tensor*> by_heads_;  // I32 [n, Hkv]
+};
 
 }  // namespace hw

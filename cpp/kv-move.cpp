@@ -41,7 +41,6 @@ KvMover::KvMover(const SourceGraph& source, KvStore& store, Backends& backends)
       scheduler_(backends.new_scheduler(source.layers.size() * nodes_a_layer + 16)) {
     for (const auto& [index, layer] : source.layers) {
         key_turns_[index] = key_turn_of(layer);
-        n_head_kv_ = std::max(n_head_kv_, layer.n_head_kv);
     }
 }
 
@@ -69,13 +68,13 @@ void KvMover::run(const CellMove& move, int64_t distance) {
     ggml_context* ctx = owner.get();
     ggml_cgraph* graph = ggml_new_graph_custom(ctx, n_nodes, false);
     ggml_tensor* distances = new_input(ctx, GGML_TYPE_I32, move.n * n_pos_per_token_, "distances");
-    ggml_tensor* sources = new_cells_input(ctx, move.n, n_head_kv_, "sources");
+    CellsInput sources;
     ggml_tensor* targets = new_input(ctx, GGML_TYPE_I64, move.n, "targets");
 
     for (const auto& [index, tensors] : store_.layers()) {
         const ggml_tensor& turn = key_turns_.at(index);
         if (distance != 0 && turns(turn)) {
-            ggml_tensor* keys = gather_cells(ctx, tensors.k, sources);
+            ggml_tensor* keys = gather_cells(ctx, tensors.k, sources.of(ctx, move.n, tensors.k->ne[2]));
             keys = turned_keys(ctx, turn, keys, tensors.hadamard_k, distances);
             ggml_build_forward_expand(graph, ggml_set_rows(ctx, tensors.k, keys, targets));
         } else {
@@ -94,7 +93,7 @@ void KvMover::run(const CellMove& move, int64_t distance) {
     std::vector<int64_t> to(n);
     std::iota(from.begin(), from.end(), static_cast<int32_t>(move.from));
     std::iota(to.begin(), to.end(), move.to);
-    set_cells(sources, from);
+    sources.set(from);
     set_input(targets, to);
     set_positions(distances, std::vector<int32_t>(n, static_cast<int32_t>(distance)), n_pos_per_token_);
     if (ggml_backend_sched_graph_compute(scheduler_.get(), graph) != GGML_STATUS_SUCCESS) {

@@ -20,7 +20,6 @@ class KvMover {
     void run(const CellMove& move, int64_t distance);
 
     int n_pos_per_token_;
-    int64_t n_head_kv_ = 0;                 // most of a layer
     std::map<int, ggml_tensor> key_turns_;  // by layer, see key-turn.h
     KvStore& store_;
     ggml_backend_sched_ptr scheduler_;

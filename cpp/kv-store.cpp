@@ -134,7 +134,7 @@ ggml_tensor* cells_of(ggml_context* ctx, ggml_tensor* store, int64_t begin, int6
 }
 
 ggml_tensor* gather_cells(ggml_context* ctx, ggml_tensor* store, ggml_tensor* cells) {
-    return ggml_get_rows(ctx, store, ggml_view_2d(ctx, cells, cells->ne[0], store->ne[2], cells->nb[1], 0));
+    return ggml_get_rows(ctx, store, cells);
 }
 
 }  // namespace hw

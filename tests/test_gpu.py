@@ -38,7 +38,8 @@ def test_layers_on_a_gpu_give_the_logits_of_the_cpu(
     ):
         got = story(cache, model.n_vocab)
         on_gpu = [device for device in cache.devices if device.name in GPUS]
-        assert on_gpu and not on_gpu[0].fused_layers
+        assert on_gpu
+        assert not on_gpu[0].fused_layers
         assert (cache.n_mirrored > 0) == (name != "llama" and cache_type != "q8_0")
     assert np.isfinite(got).all()
     share = F16_SHARE if cache_type != "q8_0" else 3 * F16_SHARE  # 8 bits instead of 11, after the Hadamard matrix
