@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from onlooker import begin_elsewhere
 
 from hogwild_local import Model, SharedCache
 from hogwild_local.llama_baseline import LlamaBaseline
@@ -49,14 +50,17 @@ def llama_logits(model: Model, tokens: list[int]) -> np.ndarray:
         return np.array(llama.logits(-1)[: model.n_vocab], dtype=np.float32)
 
 
-def in_blocks(cache: SharedCache, tokens: list[int], cuts: list[int]) -> np.ndarray:
-    """Feeds a sequence block after block: each one sees those before it."""
+def in_blocks(cache: SharedCache, tokens: list[int], cuts: list[int], elsewhere: bool = False) -> np.ndarray:
+    """Feeds a sequence block after block: each one sees those before it. elsewhere: every second one is stored as if it
+    stood elsewhere."""
     blocks = []
-    bounds = [0, *sorted(cuts), len(tokens)]
+    bounds = sorted({0, *cuts, len(tokens)})
     for begin, end in pairwise(bounds):
-        if end > begin:
-            blocks.append(cache.block(f"{begin}..{end}"))
-            logits = cache.decode([(blocks, tokens[begin:end])])
+        blocks.append(cache.block(f"{begin}..{end}"))
+        if elsewhere and len(blocks) % 2 == 0 and end - begin > 1:
+            begin_elsewhere(cache, blocks, tokens[begin])
+            begin += 1
+        logits = cache.decode([(blocks, tokens[begin:end])])
     return logits[0]
 
 
@@ -70,13 +74,15 @@ def test_one_block_gives_the_logits_of_llama_decode(name: str, attention: str, t
     assert np.abs(ours - llama_logits(model, tokens)).max() <= TOLERANCES.get(name, TOLERANCE)
 
 
+@pytest.mark.parametrize("elsewhere", [False, True])
 @pytest.mark.parametrize("attention", ["fused", "ggml", "composed"])
 @pytest.mark.parametrize("name", NAMES)
-def test_five_blocks_give_the_logits_of_llama_decode(name: str, attention: str, tiny: Load) -> None:
+def test_five_blocks_give_the_logits_of_llama_decode(name: str, attention: str, elsewhere: bool, tiny: Load) -> None:
     model = tiny(name)
     tokens = tokens_of(model, 90, seed=1)
     with f32_cache(model, attention=attention) as cache:
-        ours = in_blocks(cache, tokens, [1, 30, 31, 70])
+        ours = in_blocks(cache, tokens, [1, 30, 35, 70], elsewhere)
+        assert (cache.n_mirrored > 0) == (elsewhere and attention == "ggml")
     assert np.abs(ours - llama_logits(model, tokens)).max() <= TOLERANCES.get(name, TOLERANCE)
 
 
@@ -86,16 +92,17 @@ def test_five_blocks_give_the_logits_of_llama_decode(name: str, attention: str, 
     cuts=st.lists(st.integers(1, 149), max_size=12),
     name=st.sampled_from(["llama", "qwen3", "llama-yarn", "gemma2", "maincoder", "grok"]),
     attention=st.sampled_from(["fused", "ggml", "composed"]),
+    elsewhere=st.booleans(),
 )
 def test_any_cut_gives_the_logits_of_the_uncut_sequence(
-    tiny: Load, n: int, cuts: list[int], name: str, attention: str
+    tiny: Load, n: int, cuts: list[int], name: str, attention: str, elsewhere: bool
 ) -> None:
     model = tiny(name)
     tokens = tokens_of(model, n, seed=n)
     with f32_cache(model, attention=attention) as cache:
         uncut = in_blocks(cache, tokens, [])
     with f32_cache(model, attention=attention) as cache:
-        cut = in_blocks(cache, tokens, [at for at in cuts if at < n])
+        cut = in_blocks(cache, tokens, [at for at in cuts if at < n], elsewhere)
     assert np.isfinite(cut).all()
     assert np.abs(cut - uncut).max() <= TOLERANCES.get(name, TOLERANCE)
 
@@ -210,16 +217,19 @@ def test_a_worker_sees_what_another_writes_in_the_same_pass(tiny: Load) -> None:
     assert np.abs(rows[0] - rows[1]).max() > 1e-2
 
 
+@pytest.mark.parametrize("elsewhere", [False, True])
 @pytest.mark.parametrize("attention", ["fused", "ggml", "composed"])
 @pytest.mark.parametrize("name", NAMES)
-def test_an_appended_block_is_as_if_decoded_there(name: str, attention: str, tiny: Load) -> None:
+def test_an_appended_block_is_as_if_decoded_there(name: str, attention: str, elsewhere: bool, tiny: Load) -> None:
     # What b's keys and values are depends on what b saw: it saw a, so that only the rotation is left to differ.
     model = tiny(name)
     first, second, last = tokens_of(model, 33), tokens_of(model, 18, seed=1), [7]
     with f32_cache(model, attention=attention) as cache:
         a, b = cache.block("a"), cache.block("b")
         cache.decode([([a], first)])
-        cache.decode([([a, b], second)])
+        if elsewhere:  # then it has to be rotated on its way
+            begin_elsewhere(cache, [a, b], second[0])
+        cache.decode([([a, b], second[len(b) :])])
         a.append(b)
         assert (len(a), len(b)) == (51, 0)
         appended = cache.decode([([a], last)])[0]
