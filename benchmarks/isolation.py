@@ -28,7 +28,8 @@ def main() -> None:
     kinds: dict[str, dict[str, Any]] = {
         "this process, fused": {},
         "a process of its own, fused": {"isolate": True},
-        "this process, composed": {"attention": "ggml"},
+        "this process, ggml's attention": {"attention": "ggml"},
+        "this process, composed": {"attention": "composed"},
     }
     if options.rpc:
         kinds["RPC server"] = {"rpc": options.rpc}

@@ -61,8 +61,8 @@ class Hogwild:
     Model takes them. isolate: whether model and cache live in a process of their own, whose end is an EngineDied
     here; None: with rpc, because ggml ends the process whose server dies. type_k, type_v: types of the stored keys and
     values ("f16", "f32", "bf16", "q8_0", "q5_0", "q5_1", "q4_0", "q4_1"). attention: "auto", "fused", "ggml" or
-    "composed", see SharedCache. prompts: path of a TOML file or a PromptStyle; None: the model's own, or else the built-in one. engine: see
-    engine_types; for tests.
+    "composed", see SharedCache. prompts: path of a TOML file or a PromptStyle; None: the model's own, or else the
+    built-in one. engine: see engine_types; for tests.
 
     Raises InvalidArgument, ModelError, UnsupportedModel and DeviceError; nothing is kept then. One run at a time
     (Busy); all methods may be called from any thread.
