@@ -18,8 +18,8 @@ from .sampling import Sampler
 
 
 class CacheBlock:
-    """A run of tokens in a SharedCache, made by SharedCache.block(). Its keys are stored as if it began at
-    position 0; where it stands is a matter of each view."""
+    """A run of tokens in a SharedCache, made by SharedCache.block(). Its keys are stored once, for
+    the place where it was first written; where it stands is a matter of each view."""
 
     def __init__(self, cache: SharedCache, name: str) -> None:
         self.name = name
