@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import argparse
 import random
-from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from statistics import median
-from time import perf_counter
 
 from hogwild_local import CacheBlock, Model, SharedCache
+from hogwild_local.bench import seconds_of
 from hogwild_local.llama_baseline import LlamaBaseline
 
 UNCOUNTED = 2
@@ -27,12 +26,6 @@ UNCOUNTED = 2
 
 def numbers(text: str) -> list[int]:
     return [int(part) for part in text.split(",")]
-
-
-def seconds(call: Callable[[], object]) -> float:
-    begin = perf_counter()
-    call()
-    return perf_counter() - begin
 
 
 class Form:
@@ -78,8 +71,8 @@ def measure(model: Model, options: argparse.Namespace, context: int) -> None:
                 for i in range(options.passes + UNCOUNTED):
                     tokens = [rng.randrange(model.n_vocab) for _ in range(n_workers)]
                     for name, form in forms.items():
-                        times[name].append(seconds(partial(form.step, tokens)))
-                    times["llama.cpp"].append(seconds(partial(llama.step, context + i, tokens)))
+                        times[name].append(seconds_of(partial(form.step, tokens)))
+                    times["llama.cpp"].append(seconds_of(partial(llama.step, context + i, tokens)))
                 row = "".join(f"{1e3 * median(of_form[UNCOUNTED:]):11.2f}" for of_form in times.values())
                 print(f"{context:8}{n_workers:8}{step:8}{row}", flush=True)
 

@@ -30,7 +30,7 @@ ComposedAttention::ComposedAttention(const Pass& pass, int64_t n_cells)
 std::vector<PassBlock> ComposedAttention::padded(const Pass& pass) const {
     std::vector<PassBlock> result;
     for (const PassBlock& block : pass.blocks) {
-        const int64_t n = (block.n_cells + length_step - 1) / length_step * length_step;
+        const int64_t n = GGML_PAD(block.n_cells, length_step);
         result.push_back({block.begin, std::min(n, n_cells_ - block.begin), 0});
     }
     return result;
@@ -97,7 +97,7 @@ ggml_tensor* ComposedAttention::cells_in(Rewire& rewire, ggml_tensor* store, siz
     if (is_plain(store->type)) {
         return cells_of(rewire.ctx(), store, blocks_[block].begin, n);
     }
-    return gather_cells(rewire.ctx(), store, gathered_[block].of(rewire.ctx(), n, store->ne[2]));
+    return ggml_get_rows(rewire.ctx(), store, gathered_[block].of(rewire.ctx(), n, store->ne[2]));
 }
 
 void ComposedAttention::set_inputs(const Pass& pass, int n_pos_per_token) {
@@ -116,9 +116,11 @@ void ComposedAttention::set_inputs(const Pass& pass, int n_pos_per_token) {
     masks_.set_inputs(pass, first_key);
     for (size_t i = 0; i < blocks_.size(); i++) {
         set_positions(distances_[i], turns[i], n_pos_per_token);
-        std::vector<int32_t> cells(static_cast<size_t>(blocks_[i].n_cells));
-        std::iota(cells.begin(), cells.end(), static_cast<int32_t>(blocks_[i].begin));
-        gathered_[i].set(cells);
+        if (gathered_[i].is_used()) {
+            std::vector<int32_t> cells(static_cast<size_t>(blocks_[i].n_cells));
+            std::iota(cells.begin(), cells.end(), static_cast<int32_t>(blocks_[i].begin));
+            gathered_[i].set(cells);
+        }
     }
 }
 

@@ -78,13 +78,13 @@ const KvTensors& FlashAttention::with_mirrors(Rewire& rewire, const AttentionSit
     ggml_context* ctx = rewire.ctx();
     const ggml_tensor& turn = key_turns_.at(site.layer);
     ggml_tensor* from = from_.of(ctx, n_mirrored_, stored.k->ne[2]);
-    ggml_tensor* keys = gather_cells(ctx, stored.k, from);
+    ggml_tensor* keys = ggml_get_rows(ctx, stored.k, from);
     if (turns(turn)) {
         keys = turned_keys(ctx, turn, keys, stored.hadamard_k, turns_);
     }
     result.k = ggml_set_rows(ctx, stored.k, keys, to_);
     result.v = site.is_v_in_k ? values_in_keys(ctx, result.k, stored.v->ne[0])
-                              : ggml_set_rows(ctx, stored.v, gather_cells(ctx, stored.v, from), to_);
+                              : ggml_set_rows(ctx, stored.v, ggml_get_rows(ctx, stored.v, from), to_);
     return result;
 }
 

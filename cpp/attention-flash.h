@@ -4,7 +4,6 @@
 #pragma once
 
 #include <map>
-#include <memory>
 
 #include "attention-mask.h"
 #include "graph-inputs.h"

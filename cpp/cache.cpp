@@ -22,7 +22,7 @@ constexpr int32_t max_n_ctx = 1 << 24;
 // Few sizes, so that graphs serve again; exact where a token costs a row of the weights' kernels.
 int32_t round_up(int32_t n, int32_t n_batch) {
     const int32_t step = n <= 8 ? 1 : n <= 32 ? 4 : n <= 128 ? 32 : 128;
-    return std::min((n + step - 1) / step * step, n_batch);
+    return std::min(GGML_PAD(n, step), n_batch);
 }
 
 // Cells beyond n_ctx, so that a cache that is nearly full need not pack its blocks at every pass, nor a full one find
@@ -42,6 +42,20 @@ ggml_type type_named(const char* name, const char* what) {
         known += (known.empty() ? "" : ", ") + std::string(ggml_type_name(type));
     }
     fail(HW_ERROR_ARGUMENT, "%s is '%s': it must be one of %s", what, name ? name : "(null)", known.c_str());
+}
+
+FlashRules flash_rules(const SourceGraph& source, ggml_type type_k) {
+    const bool keys_are_turned = std::any_of(source.layers.begin(), source.layers.end(),
+                                             [](const auto& entry) { return entry.second.key_rope != nullptr; });
+    return {keys_are_turned, !ggml_is_quantized(type_k)};
+}
+
+// Whether a layer is not for our kernel, and may be for ggml's flash attention.
+bool wants_flash(const SourceGraph& source, hw_attention attention) {
+    return attention != HW_ATTENTION_COMPOSED &&
+           std::any_of(source.layers.begin(), source.layers.end(), [&](const auto& entry) {
+               return !uses_kernel(attention) || !is_host_memory(entry.second.buffer_type);
+           });
 }
 
 // Before anything is made of the model: without weights its graph cannot even be built.
@@ -77,19 +91,16 @@ Cache::Cache(ModelPtr model, const hw_cache_params& params)
     const ggml_type type_k = type_named(params.type_k, "type_k");
     const ggml_type type_v = type_named(params.type_v, "type_v");
     const SourceGraph probe = source_.build(1, 1);
-    bool is_all_fused = true;
-    flash_rules_.may_mirror = !ggml_is_quantized(type_k);
-    for (const auto& [index, layer] : probe.layers) {
-        is_all_fused = is_all_fused && uses_kernel(attention_) && is_host_memory(layer.buffer_type);
-        flash_rules_.keys_are_turned = flash_rules_.keys_are_turned || layer.key_rope != nullptr;
-    }
-    const bool may_flash = !is_all_fused && attention_ != HW_ATTENTION_COMPOSED;
-    table_ =
-        BlockTable(n_ctx_ + headroom(n_ctx_, may_flash && flash_rules_.keys_are_turned && flash_rules_.may_mirror));
+    const FlashRules rules = flash_rules(probe, type_k);
+    const bool may_flash = wants_flash(probe, attention_);
+    table_ = BlockTable(n_ctx_ + headroom(n_ctx_, may_flash && rules.keys_are_turned && rules.may_mirror));
     const int64_t n_stored = spare_cell() + 1;
-    store_ = std::make_unique<KvStore>(probe.layers, may_flash ? padded_to_flash(n_stored) : n_stored, type_k, type_v);
+    store_ =
+        std::make_unique<KvStore>(probe.layers, may_flash ? GGML_PAD(n_stored, flash_step) : n_stored, type_k, type_v);
     mover_ = std::make_unique<KvMover>(probe, *store_, backends_);
-    can_flash_ = may_flash && FlashAttention::is_supported(probe, *store_);
+    if (may_flash && FlashAttention::is_supported(probe, *store_)) {
+        flash_rules_ = rules;
+    }
     for (const auto& entry : store_->layers()) {
         if (attention_ == HW_ATTENTION_FUSED && !is_fused(entry.first)) {
             fail(HW_ERROR_ARGUMENT, "fused attention reads CPU memory, and layer %d lies on %s: use 'auto'",
@@ -244,8 +255,8 @@ void Cache::check_views(const hw_view* views, int32_t n_views) const {
     int64_t n_tokens = 0;
     for (int32_t i = 0; i < n_views; i++) {
         check_view(views[i], i);
-        if (!own.insert(views[i].blocks[views[i].n_blocks - 1]).second) {
-            fail(HW_ERROR_ARGUMENT, "block %d is the own block of two views", views[i].blocks[views[i].n_blocks - 1]);
+        if (!own.insert(own_block(views[i])).second) {
+            fail(HW_ERROR_ARGUMENT, "block %d is the own block of two views", own_block(views[i]));
         }
         n_tokens += views[i].n_tokens;
     }
@@ -257,14 +268,14 @@ void Cache::check_views(const hw_view* views, int32_t n_views) const {
 // An empty block has its origin anew: if the pass fails, the next one gives it another.
 Pass Cache::plan_pass(const hw_view* views, int32_t n_views) {
     for (int32_t i = 0; i < n_views; i++) {
-        const int32_t own = views[i].blocks[views[i].n_blocks - 1];
+        const int32_t own = own_block(views[i]);
         if (table_.run(own).len == 0) {
             table_.set_origin(own, origin_for(table_, views, n_views, own));
         }
     }
     Pass pass = make_pass(table_, views, n_views);
-    if (can_flash_) {
-        pass.flash = plan_flash(pass, table_, flash_rules_);
+    if (flash_rules_) {
+        pass.flash = plan_flash(pass, table_, *flash_rules_);
         n_mirrored_ += pass.flash ? pass.flash->n_mirrored : 0;
     }
     return pass;
@@ -297,7 +308,7 @@ void Cache::decode(const hw_view* views, int32_t n_views, float* logits) {
     check_views(views, n_views);
     std::vector<Growth> growth;
     for (int32_t i = 0; i < n_views; i++) {
-        growth.push_back({views[i].blocks[views[i].n_blocks - 1], views[i].n_tokens});
+        growth.push_back({own_block(views[i]), views[i].n_tokens});
     }
     reserve(growth);
     const Pass pass = plan_pass(views, n_views);

@@ -53,8 +53,7 @@ class Cache {
     int64_t n_ctx_;  // the cells that callers may use; the table has some more
     int64_t n_moved_ = 0;
     int64_t n_mirrored_ = 0;
-    bool can_flash_ = false;  // whether layers without our kernel may use ggml's flash attention
-    FlashRules flash_rules_;
+    std::optional<FlashRules> flash_rules_;  // nullopt: layers without our kernel do without flash attention too
     GraphSource source_;
     Backends backends_;
     BlockTable table_{0};

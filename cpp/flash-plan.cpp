@@ -76,7 +76,7 @@ int64_t padded_mirrors(int64_t n_mirrored) {
     while (4 * step < n_mirrored) {
         step *= 2;
     }
-    return (n_mirrored + step - 1) / step * step;
+    return GGML_PAD(n_mirrored, step);
 }
 
 std::optional<FlashPlan> plan_flash(const Pass& pass, const BlockTable& table, const FlashRules& rules) {
@@ -100,9 +100,8 @@ std::optional<FlashPlan> plan_flash(const Pass& pass, const BlockTable& table, c
         plan.key_cell.push_back(mirror_of[i] < 0 ? pass.blocks[static_cast<size_t>(pass.pairs[i].block)].begin
                                                  : plan.mirrors[static_cast<size_t>(mirror_of[i])].to);
     }
-    const int64_t begin = range.begin / flash_step * flash_step;
-    plan.n_cells = padded_to_flash(range.end - begin);
-    plan.begin = begin;
+    plan.begin = range.begin / flash_step * flash_step;
+    plan.n_cells = GGML_PAD(range.end - plan.begin, flash_step);
     return is_worthwhile(pass, plan) ? std::optional<FlashPlan>(plan) : std::nullopt;
 }
 

@@ -13,6 +13,7 @@
 #pragma once
 
 #include "block-table.h"
+#include "ggml.h"
 #include "pass.h"
 
 namespace hw {
@@ -20,13 +21,12 @@ namespace hw {
 // Few sizes, so that graphs serve again; what CUDA's fast kernels ask for, and llama.cpp pads to.
 constexpr int64_t flash_step = 256;
 
-inline int64_t padded_to_flash(int64_t n_cells) { return (n_cells + flash_step - 1) / flash_step * flash_step; }
 // Cells of mirrors, padded, so that graphs serve again.
 int64_t padded_mirrors(int64_t n_mirrored);
 
 struct FlashRules {
-    bool keys_are_turned = false;  // by any layer; else no block needs a mirror
-    bool may_mirror = true;        // not quantized keys: turned, they would be quantized again
+    bool keys_are_turned;  // by any layer; else no block needs a mirror
+    bool may_mirror;       // not quantized keys: turned, they would be quantized again
 };
 
 // nullopt: a mirror is needed and not allowed, or no free run of cells is long enough for the mirrors, or they would

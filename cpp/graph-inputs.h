@@ -36,8 +36,9 @@ inline void set_positions(ggml_tensor* tensor, const std::vector<int32_t>& posit
     set_input(tensor, rows);
 }
 
-// Numbers of n cells for ggml_get_rows, which wants them once a head. One tensor serves all layers with as many heads:
-// each tensor is copied to the device in every pass.
+// Numbers of n cells for ggml_get_rows, which gives them as F32 [d, n, Hkv], side by side, whatever their type: few
+// backends copy quantized rows that lie apart, but all gather them. It wants the numbers once a head; one tensor serves
+// all layers with as many heads, because each is copied to the device in every pass.
 class CellsInput {
   public:
     ggml_tensor* of(ggml_context* ctx, int64_t n, int64_t n_head_kv) {
@@ -59,6 +60,8 @@ class CellsInput {
             set_input(tensor, by_head);
         }
     }
+
+    bool is_used() const { return !by_heads_.empty(); }
 
   private:
     std::map<int64_t, ggml_tensor*> by_heads_;  // I32 [n, Hkv]

@@ -182,11 +182,10 @@ int32_t hw_detokenize(const hw_model* model, const int32_t* tokens, int32_t n_to
 // -- cache ------------------------------------------------------------------------------------------------------
 
 enum hw_attention {
-    HW_ATTENTION_AUTO = 0,   // fused where a layer's cache lies in CPU memory, ggml elsewhere
-    HW_ATTENTION_FUSED = 1,  // our CPU kernel; HW_ERROR_ARGUMENT if a layer's cache lies on another device
-    HW_ATTENTION_GGML = 2,   // ggml's flash attention where the devices have it and it is faster, else composed
-    HW_ATTENTION_COMPOSED =
-        3  // of ggml's plainest operations, block by block: any backend, and the oracle of the others
+    HW_ATTENTION_AUTO = 0,     // fused where a layer's cache lies in CPU memory, ggml elsewhere
+    HW_ATTENTION_FUSED = 1,    // our CPU kernel; HW_ERROR_ARGUMENT if a layer's cache lies on another device
+    HW_ATTENTION_GGML = 2,     // ggml's flash attention where the devices have it and it is faster, else composed
+    HW_ATTENTION_COMPOSED = 3  // ggml's plain operations, block by block: any backend, and the oracle of the others
 };
 
 struct hw_cache_params {

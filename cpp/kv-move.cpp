@@ -74,7 +74,7 @@ void KvMover::run(const CellMove& move, int64_t distance) {
     for (const auto& [index, tensors] : store_.layers()) {
         const ggml_tensor& turn = key_turns_.at(index);
         if (distance != 0 && turns(turn)) {
-            ggml_tensor* keys = gather_cells(ctx, tensors.k, sources.of(ctx, move.n, tensors.k->ne[2]));
+            ggml_tensor* keys = ggml_get_rows(ctx, tensors.k, sources.of(ctx, move.n, tensors.k->ne[2]));
             keys = turned_keys(ctx, turn, keys, tensors.hadamard_k, distances);
             ggml_build_forward_expand(graph, ggml_set_rows(ctx, tensors.k, keys, targets));
         } else {

@@ -133,8 +133,4 @@ ggml_tensor* cells_of(ggml_context* ctx, ggml_tensor* store, int64_t begin, int6
                         static_cast<size_t>(begin) * store->nb[1]);
 }
 
-ggml_tensor* gather_cells(ggml_context* ctx, ggml_tensor* store, ggml_tensor* cells) {
-    return ggml_get_rows(ctx, store, cells);
-}
-
 }  // namespace hw

@@ -47,9 +47,6 @@ class KvStore {
 bool is_host_memory(ggml_backend_buffer_type_t type);
 // The first d_v numbers of each key, as [d_v, n_cells, Hkv].
 ggml_tensor* values_in_keys(ggml_context* ctx, ggml_tensor* k, int64_t d_v);
-// Any cells as F32 [d, n, Hkv], side by side, whatever their type: few backends copy quantized rows that lie apart, but
-// all gather them. cells: I32 [n, Hkv], see CellsInput.
-ggml_tensor* gather_cells(ggml_context* ctx, ggml_tensor* store, ggml_tensor* cells);
 // n cells of K or V from cell `begin` on, as [d, n, Hkv].
 ggml_tensor* cells_of(ggml_context* ctx, ggml_tensor* store, int64_t begin, int64_t n);
 

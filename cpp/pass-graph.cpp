@@ -62,7 +62,7 @@ PassGraph::PassGraph(GraphSource& source, const KvStore& store, Backends& backen
 void PassGraph::build(const SourceGraph& from, const KvStore& store, const Pass& pass, hw_attention attention,
                       int32_t n_threads) {
     Attention* fused = nullptr;
-    Attention* composed = nullptr;
+    Attention* of_ggml = nullptr;
     const auto keep = [&](std::unique_ptr<Attention> made) { return attentions_.emplace_back(std::move(made)).get(); };
     Rewire rewire(from, store, ctx_.get(), n_tokens_, n_outputs_);
     logits_ = rewire.run(graph_, [&](const AttentionSite& site) -> Attention& {
@@ -70,12 +70,12 @@ void PassGraph::build(const SourceGraph& from, const KvStore& store, const Pass&
             fused = fused != nullptr ? fused : keep(std::make_unique<FusedAttention>(pass, n_tokens_, n_threads));
             return *fused;
         }
-        if (composed == nullptr && pass.flash) {
-            composed = keep(std::make_unique<FlashAttention>(*pass.flash, from, spare_cell_));
-        } else if (composed == nullptr) {
-            composed = keep(std::make_unique<ComposedAttention>(pass, spare_cell_ + 1));
+        if (of_ggml == nullptr && pass.flash) {
+            of_ggml = keep(std::make_unique<FlashAttention>(*pass.flash, from, spare_cell_));
+        } else if (of_ggml == nullptr) {
+            of_ggml = keep(std::make_unique<ComposedAttention>(pass, spare_cell_ + 1));
         }
-        return *composed;
+        return *of_ggml;
     });
     inputs_ = rewire.inputs();
 }

@@ -7,8 +7,6 @@ namespace hw {
 
 namespace {
 
-int32_t own_block(const hw_view& view) { return view.blocks[view.n_blocks - 1]; }
-
 // Lengths of blocks with the tokens of this pass.
 class Lengths {
   public:

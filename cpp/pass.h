@@ -71,6 +71,9 @@ struct Pass {
     int32_t n_outputs() const { return static_cast<int32_t>(outputs.size()); }
 };
 
+// The block that a view's tokens go to.
+inline int32_t own_block(const hw_view& view) { return view.blocks[view.n_blocks - 1]; }
+
 // Where an empty block that these views fill is to have its origin: it begins there in one of them, so that this one at
 // least needs no turn. The leftmost: it moves least as other blocks grow.
 int64_t origin_for(const BlockTable& table, const hw_view* views, int32_t n_views, int32_t block);

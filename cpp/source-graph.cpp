@@ -8,6 +8,7 @@
 #include "error.h"
 #include "llama-staging.h"
 #include "log.h"
+#include "rope.h"
 #include "split-copies.h"
 
 namespace hw {
@@ -88,7 +89,7 @@ void read_key_turn(const ggml_tensor* stored, const SourceGraph& source, KvLayer
         return;
     }
     layer->key_rope = rope;
-    layer->key_offset = rope->op_params[15];  // of ggml_rope_set_offset
+    layer->key_offset = rope->op_params[rope_offset];
     for (const ggml_tensor* node = stored; node != rope;) {
         const bool rope_is_second = node->src[1] != nullptr && source.rope_results.count(node->src[1]) != 0;
         if (node->op == GGML_OP_MUL && layer->key_gain == nullptr && !rope_is_second && is_weight(node->src[1])) {
@@ -139,7 +140,8 @@ void read_layer(const AttentionSite& site, SourceGraph* source) {
 void check_key_turns(const SourceGraph& source) {
     for (const auto& [index, layer] : source.layers) {
         const bool fits_gain = layer.key_gain == nullptr || layer.key_gain->src[1]->ne[0] == layer.d_k;
-        if (layer.key_rope != nullptr && (!fits_gain || layer.key_offset + layer.key_rope->op_params[1] > layer.d_k)) {
+        if (layer.key_rope != nullptr &&
+            (!fits_gain || layer.key_offset + layer.key_rope->op_params[rope_n_dims] > layer.d_k)) {
             unsupported(layer.key_rope, "turns keys of another size than those that are stored");
         }
     }

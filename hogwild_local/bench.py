@@ -166,8 +166,8 @@ def _prefill_in_turn(
     ours = theirs = 0.0
     for done in range(0, len(prompt), cache.n_batch):
         chunk = prompt[done : done + cache.n_batch]
-        ours += _seconds(partial(cache.decode, [([block], chunk)]))
-        theirs += _seconds(partial(llama.feed, chunk, done))
+        ours += seconds_of(partial(cache.decode, [([block], chunk)]))
+        theirs += seconds_of(partial(llama.feed, chunk, done))
     return ours, theirs
 
 
@@ -191,8 +191,8 @@ def _measure_decode(
         for position in range(WARM_TOKENS + plan.passes):
             tokens = [rng.randrange(n_vocab) for _ in blocks]
             feeds = [(view, [token]) for view, token in zip(views, tokens, strict=True)]
-            our_time = _seconds(partial(cache.decode, feeds))
-            their_time = _seconds(partial(llama.step, context + position, tokens))
+            our_time = seconds_of(partial(cache.decode, feeds))
+            their_time = seconds_of(partial(llama.step, context + position, tokens))
             if position >= WARM_TOKENS + UNCOUNTED_PASSES:
                 ours.append(our_time)
                 theirs.append(their_time)
@@ -201,7 +201,7 @@ def _measure_decode(
     return Row("decode", context, n_workers, n_workers, Timing(tuple(ours)), Timing(tuple(theirs)))
 
 
-def _seconds(call: Callable[[], object]) -> float:
+def seconds_of(call: Callable[[], object]) -> float:
     begin = time.perf_counter()
     call()
     return time.perf_counter() - begin

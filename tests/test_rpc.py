@@ -296,17 +296,21 @@ def test_what_is_no_rpc_server_of_our_version_is_told_from_one(answer: bytes | N
         thread.join(5)
 
 
-def test_without_the_backend_it_is_said_what_to_install(tmp_path: Path) -> None:
-    code = """
-import llama_cpp
+LOAD_BACKEND = """
 from hogwild_local import errors, rpc
-llama_cpp.__file__ = sys.argv[1] + "/none/__init__.py"  # nothing lies beside these libraries
 try:
     rpc.load_backend()
 except errors.DeviceError as error:
     print(error)
 """
-    done = run_isolated(code, tmp_path)
+
+
+def test_without_the_backend_it_is_said_what_to_install(tmp_path: Path) -> None:
+    code = """
+import llama_cpp, hogwild_local
+llama_cpp.__file__ = sys.argv[1] + "/none/__init__.py"  # nothing lies beside these libraries
+"""
+    done = run_isolated(code + LOAD_BACKEND, tmp_path)
     assert done.returncode == 0, done.stderr
     assert "GGML_RPC=ON" in done.stdout or done.stdout == ""  # empty: it is compiled in
 
@@ -314,15 +318,6 @@ except errors.DeviceError as error:
 def test_a_file_that_is_no_backend_is_named(tmp_path: Path) -> None:
     wrong = tmp_path / "libwrong.so"
     wrong.write_bytes(b"no library")
-    code = """
-import os
-os.environ["HOGWILD_RPC_BACKEND"] = sys.argv[1]
-from hogwild_local import errors, rpc
-try:
-    rpc.load_backend()
-except errors.DeviceError as error:
-    print(error)
-"""
-    done = run_isolated(code, wrong)
+    done = run_isolated(LOAD_BACKEND, environment={"HOGWILD_RPC_BACKEND": str(wrong)})
     assert done.returncode == 0, done.stderr
     assert "libwrong.so" in done.stdout or done.stdout == ""
