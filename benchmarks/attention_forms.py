@@ -3,10 +3,10 @@
     python benchmarks/attention_forms.py model.gguf [--forms fused,ggml,composed] [--n-gpu-layers N] [--threads 1]
         [--contexts 256,1024] [--workers 1,2,4] [--steps 8,32,64,128] [--passes 8]
 
-"step" is how many tokens of its unfinished step each worker has written: what the ggml form mirrors grows with it (see
-cpp/flash-plan.h). The layout is combined: every worker sees the prompt, the others' steps and its own. llama.cpp's
-sequences see the prompt and one token each. Medians of all passes but the first two. Use few threads on a machine that
-does other things.
+"step" is how many tokens of its unfinished step each worker has written: what the ggml form mirrors grows with it
+(see cpp/attention/flash-plan.h). The layout is combined: every worker sees the prompt, the others' steps and its own.
+llama.cpp's sequences see the prompt and one token each. Medians of all passes but the first two. Use few threads on a
+machine that does other things.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from functools import partial
 from statistics import median
 
 from hogwild_local import CacheBlock, Model, SharedCache
-from hogwild_local.bench import seconds_of
-from hogwild_local.llama_baseline import LlamaBaseline
+from hogwild_local.cli.baseline import LlamaBaseline
+from hogwild_local.cli.measure import seconds_of
 
 UNCOUNTED = 2
 

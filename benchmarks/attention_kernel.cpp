@@ -19,7 +19,7 @@
 #include <thread>
 #include <vector>
 
-#include "../cpp/attention-kernel.h"
+#include "../cpp/kernel/kernel.h"
 #include "ggml.h"
 
 namespace {

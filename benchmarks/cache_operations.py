@@ -14,7 +14,8 @@ import statistics
 import time
 from collections.abc import Callable
 
-from hogwild_local import Model, SharedCache, _native
+from hogwild_local import Model, SharedCache
+from hogwild_local.engine import native as _native
 
 ROUNDS = 20
 

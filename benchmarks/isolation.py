@@ -13,7 +13,7 @@ from statistics import median
 from typing import Any
 
 from hogwild_local import Hogwild
-from hogwild_local.default import default_model_path
+from hogwild_local.engine.default_model import default_model_path
 
 
 def main() -> None:

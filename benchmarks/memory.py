@@ -15,7 +15,7 @@ import subprocess
 import sys
 
 from hogwild_local import Model, SharedCache
-from hogwild_local.llama_baseline import LlamaBaseline
+from hogwild_local.cli.baseline import LlamaBaseline
 
 PASSES = 8
 

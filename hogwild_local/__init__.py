@@ -13,15 +13,15 @@ raises ImportError if not.
 """
 
 from . import errors, events
-from ._native import set_log_hook
-from .cache import CacheBlock, SharedCache
+from .engine.cache import CacheBlock, SharedCache
+from .engine.model import Model
+from .engine.native import set_log_hook
+from .engine.sampling import Sampler
 from .hogwild import Hogwild, Result
-from .layouts import Layout
-from .model import Model
-from .params import SamplingParams
-from .prompts import PromptStyle
-from .run import Run
-from .sampling import Sampler
+from .options import SamplingParams
+from .prompts.style import PromptStyle
+from .workers.layouts import Layout
+from .workers.run import Run
 
 __all__ = [
     "CacheBlock",

@@ -13,22 +13,22 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from .adapters import ControlVector, Lora
-from .chat import ChatTemplate, Message
-from .devices import Device, merged
-from .engine_types import Engine, ModelLike, SamplerLike, native_engine
+from .engine.adapters import ControlVector, Lora
+from .engine.devices import Device, merged
+from .engine.protocols import Engine, ModelLike, SamplerLike, native_engine
 from .errors import Busy, Closed, InvalidArgument
 from .events import Reason, RunEnded, RunStarted, StepEnded, Timings, Token, Usage
-from .layouts import Layout, make_layout
-from .loop import Loop, RunSettings
-from .model_defaults import ModelDefaults
-from .params import SamplingParams
-from .prompts import PromptStyle, Wording
-from .run import Run
-from .worker import default_names, worker_seed
+from .options import SamplingParams
+from .prompts.chat_template import ChatTemplate, Message
+from .prompts.model_defaults import ModelDefaults
+from .prompts.style import PromptStyle, Wording
+from .workers.layouts import Layout, make_layout
+from .workers.loop import Loop, RunSettings
+from .workers.run import Run
+from .workers.worker import default_names, worker_seed
 
 if TYPE_CHECKING:
-    from .rpc import Servers  # needs the compiled library
+    from .engine.rpc import Servers  # needs the compiled library
 
 Prompt = str | Sequence[Message]
 
@@ -293,11 +293,11 @@ class Hogwild:
 def _engine_for(model: object, rpc: Servers, isolate: bool | None) -> Engine:
     is_remote = bool(rpc) if isolate is None else isolate
     if not isinstance(model, str | os.PathLike) and isolate is None:
-        from .isolated.engine import RemoteModel
+        from .engine.isolated.engine import RemoteModel
 
         is_remote = isinstance(model, RemoteModel)
     if is_remote:
-        from .isolated import isolated_engine
+        from .engine.isolated import isolated_engine
 
         return isolated_engine()
     return native_engine()

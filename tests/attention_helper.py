@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from gguf import GGMLQuantizationType, quants
 
-from hogwild_local import _native
+from hogwild_local.engine import native as _native
 
 ROPES = {"none": 0, "adjacent": 1, "halves": 2}
 TYPES = {

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from hogwild_local.devices import Device
-from hogwild_local.engine_types import Engine, Logits
+from hogwild_local.engine.devices import Device
+from hogwild_local.engine.protocols import Engine, Logits
 from hogwild_local.errors import BatchTooLarge, CacheFull, Closed, ModelError
-from hogwild_local.params import SamplingParams
-from hogwild_local.prompts import PromptStyle
+from hogwild_local.options import SamplingParams
+from hogwild_local.prompts.style import PromptStyle
 
 BOS, EOS, THINK, THINK_END = 256, 257, 258, 259
 SPECIAL = {BOS: "<bos>", EOS: "<eos>", THINK: "<think>", THINK_END: "</think>"}

@@ -9,7 +9,7 @@ import os
 import llama_cpp
 import pytest
 
-from hogwild_local._native import devices
+from hogwild_local.engine.native import devices
 
 
 def load_backend() -> None:

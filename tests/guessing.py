@@ -10,7 +10,7 @@ from fakes import EOS, TINY_STYLE, FakeCache, FakeEngine, FakeModel, FakeSampler
 
 from hogwild_local.evaluation import Journal, Plan, Problem, Record, evaluate
 from hogwild_local.hogwild import Hogwild
-from hogwild_local.params import SamplingParams
+from hogwild_local.options import SamplingParams
 
 PROBLEMS = [Problem(f"p{i}", f"problem {i}", str(i % 3)) for i in range(3)]
 

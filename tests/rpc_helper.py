@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from hogwild_local import errors
-from hogwild_local.rpc import greet, load_backend
+from hogwild_local.engine.rpc import greet, load_backend
 
 ROOT = str(Path(__file__).parent.parent)
 
@@ -43,7 +43,7 @@ class Server:
         self.port = port or free_port()
         self.address = f"127.0.0.1:{self.port}"
         command = ["rpc-server", "--port", str(self.port), "--threads", "1"]
-        code = f"from hogwild_local.cli import cli; cli({command!r})"
+        code = f"from hogwild_local.cli.main import cli; cli({command!r})"
         # Its output goes nowhere: a pipe would be held open beyond a test that fails.
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

@@ -11,9 +11,9 @@ from gguf import GGMLQuantizationType, GGUFReader, GGUFWriter
 from isolated import run_isolated
 
 from hogwild_local import Hogwild, Model, SharedCache, errors
-from hogwild_local.adapters import parse_adapter
+from hogwild_local.cli.baseline import LlamaBaseline
+from hogwild_local.engine.adapters import parse_adapter
 from hogwild_local.errors import InvalidArgument, ModelError, UnsupportedModel
-from hogwild_local.llama_baseline import LlamaBaseline
 
 Paths = Callable[..., Path]
 TOLERANCE = 1e-3  # f32 model and cache: the order of sums, and ggml's f16 tables for exp

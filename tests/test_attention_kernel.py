@@ -10,7 +10,7 @@ from attention_helper import Case, arguments, attention, expected, isas, rotated
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hogwild_local import _native
+from hogwild_local.engine import native as _native
 
 FAST = [isa for isa in isas() if isa != "plain"]
 every_isa = pytest.mark.parametrize("isa", FAST)

@@ -13,7 +13,7 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 from onlooker import begin_elsewhere
 
 from hogwild_local import Model, SharedCache
-from hogwild_local.llama_baseline import GGML_TYPES, LlamaBaseline
+from hogwild_local.cli.baseline import GGML_TYPES, LlamaBaseline
 
 QUANTIZED = ["q8_0", "q5_0", "q5_1", "q4_0", "q4_1"]
 PAIRS = [(name, name) for name in ["f16", "bf16", *QUANTIZED]] + [("q8_0", "q4_0"), ("f16", "q5_1"), ("q4_1", "bf16")]

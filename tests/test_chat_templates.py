@@ -10,8 +10,8 @@ from fakes import FakeModel
 from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 from llama_files import llama_files
 
-from hogwild_local.chat import ChatTemplate
-from hogwild_local.prompts import PromptStyle, Wording
+from hogwild_local.prompts.chat_template import ChatTemplate
+from hogwild_local.prompts.style import PromptStyle, Wording
 
 TEMPLATES = llama_files("templates/*.jinja")
 SYSTEM = {"role": "system", "content": "Answer in Latin, please."}

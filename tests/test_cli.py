@@ -15,13 +15,13 @@ import pytest
 from click.testing import CliRunner, Result
 from fakes import FakeCache, FakeEngine
 
-from hogwild_local.cli import cli
+from hogwild_local.cli.main import cli
 
 FAKE_PROGRAM = """
 import sys
 sys.path.insert(0, {tests!r})
 from fakes import FakeEngine
-from hogwild_local.cli import cli
+from hogwild_local.cli.main import cli
 import time
 fake = FakeEngine("One.\\n\\nTwo" + "o" * 10**5, "Three" + "e" * 10**5)
 fake.on_decode = lambda cache: time.sleep(0.01)

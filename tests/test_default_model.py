@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from hogwild_local import Hogwild
-from hogwild_local.default import default_model_path
+from hogwild_local.engine.default_model import default_model_path
 from hogwild_local.events import RunEnded, StepEnded
 from models.worksheets import Worksheet, random_worksheet
 from models.worksheets.duplicates import Count, results_of

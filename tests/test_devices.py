@@ -10,8 +10,8 @@ from click.testing import CliRunner
 from fakes import FakeEngine
 from rpc_helper import needs_rpc
 
-from hogwild_local.cli import cli
-from hogwild_local.devices import Device, devices_of, merged
+from hogwild_local.cli.main import cli
+from hogwild_local.engine.devices import Device, devices_of, merged
 
 MIB = 2**20
 

@@ -11,10 +11,10 @@ import pytest
 from fakes import TINY_STYLE, FakeEngine
 from rich.console import Console
 
-from hogwild_local.display import JsonOutput, LiveOutput, Output, PlainOutput, printable
+from hogwild_local.cli.display import JsonOutput, LiveOutput, Output, PlainOutput, printable
 from hogwild_local.events import Answer, Event, PromptProgress, RunEnded, StepEnded, StepStarted, Token
 from hogwild_local.hogwild import Hogwild
-from hogwild_local.run import Run
+from hogwild_local.workers.run import Run
 
 
 @contextmanager

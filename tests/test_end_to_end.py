@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from hogwild_local import Hogwild, Model, SharedCache, events, set_log_hook
-from hogwild_local.default import default_model_path
+from hogwild_local.engine.default_model import default_model_path
 
 
 def hogwild(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = "from hogwild_local.cli import main; main()"
+    command = "from hogwild_local.cli.main import main; main()"
     return subprocess.run(
         [sys.executable, "-P", "-c", command, *arguments], capture_output=True, text=True, timeout=120, check=False
     )

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from onlooker import begin_elsewhere
 
 from hogwild_local import Model, SharedCache
-from hogwild_local.llama_baseline import LlamaBaseline
+from hogwild_local.cli.baseline import LlamaBaseline
 
 Load = Callable[..., Model]
 NAMES = [

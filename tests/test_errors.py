@@ -15,11 +15,11 @@ from gguf import GGUFReader
 from isolated import run_isolated
 
 from hogwild_local import CacheBlock, Model, Sampler, SamplingParams, SharedCache, errors
-from hogwild_local._native import ERROR_OF_STATUS, lib
+from hogwild_local.engine.native import ERROR_OF_STATUS, lib
 from hogwild_local.errors import Closed, HogwildError, InvalidArgument, ModelError, OutOfMemory, UnsupportedModel
 
 Load = Callable[..., Model]
-HEADER = Path(__file__).parent.parent / "cpp" / "hogwild.h"
+HEADER = Path(__file__).parent.parent / "cpp" / "include" / "hogwild.h"
 NOT_NUMBERS = [None, "x", 1.0, 2.5, [1], True, np.bool_(True)]
 
 # -- the classes -----------------------------------------------------------------------------------------------

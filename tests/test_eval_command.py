@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from fakes import FakeCache, FakeEngine
 from guessing import GuessingEngine
 
-from hogwild_local.cli import cli
+from hogwild_local.cli.main import cli
 
 PROBLEMS = """
 {"problem": "1-1?", "answer": 0}

@@ -19,7 +19,7 @@ from hogwild_local import Hogwild
 from hogwild_local.errors import Busy, ComputeError, InvalidArgument
 from hogwild_local.evaluation import Journal, Plan, Problem, Record, evaluate, read_problems
 from hogwild_local.evaluation.settings import arms, replica_seed
-from hogwild_local.params import SamplingParams
+from hogwild_local.options import SamplingParams
 
 PLAN = Plan(workers=(1, 2, 3), budgets=(5, 12, 25), baselines=("independent", "delayed"), check="number")
 RECORD = Record("p", "combined-2", "combined", 2, 0, 64, 1, "4", True, False, 30, 60, "answer", 1.0)

@@ -14,7 +14,7 @@ from isolated import run_isolated
 from test_rpc import F16_SHARE, story
 
 from hogwild_local import Model, SharedCache
-from hogwild_local.llama_baseline import LlamaBaseline
+from hogwild_local.cli.baseline import LlamaBaseline
 
 pytestmark = needs_gpu
 Path_of = Callable[..., Path]
@@ -67,7 +67,8 @@ def test_large_batches_of_layers_in_cpu_memory_are_computed_on_the_gpu(tiny_path
     code = """
 import os, sys
 import gpu_helper
-from hogwild_local import Model, SharedCache, _native
+from hogwild_local import Model, SharedCache
+from hogwild_local.engine import native as _native
 lines = []
 _native.set_log_hook(lambda level, text: lines.append(text))
 model = Model(sys.argv[1], n_gpu_layers=0, n_threads=1)

@@ -10,8 +10,8 @@ from fakes import TINY_STYLE, FakeEngine, FakeModel
 
 from hogwild_local.errors import InvalidArgument, ModelError
 from hogwild_local.hogwild import Hogwild
-from hogwild_local.params import SamplingParams
-from hogwild_local.worker import default_names, worker_seed
+from hogwild_local.options import SamplingParams
+from hogwild_local.workers.worker import default_names, worker_seed
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,9 @@ from isolated import run_isolated
 from rpc_helper import needs_rpc, rpc_server
 
 from hogwild_local import Hogwild, Model, SamplingParams, SharedCache, errors, set_log_hook
-from hogwild_local.engine_types import native_engine
-from hogwild_local.isolated import isolated_engine, wire
-from hogwild_local.isolated.engine import RemoteCache, RemoteModel, RemoteSampler
+from hogwild_local.engine.isolated import isolated_engine, wire
+from hogwild_local.engine.isolated.engine import RemoteCache, RemoteModel, RemoteSampler
+from hogwild_local.engine.protocols import native_engine
 
 PathOf = Callable[..., Path]
 posix = pytest.mark.skipif(os.name != "posix", reason="signals and processes as POSIX has them")

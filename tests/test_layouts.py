@@ -6,7 +6,7 @@ import pytest
 from fakes import FakeBlock, FakeCache, FakeModel
 
 from hogwild_local.errors import Busy, CacheFull, HogwildError, InvalidArgument
-from hogwild_local.layouts import LAYOUTS, Combined, Contiguous, Interleaved, Layout, make_layout
+from hogwild_local.workers.layouts import LAYOUTS, Combined, Contiguous, Interleaved, Layout, make_layout
 
 
 def opened(layout: Layout, n_workers: int = 3, header: str = "h", separator: str = "s") -> FakeCache:

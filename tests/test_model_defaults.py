@@ -9,11 +9,11 @@ import pytest
 from click.testing import CliRunner, Result
 from fakes import TINY_STYLE, FakeEngine, FakeModel
 
-from hogwild_local.cli import cli
+from hogwild_local.cli.main import cli
 from hogwild_local.errors import InvalidArgument, ModelError
 from hogwild_local.hogwild import Hogwild
-from hogwild_local.params import SamplingParams
-from hogwild_local.prompts import PromptStyle
+from hogwild_local.options import SamplingParams
+from hogwild_local.prompts.style import PromptStyle
 
 DEFAULT = Path(__file__).parent.parent / "hogwild_local" / "prompts" / "default.toml"
 OWN_STYLE = DEFAULT.read_text(encoding="utf-8").replace("### Finished steps", "### Own heading")

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from hogwild_local import Hogwild, Model, Sampler, SamplingParams, SharedCache
+from hogwild_local.engine.isolated.engine import RemoteCache, RemoteModel, RemoteSampler
+from hogwild_local.engine.isolated.process import EngineProcess
 from hogwild_local.errors import Closed, InvalidArgument
 from hogwild_local.events import PromptProgress
-from hogwild_local.isolated.engine import RemoteCache, RemoteModel, RemoteSampler
-from hogwild_local.isolated.process import EngineProcess
 
 PathOf = Callable[..., Path]
 

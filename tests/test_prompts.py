@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from fakes import TINY_STYLE, FakeModel
 
-from hogwild_local.chat import ChatTemplate
 from hogwild_local.errors import InvalidArgument, ModelError
-from hogwild_local.layouts import LAYOUTS
-from hogwild_local.prompts import LayoutTexts, PromptStyle, Wording
+from hogwild_local.prompts.chat_template import ChatTemplate
+from hogwild_local.prompts.style import LayoutTexts, PromptStyle, Wording
+from hogwild_local.workers.layouts import LAYOUTS
 
 DEFAULT = (resources.files("hogwild_local.prompts") / "default.toml").read_text(encoding="utf-8")
 USER = [{"role": "user", "content": "2+2?"}]

@@ -19,9 +19,9 @@ from isolated import run_isolated
 from rpc_helper import Server, needs_rpc, rpc_server
 
 from hogwild_local import Model, SharedCache
+from hogwild_local.engine.isolated.engine import RemoteCache, RemoteModel
+from hogwild_local.engine.rpc import greet, parse_servers, short_address
 from hogwild_local.errors import DeviceError, InvalidArgument, ModelError
-from hogwild_local.isolated.engine import RemoteCache, RemoteModel
-from hogwild_local.rpc import greet, parse_servers, short_address
 
 Path_of = Callable[..., Path]
 # Other orders of sums, and ggml's f16 tables; GELU, of gemma2 and grok, is such a table too (see test_equivalence.py).
@@ -168,7 +168,7 @@ def test_bench_measures_on_the_devices_that_it_is_given_and_names_them(
         ]:
             command = ["bench", "-m", str(tiny_path("qwen3")), "--rpc", servers, *options, "-t", "1", "-w", "2"]
             command += ["-c", "32", "--rounds", "1", "--passes", "3", "--json", str(file)]
-            done = run_isolated(f"from hogwild_local.cli import cli; cli({command!r})")
+            done = run_isolated(f"from hogwild_local.cli.main import cli; cli({command!r})")
             assert done.returncode == 0, done.stderr
             report = json.loads(file.read_text())
             with_layers = [text for text in report["machine"]["devices"] if ": layers" in text]
@@ -297,7 +297,8 @@ def test_what_is_no_rpc_server_of_our_version_is_told_from_one(answer: bytes | N
 
 
 LOAD_BACKEND = """
-from hogwild_local import errors, rpc
+from hogwild_local import errors
+from hogwild_local.engine import rpc
 try:
     rpc.load_backend()
 except errors.DeviceError as error:

@@ -13,9 +13,9 @@ from fakes import EOS, SPECIAL, TEMPLATE, THINK_END, TINY_STYLE, FakeCache, Fake
 from hogwild_local import events as ev
 from hogwild_local.errors import Busy, CacheFull, Closed, InvalidArgument
 from hogwild_local.hogwild import Hogwild
-from hogwild_local.layouts import LAYOUTS, Combined
-from hogwild_local.params import SamplingParams
-from hogwild_local.worker import default_names
+from hogwild_local.options import SamplingParams
+from hogwild_local.workers.layouts import LAYOUTS, Combined
+from hogwild_local.workers.worker import default_names
 
 HEADERS = 3  # passes that feed prompt, header and separator in TINY_STYLE's combined layout
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hogwild_local.errors import InvalidArgument
-from hogwild_local.text import CodeFence, EndOfStep, StopStrings, Utf8Stream
+from hogwild_local.workers.text import CodeFence, EndOfStep, StopStrings, Utf8Stream
 
 ENDS = re.compile(r"""[.!?]["')*]*$""")
 

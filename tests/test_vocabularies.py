@@ -13,10 +13,10 @@ from llama_files import llama_files
 from test_split_files import copy_metadata
 
 from hogwild_local import Hogwild, Model, Sampler, SamplingParams, SharedCache
-from hogwild_local.chat import ChatTemplate
+from hogwild_local.cli.baseline import LlamaBaseline
 from hogwild_local.errors import InvalidArgument, ModelError
-from hogwild_local.llama_baseline import LlamaBaseline
-from hogwild_local.text import Utf8Stream, inner_tokens
+from hogwild_local.prompts.chat_template import ChatTemplate
+from hogwild_local.workers.text import Utf8Stream, inner_tokens
 
 Paths = Callable[..., Path]
 

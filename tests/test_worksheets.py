@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hogwild_local import Hogwild, Model, SharedCache
-from hogwild_local.layouts import make_layout
+from hogwild_local.workers.layouts import make_layout
 from models.worksheets.alphabet import BOS, IDS, decode, encode
 from models.worksheets.batches import NO_TARGET, make_batch
 from models.worksheets.collaboration import NEVER, Collaboration, Lesson, Visibility, text_of
@@ -182,7 +182,7 @@ def test_a_lesson_feeds_what_the_worker_loop_feeds(random_network: tuple[object,
     """The whole way: prompt style, tokenizer, layout and loop, with samplers that play a lesson."""
     from dataclasses import replace
 
-    from hogwild_local.engine_types import native_engine
+    from hogwild_local.engine.protocols import native_engine
 
     made = lesson(5, 3, visibility, n_items=5)
     fed: list[list[list[int]]] = [[], [], []]

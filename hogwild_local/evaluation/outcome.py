@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from .. import events as ev
 from ..errors import CacheFull, Closed
 from ..hogwild import Hogwild
-from ..prompts import PromptStyle
-from ..run import Run
+from ..prompts.style import PromptStyle
+from ..workers.run import Run
 from .plan import Plan
 from .settings import LAYOUTS, Arm
 

@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..checks import number, whole
+from ..engine.checks import number, whole
 from ..errors import InvalidArgument
-from ..layouts import LAYOUTS
-from ..params import SamplingParams
-from ..prompts import PromptStyle
+from ..options import SamplingParams
+from ..prompts.style import PromptStyle
+from ..workers.layouts import LAYOUTS
 from .answers import CHECKERS
 from .settings import BASELINES
 

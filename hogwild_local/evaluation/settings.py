@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from ..layouts import Block, Combined, Layout
+from ..workers.layouts import Block, Combined, Layout
 
 if TYPE_CHECKING:
     from .plan import Plan

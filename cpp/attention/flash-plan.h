@@ -1,0 +1,37 @@
+// How ggml's flash attention, over one run of cells, computes a pass of several blocks.
+//
+// Flash attention takes one rotation a query, and gives no sums that could be combined across blocks. So each query
+// keeps the position that it has in its view, and reads the blocks that begin there at their origin as they lie. Of any
+// other, a mirror is made in free cells: a copy with its keys turned on, read by all tokens in whose view the block
+// begins at the same place. A mask hides the rest of the run.
+//
+//   cell  0                      4000   4200      4260   4456
+//         | shared, origin 0      | free | alice   | free | bob    | free ...
+//         |                       |^ mirrors: alice as she sees herself, bob as he sees himself
+//
+// Only steps that are not finished are mirrored, mostly: some hundred cells, where a prompt has thousands.
+#pragma once
+
+#include "cache/block-table.h"
+#include "cache/pass.h"
+#include "ggml.h"
+
+namespace hw {
+
+// Few sizes, so that graphs serve again; what CUDA's fast kernels ask for, and llama.cpp pads to.
+constexpr int64_t flash_step = 256;
+
+// Cells of mirrors, padded, so that graphs serve again.
+int64_t padded_mirrors(int64_t n_mirrored);
+
+struct FlashRules {
+    bool keys_are_turned;  // by any layer; else no block needs a mirror
+    bool may_mirror;       // not quantized keys: turned, they would be quantized again
+};
+
+// nullopt: a mirror is needed and not allowed, or no free run of cells is long enough for the mirrors, or they would
+// cost more than attention block by block. The run may end behind the table's last cell, never behind the next multiple
+// of flash_step.
+std::optional<FlashPlan> plan_flash(const Pass& pass, const BlockTable& table, const FlashRules& rules);
+
+}  // namespace hw

@@ -1,0 +1,130 @@
+#include "attention/flash.h"
+
+#include <algorithm>
+
+#include "attention/flash-plan.h"
+#include "cache/hadamard.h"
+#include "graph/graph-inputs.h"
+#include "graph/key-turn.h"
+#include "model/devices.h"
+
+namespace hw {
+
+namespace {
+
+// Keys read by one flash attention as of one block that begins at 0.
+ggml_tensor* flash_attention(ggml_context* ctx, const AttentionSite& site, ggml_tensor* q, ggml_tensor* k,
+                             ggml_tensor* v, ggml_tensor* mask, ggml_tensor* sinks) {
+    ggml_tensor* result = ggml_flash_attn_ext(ctx, q, k, v, mask, site.scale(), site.max_bias(), site.soft_cap());
+    ggml_flash_attn_ext_add_sinks(result, sinks);
+    ggml_prec_set_acc(result, GGML_PREC_F32);
+    return result;
+}
+
+// The operations of a site on the smallest run of cells, for asking the device.
+bool is_site_supported(ggml_context* ctx, const AttentionSite& site, const KvTensors& stored) {
+    ggml_tensor* k = cells_of(ctx, stored.k, 0, flash_step);
+    ggml_tensor* v =
+        site.is_v_in_k ? values_in_keys(ctx, k, site.node->src[2]->ne[0]) : cells_of(ctx, stored.v, 0, flash_step);
+    ggml_tensor* q = ggml_new_tensor_3d(ctx, GGML_TYPE_F32, k->ne[0], site.n_tokens(), site.n_head());
+    ggml_tensor* mask = ggml_new_tensor_2d(ctx, GGML_TYPE_F16, flash_step, site.n_tokens());
+    ggml_tensor* sinks = site.node->src[4] == nullptr ? nullptr : ggml_new_tensor_1d(ctx, GGML_TYPE_F32, site.n_head());
+    ggml_tensor* heads = ggml_new_tensor_2d(ctx, GGML_TYPE_I32, flash_step, k->ne[2]);
+    ggml_backend_dev_t device = device_of(stored.k);
+    return ggml_backend_dev_supports_op(device, flash_attention(ctx, site, q, k, v, mask, sinks)) &&
+           ggml_backend_dev_supports_op(device, ggml_get_rows(ctx, stored.k, heads)) &&
+           (site.is_v_in_k || ggml_backend_dev_supports_op(device, ggml_get_rows(ctx, stored.v, heads)));
+}
+
+}  // namespace
+
+FlashAttention::FlashAttention(const FlashPlan& plan, const SourceGraph& source, int64_t spare_cell)
+    : begin_(plan.begin),
+      n_cells_(plan.n_cells),
+      n_mirrored_(padded_mirrors(plan.n_mirrored)),
+      spare_cell_(spare_cell) {
+    for (const auto& [index, layer] : source.layers) {
+        key_turns_[index] = key_turn_of(layer);
+    }
+}
+
+bool FlashAttention::is_supported(const SourceGraph& source, const KvStore& store) {
+    const ggml_context_ptr ctx(ggml_init({source.sites.size() * 16 * ggml_tensor_overhead(), nullptr, true}));
+    return std::all_of(source.sites.begin(), source.sites.end(), [&](const auto& entry) {
+        const AttentionSite& site = entry.second;
+        return store.is_host(site.layer) || is_site_supported(ctx.get(), site, store.layer(site.layer));
+    });
+}
+
+bool FlashAttention::serves(const Pass& pass) const {
+    return pass.flash && pass.flash->begin == begin_ && pass.flash->n_cells == n_cells_ &&
+           padded_mirrors(pass.flash->n_mirrored) == n_mirrored_;
+}
+
+void FlashAttention::make_inputs(Rewire& rewire) {
+    to_ = new_input(rewire.ctx(), GGML_TYPE_I64, n_mirrored_, "mirror_to");
+    turns_ = new_input(rewire.ctx(), GGML_TYPE_I32, n_mirrored_ * rewire.n_pos_per_token(), "mirror_turns");
+}
+
+const KvTensors& FlashAttention::with_mirrors(Rewire& rewire, const AttentionSite& site, const KvTensors& stored) {
+    const auto [place, is_new] = mirrored_.emplace(site.layer, stored);
+    KvTensors& result = place->second;
+    if (!is_new || n_mirrored_ == 0) {
+        return result;
+    }
+    if (to_ == nullptr) {
+        make_inputs(rewire);
+    }
+    ggml_context* ctx = rewire.ctx();
+    const ggml_tensor& turn = key_turns_.at(site.layer);
+    ggml_tensor* from = from_.of(ctx, n_mirrored_, stored.k->ne[2]);
+    ggml_tensor* keys = ggml_get_rows(ctx, stored.k, from);
+    if (turns(turn)) {
+        keys = turned_keys(ctx, turn, keys, stored.hadamard_k, turns_);
+    }
+    result.k = ggml_set_rows(ctx, stored.k, keys, to_);
+    result.v = site.is_v_in_k ? values_in_keys(ctx, result.k, stored.v->ne[0])
+                              : ggml_set_rows(ctx, stored.v, ggml_get_rows(ctx, stored.v, from), to_);
+    return result;
+}
+
+ggml_tensor* FlashAttention::build(Rewire& rewire, const AttentionSite& site, const KvTensors& stored) {
+    ggml_context* ctx = rewire.ctx();
+    const KvTensors& kv = with_mirrors(rewire, site, stored);
+    return flash_attention(ctx, site, hadamard(ctx, rewire.query_in_view(site), stored.hadamard_k),
+                           cells_of(ctx, kv.k, begin_, n_cells_), cells_of(ctx, kv.v, begin_, n_cells_),
+                           masks_.of(ctx, site, n_cells_),
+                           site.node->src[4] != nullptr ? rewire.copy(site.node->src[4]) : nullptr);
+}
+
+void FlashAttention::set_inputs(const Pass& pass, int n_pos_per_token) {
+    std::vector<int64_t> first_key;
+    for (const int64_t cell : pass.flash->key_cell) {
+        first_key.push_back(cell - begin_);
+    }
+    masks_.set_inputs(pass, first_key);
+    if (to_ == nullptr) {
+        return;
+    }
+    // Rows that fill up: a cell in no block, copied to itself.
+    const size_t n = static_cast<size_t>(n_mirrored_);
+    std::vector<int32_t> from;
+    std::vector<int64_t> to;
+    std::vector<int32_t> turns_by_row;
+    for (const Mirror& mirror : pass.flash->mirrors) {
+        const PassBlock& block = pass.blocks[static_cast<size_t>(mirror.block)];
+        for (int64_t i = 0; i < block.n_cells; i++) {
+            from.push_back(static_cast<int32_t>(block.begin + i));
+            to.push_back(mirror.to + i);
+            turns_by_row.push_back(mirror.turn);
+        }
+    }
+    from.resize(n, static_cast<int32_t>(spare_cell_));
+    to.resize(n, spare_cell_);
+    turns_by_row.resize(n, 0);
+    from_.set(from);
+    set_input(to_, to);
+    set_positions(turns_, turns_by_row, n_pos_per_token);
+}
+
+}  // namespace hw

@@ -1,0 +1,86 @@
+#include "base/log.h"
+
+#include <atomic>
+#include <mutex>
+
+#include "hogwild.h"
+#include "llama.h"
+
+namespace hw {
+
+namespace {
+
+thread_local std::string* errors_of_this_thread = nullptr;
+
+struct Hook {
+    std::mutex mutex;
+    hw_log_callback callback = nullptr;
+    void* user_data = nullptr;
+    ggml_log_callback previous = nullptr;
+    void* previous_data = nullptr;
+};
+
+Hook& hook() {
+    static Hook instance;
+    return instance;
+}
+
+void on_line(ggml_log_level level, const char* text, void*) {
+    // Copied, so that a hook may itself call this library.
+    std::unique_lock<std::mutex> lock(hook().mutex);
+    const hw_log_callback callback = hook().callback;
+    void* const user_data = hook().user_data;
+    const ggml_log_callback previous = hook().previous;
+    void* const previous_data = hook().previous_data;
+    lock.unlock();
+    if (errors_of_this_thread == nullptr) {
+        if (previous != nullptr) {
+            previous(level, text, previous_data);
+        }
+        return;
+    }
+    if (level == GGML_LOG_LEVEL_ERROR && errors_of_this_thread->size() < 2000) {
+        *errors_of_this_thread += text;
+    }
+    if (callback != nullptr) {
+        callback(static_cast<int32_t>(level), text, user_data);
+    }
+}
+
+// Another user of llama.cpp may have set its callback after us: look each time.
+void install() {
+    ggml_log_callback current = nullptr;
+    void* data = nullptr;
+    llama_log_get(&current, &data);
+    if (current != on_line) {
+        std::lock_guard<std::mutex> lock(hook().mutex);
+        hook().previous = current;
+        hook().previous_data = data;
+        llama_log_set(on_line, nullptr);
+    }
+}
+
+}  // namespace
+
+LogScope::LogScope() : outer_(errors_of_this_thread) {
+    install();
+    errors_of_this_thread = &errors_;
+}
+
+LogScope::~LogScope() { errors_of_this_thread = outer_; }
+
+std::string LogScope::errors() const {
+    std::string text = errors_;
+    while (!text.empty() && (text.back() == '\n' || text.back() == ' ')) {
+        text.pop_back();
+    }
+    return text;
+}
+
+}  // namespace hw
+
+extern "C" void hw_log_set(hw_log_callback callback, void* user_data) {
+    std::lock_guard<std::mutex> lock(hw::hook().mutex);
+    hw::hook().callback = callback;
+    hw::hook().user_data = user_data;
+}

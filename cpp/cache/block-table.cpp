@@ -1,0 +1,186 @@
+#include "cache/block-table.h"
+
+#include <algorithm>
+
+namespace hw {
+
+namespace {
+
+// Cells left free before a block that finds a new place, for the block before it to grow into. Few: see free_runs().
+constexpr int64_t slack = 128;
+
+}  // namespace
+
+int32_t BlockTable::add() {
+    const int32_t id = next_id_++;
+    runs_[id] = {0, 0, 0, 0};
+    return id;
+}
+
+int64_t BlockTable::n_free() const {
+    int64_t used = 0;
+    for (const auto& entry : runs_) {
+        used += entry.second.len;
+    }
+    return n_cells_ - used;
+}
+
+// Ids of the blocks that hold or are promised cells, in the order of their cells.
+std::vector<int32_t> BlockTable::by_place() const {
+    std::vector<int32_t> ids;
+    for (const auto& entry : runs_) {
+        if (entry.second.reserved > 0) {
+            ids.push_back(entry.first);
+        }
+    }
+    std::sort(ids.begin(), ids.end(), [&](int32_t a, int32_t b) { return run(a).begin < run(b).begin; });
+    return ids;
+}
+
+// Grows a run into the free cells behind it.
+bool BlockTable::extend(Run* own, int64_t need) const {
+    if (own->reserved == 0 || own->begin + need > n_cells_) {
+        return false;
+    }
+    for (const auto& entry : runs_) {
+        const Run& other = entry.second;
+        if (other.reserved > 0 && other.begin > own->begin && other.begin < own->begin + need) {
+            return false;
+        }
+    }
+    own->reserved = need;
+    return true;
+}
+
+std::vector<FreeRun> BlockTable::free_runs() const {
+    std::vector<FreeRun> result;
+    int64_t begin = 0;
+    for (int32_t id : by_place()) {
+        if (run(id).begin > begin) {
+            result.push_back({begin, run(id).begin - begin});
+        }
+        begin = std::max(begin, run(id).begin + run(id).reserved);
+    }
+    if (begin < n_cells_) {
+        result.push_back({begin, n_cells_ - begin});
+    }
+    return result;
+}
+
+// Puts the block into the first gap that leaves room on both sides, else into the largest; its own cells may be part of
+// it.
+bool BlockTable::move_to_gap(int32_t block, int64_t need, std::vector<BlockMove>* moves) {
+    Run& own = runs_.at(block);
+    const int64_t reserved = own.reserved;
+    own.reserved = 0;
+    FreeRun best = {0, 0};
+    for (const FreeRun& gap : free_runs()) {
+        best = gap.n > best.n ? gap : best;
+        if (best.n >= need + 2 * slack) {
+            break;
+        }
+    }
+    if (best.n < need) {
+        own.reserved = reserved;
+        return false;
+    }
+    const int64_t begin = best.begin == 0 ? 0 : best.begin + std::min((best.n - need) / 2, slack);
+    if (own.len > 0 && begin != own.begin) {
+        moves->push_back({block, {own.begin, begin, own.len}});
+    }
+    own.begin = begin;
+    own.reserved = need;
+    return true;
+}
+
+// Moves what stands in the cells that the block wants to grow into, where that is less than to move the block.
+bool BlockTable::clear_way(int32_t block, int64_t need, std::vector<BlockMove>* moves) {
+    Run& own = runs_.at(block);
+    std::vector<int32_t> in_way;
+    int64_t n_in_way = 0;
+    for (int32_t id : by_place()) {
+        if (run(id).begin > own.begin && run(id).begin < own.begin + need) {
+            in_way.push_back(id);
+            n_in_way += run(id).len;
+        }
+    }
+    if (own.reserved == 0 || own.begin + need > n_cells_ || n_in_way >= own.len) {
+        return false;
+    }
+    own.reserved = need;
+    for (int32_t id : in_way) {
+        if (!move_to_gap(id, run(id).reserved, moves)) {
+            own.reserved = own.len;
+            return false;
+        }
+    }
+    return true;
+}
+
+// All blocks side by side in their present order; what is free is shared out, mostly to the blocks that grow now.
+void BlockTable::pack(const std::vector<Growth>& growth, std::vector<BlockMove>* moves) {
+    constexpr int64_t weight_growing = 4;
+    constexpr int64_t weight_resting = 1;
+    std::map<int32_t, int64_t> grows;
+    int64_t free = n_free();
+    for (const Growth& item : growth) {
+        grows[item.block] = item.n;
+        free -= item.n;
+    }
+    std::vector<int32_t> order = by_place();
+    for (const Growth& item : growth) {
+        if (run(item.block).reserved == 0) {
+            order.push_back(item.block);
+        }
+    }
+    int64_t weights = 0;
+    for (int32_t id : order) {
+        weights += grows[id] > 0 ? weight_growing : weight_resting;
+    }
+    std::vector<BlockMove> to_left;
+    std::vector<BlockMove> to_right;
+    int64_t place = 0;
+    for (int32_t id : order) {
+        Run& own = runs_.at(id);
+        if (own.len > 0 && place != own.begin) {
+            (place < own.begin ? to_left : to_right).push_back({id, {own.begin, place, own.len}});
+        }
+        own = {place, own.len, own.len + grows[id], own.origin};
+        place += own.reserved + free * (grows[id] > 0 ? weight_growing : weight_resting) / weights;
+    }
+    // Left-moving runs from the left on, then right-moving ones from the right on: none is overwritten before it moved.
+    moves->insert(moves->end(), to_left.begin(), to_left.end());
+    moves->insert(moves->end(), to_right.rbegin(), to_right.rend());
+}
+
+std::vector<BlockMove> BlockTable::reserve(const std::vector<Growth>& growth) {
+    for (auto& entry : runs_) {
+        entry.second.reserved = entry.second.len;
+    }
+    std::vector<BlockMove> moves;
+    for (const Growth& item : growth) {
+        Run& own = runs_.at(item.block);
+        const int64_t need = own.len + item.n;
+        if (!extend(&own, need) && !clear_way(item.block, need, &moves) && !move_to_gap(item.block, need, &moves)) {
+            pack(growth, &moves);
+            break;
+        }
+    }
+    return moves;
+}
+
+const char* BlockTable::check() const {
+    int64_t end = 0;
+    for (int32_t id : by_place()) {
+        if (run(id).begin < end) {
+            return "two blocks overlap, or one begins before cell 0";
+        }
+        if (run(id).len > run(id).reserved) {
+            return "a block is longer than what was reserved for it";
+        }
+        end = run(id).begin + run(id).reserved;
+    }
+    return end > n_cells_ ? "a block ends after the last cell" : nullptr;
+}
+
+}  // namespace hw

@@ -1,0 +1,95 @@
+// Which cells belong to which block. Only numbers: the keys and values themselves are moved by engine/kv-move.h.
+//
+// A block is one run of cells [begin, begin + len). Runs never overlap, and what lies between them is free:
+//
+//   cell  0        40      48        60   64                  100 = n_cells
+//         |prompt   |  free |  alice  |free|  bob  | ... free   |
+//
+// Invariants (check()): runs lie in [0, n_cells) and do not overlap; n_free == n_cells - sum of len.
+// A block that outgrows its gap moves what stands in its way to another gap, or itself if that is less; where no gap is
+// large enough, all blocks are packed anew, with the free cells shared out between them. Blocks keep close together
+// (`slack`): flash attention reads the cells between those that a pass sees too.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <vector>
+
+namespace hw {
+
+struct Run {
+    int64_t begin;
+    int64_t len;
+    int64_t reserved;  // cells promised by the last reserve(), >= len
+    int64_t origin;    // key l of the block is stored rotated to position origin + l
+};
+
+struct FreeRun {
+    int64_t begin;
+    int64_t n;
+};
+
+// Cells [from, from + n) go to [to, to + n); the ranges may overlap. Moves of one list are made in its order.
+struct CellMove {
+    int64_t from;
+    int64_t to;
+    int64_t n;
+};
+
+// All cells of a block.
+struct BlockMove {
+    int32_t block;
+    CellMove cells;
+};
+
+struct Growth {
+    int32_t block;
+    int64_t n;
+};
+
+class BlockTable {
+  public:
+    explicit BlockTable(int64_t n_cells) : n_cells_(n_cells) {}
+
+    int32_t add();
+    void remove(int32_t block) { runs_.erase(block); }
+    bool contains(int32_t block) const { return runs_.count(block) != 0; }
+    const Run& run(int32_t block) const { return runs_.at(block); }
+    int64_t n_free() const;
+    int64_t n_cells() const { return n_cells_; }
+
+    // Makes room for the growth of these blocks (each named once) and returns the moves that this takes. Lengths stay
+    // as they are. The sum of the growth must not exceed n_free().
+    std::vector<BlockMove> reserve(const std::vector<Growth>& growth);
+    // Sets the length of a block: never beyond what reserve made room for.
+    void set_len(int32_t block, int64_t len) {
+        runs_.at(block).len = len;
+        runs_.at(block).reserved = len;
+    }
+    // Of an empty block.
+    void set_origin(int32_t block, int64_t origin) { runs_.at(block).origin = origin; }
+    // Puts a block where free cells are: what reserve() does by itself, for a caller who makes its moves one by one.
+    void place(int32_t block, int64_t begin) { runs_.at(block).begin = begin; }
+    // Gives up the first n cells of a block: what was token n becomes its first.
+    void drop_front(int32_t block, int64_t n) {
+        const Run& own = runs_.at(block);
+        runs_.at(block) = {own.begin + n, own.len - n, own.len - n, own.origin + n};
+    }
+    // What is neither used nor promised, in the order of the cells.
+    std::vector<FreeRun> free_runs() const;
+    // The text of a broken invariant, nullptr if all hold.
+    const char* check() const;
+
+  private:
+    std::vector<int32_t> by_place() const;
+    bool extend(Run* run, int64_t need) const;
+    bool clear_way(int32_t block, int64_t need, std::vector<BlockMove>* moves);
+    bool move_to_gap(int32_t block, int64_t need, std::vector<BlockMove>* moves);
+    void pack(const std::vector<Growth>& growth, std::vector<BlockMove>* moves);
+
+    int64_t n_cells_;
+    int32_t next_id_ = 1;
+    std::map<int32_t, Run> runs_;
+};
+
+}  // namespace hw

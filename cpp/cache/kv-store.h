@@ -1,0 +1,53 @@
+// Storage of keys and values: one pair of tensors a layer, in the memory of the layer's device.
+//
+// The cells of one head lie side by side ([d, n_cells, Hkv], d fastest): attention reads each head's keys in one
+// stream, and a run of cells is a plain view for every backend.
+#pragma once
+
+#include <map>
+#include <utility>
+
+#include "ggml-cpp.h"
+#include "graph/source-graph.h"
+
+namespace hw {
+
+struct KvTensors {
+    ggml_tensor* k;  // [d_k, n_cells, Hkv]
+    ggml_tensor* v;  // [d_v, n_cells, Hkv]; with MLA a view of k
+    // What both are multiplied by, F32 [n, n]; NULL: stored as they are (see cache/hadamard.h).
+    ggml_tensor* hadamard_k = nullptr;
+    ggml_tensor* hadamard_v = nullptr;
+
+    bool has_values() const { return v->view_src == nullptr || v->op == GGML_OP_SET_ROWS; }
+};
+
+class KvStore {
+  public:
+    // Throws HW_ERROR_MEMORY, and HW_ERROR_UNSUPPORTED if a head does not fit the type's blocks.
+    KvStore(const std::map<int, KvLayer>& layers, int64_t n_cells, ggml_type type_k, ggml_type type_v);
+
+    const KvTensors& layer(int index) const { return tensors_.at(index); }
+    const std::map<int, KvTensors>& layers() const { return tensors_; }
+    size_t n_bytes() const;
+    // Whether the layer's cells lie in memory that our CPU kernel can read.
+    bool is_host(int layer) const;
+
+  private:
+    ggml_tensor* new_hadamard(ggml_context* ctx, int64_t n);
+    void allocate(ggml_backend_buffer_type_t type);
+    void fill_hadamards() const;
+    std::map<ggml_backend_buffer_type_t, ggml_context_ptr> contexts_;
+    std::vector<ggml_backend_buffer_ptr> buffers_;
+    std::map<int, KvTensors> tensors_;
+    std::map<std::pair<ggml_context*, int64_t>, ggml_tensor*> hadamards_;  // by the context of a device, and size
+};
+
+// Whether our CPU kernel can read this memory.
+bool is_host_memory(ggml_backend_buffer_type_t type);
+// The first d_v numbers of each key, as [d_v, n_cells, Hkv].
+ggml_tensor* values_in_keys(ggml_context* ctx, ggml_tensor* k, int64_t d_v);
+// n cells of K or V from cell `begin` on, as [d, n, Hkv].
+ggml_tensor* cells_of(ggml_context* ctx, ggml_tensor* store, int64_t begin, int64_t n);
+
+}  // namespace hw

@@ -1,0 +1,84 @@
+// One forward pass as numbers: which tokens are fed, where their keys go, and which query sees which keys.
+//
+// Made by the cache from views and block lengths, read by the graphs. In the view of a worker the blocks stand one
+// after another. A block's keys are stored as if it began at a position of its own, its origin, so a query at position
+// i_q of the view looks at a block that begins at i_b with the rotation of i_q - i_b + origin, and sees key l iff
+// l <= i_q - i_b (arXiv 2504.06261, with origin 0).
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "cache/block-table.h"
+#include "hogwild.h"
+
+namespace hw {
+
+// A run of cells that somebody sees in this pass, the cells written by this pass included.
+struct PassBlock {
+    int64_t begin;
+    int64_t n_cells;
+    int64_t origin;
+};
+
+// A token looking at a block: it sees its keys [0, n_visible).
+struct PassPair {
+    int32_t token;
+    int32_t block;     // index into Pass::blocks
+    int32_t distance;  // i_q - i_b
+    int32_t n_visible;
+};
+
+// A copy of a block in free cells, its keys turned on, as the views need it in which the block does not begin at its
+// origin.
+struct Mirror {
+    int32_t block;  // index into Pass::blocks
+    int32_t turn;   // by how many positions
+    int64_t to;     // its first cell
+};
+
+// How one flash attention over one run of cells computes a pass, see attention/flash-plan.h.
+struct FlashPlan {
+    int64_t begin;    // first cell
+    int64_t n_cells;  // a multiple of what flash attention kernels take at once
+    std::vector<Mirror> mirrors;
+    int64_t n_mirrored;             // cells of all mirrors
+    std::vector<int64_t> key_cell;  // [pairs] where key 0 of the pair's block lies
+};
+
+struct Pass {
+    std::vector<int32_t> tokens;          // [T]
+    std::vector<int32_t> positions;       // [T] that its key is rotated to: its place in its block, plus the origin
+    std::vector<int32_t> view_positions;  // [T] inside the view
+    std::vector<int64_t> cells;           // [T] where its key and value go
+    std::vector<int32_t> outputs;         // [views] index of each view's last token
+    std::vector<PassBlock> blocks;
+    std::vector<PassPair> pairs;  // of one token after the other, in the order of its view
+    int32_t max_pairs = 0;        // of one token
+    std::optional<FlashPlan> flash;
+
+    // By how many positions keys would have to be turned on to stand where their block begins in the token's view.
+    int32_t key_turn(const PassPair& pair) const {
+        const int64_t begin = view_positions[static_cast<size_t>(pair.token)] - pair.distance;
+        return static_cast<int32_t>(begin - blocks[static_cast<size_t>(pair.block)].origin);
+    }
+    // By how many positions a query is rotated for a block instead; has_position: beside its position in the view.
+    int32_t query_turn(const PassPair& pair, bool has_position) const {
+        return (has_position ? 0 : view_positions[static_cast<size_t>(pair.token)]) - key_turn(pair);
+    }
+    int32_t n_tokens() const { return static_cast<int32_t>(tokens.size()); }
+    int32_t n_outputs() const { return static_cast<int32_t>(outputs.size()); }
+};
+
+// The block that a view's tokens go to.
+inline int32_t own_block(const hw_view& view) { return view.blocks[view.n_blocks - 1]; }
+
+// Where an empty block that these views fill is to have its origin: it begins there in one of them, so that this one at
+// least needs no turn. The leftmost: it moves least as other blocks grow.
+int64_t origin_for(const BlockTable& table, const hw_view* views, int32_t n_views, int32_t block);
+
+// The pass of checked views; the own blocks have their origin, and room for their tokens (BlockTable::reserve).
+Pass make_pass(const BlockTable& table, const hw_view* views, int32_t n_views);
+
+}  // namespace hw

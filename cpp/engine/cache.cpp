@@ -1,0 +1,329 @@
+#include "engine/cache.h"
+
+#include <algorithm>
+#include <cstring>
+#include <set>
+
+#include "attention/flash.h"
+#include "base/error.h"
+
+namespace hw {
+
+namespace {
+
+// Live graphs: their number bounds the memory of compute buffers, which for large batches counts.
+constexpr size_t max_graphs = 16;
+constexpr size_t max_large_graphs = 2;
+constexpr int32_t large = 64;
+
+// The kernel counts the keys of a block in floats.
+constexpr int32_t max_n_ctx = 1 << 24;
+
+// Few sizes, so that graphs serve again; exact where a token costs a row of the weights' kernels.
+int32_t round_up(int32_t n, int32_t n_batch) {
+    const int32_t step = n <= 8 ? 1 : n <= 32 ? 4 : n <= 128 ? 32 : 128;
+    return std::min(GGML_PAD(n, step), n_batch);
+}
+
+// Cells beyond n_ctx, so that a cache that is nearly full need not pack its blocks at every pass, nor a full one find
+// room elsewhere to append one block to another; and that flash attention finds room for its mirrors.
+int64_t headroom(int64_t n_ctx, bool has_mirrors) { return 64 + n_ctx / 32 + (has_mirrors ? n_ctx / 8 : 0); }
+
+// What ggml can write rows of and read again. It has more types (i32, f64, q8_1, ...): those end the process.
+constexpr ggml_type cache_types[] = {GGML_TYPE_F32,  GGML_TYPE_F16,  GGML_TYPE_BF16, GGML_TYPE_Q8_0,  GGML_TYPE_Q5_1,
+                                     GGML_TYPE_Q5_0, GGML_TYPE_Q4_1, GGML_TYPE_Q4_0, GGML_TYPE_IQ4_NL};
+
+ggml_type type_named(const char* name, const char* what) {
+    std::string known;
+    for (const ggml_type type : cache_types) {
+        if (name != nullptr && std::strcmp(ggml_type_name(type), name) == 0) {
+            return type;
+        }
+        known += (known.empty() ? "" : ", ") + std::string(ggml_type_name(type));
+    }
+    fail(HW_ERROR_ARGUMENT, "%s is '%s': it must be one of %s", what, name ? name : "(null)", known.c_str());
+}
+
+FlashRules flash_rules(const SourceGraph& source, ggml_type type_k) {
+    const bool keys_are_turned = std::any_of(source.layers.begin(), source.layers.end(),
+                                             [](const auto& entry) { return entry.second.key_rope != nullptr; });
+    return {keys_are_turned, !ggml_is_quantized(type_k)};
+}
+
+// Whether a layer is not for our kernel, and may be for ggml's flash attention.
+bool wants_flash(const SourceGraph& source, hw_attention attention) {
+    return attention != HW_ATTENTION_COMPOSED &&
+           std::any_of(source.layers.begin(), source.layers.end(), [&](const auto& entry) {
+               return !uses_kernel(attention) || !is_host_memory(entry.second.buffer_type);
+           });
+}
+
+// Before anything is made of the model: without weights its graph cannot even be built.
+ModelPtr with_weights(ModelPtr model) {
+    if (model->vocab_only()) {
+        fail(HW_ERROR_ARGUMENT, "the model was loaded with vocab_only: load it without, to have weights to run");
+    }
+    return model;
+}
+
+void check_params(const hw_cache_params& params) {
+    if (params.n_ctx < 1 || params.n_ctx > max_n_ctx) {
+        fail(HW_ERROR_ARGUMENT, "n_ctx is %d: it must be 1 to %d", params.n_ctx, max_n_ctx);
+    }
+    if (params.n_batch < 1 || params.n_batch > 8192) {
+        fail(HW_ERROR_ARGUMENT, "n_batch is %d: it must be 1 to 8192", params.n_batch);
+    }
+    if (params.attention < HW_ATTENTION_AUTO || params.attention > HW_ATTENTION_COMPOSED) {
+        fail(HW_ERROR_ARGUMENT, "attention is %d, no value of hw_attention", static_cast<int>(params.attention));
+    }
+}
+
+}  // namespace
+
+Cache::Cache(ModelPtr model, const hw_cache_params& params)
+    : model_(with_weights(std::move(model))),
+      attention_(params.attention),
+      n_batch_(params.n_batch),
+      n_ctx_(params.n_ctx),
+      source_(model_, params.n_ctx),
+      backends_(*model_) {
+    check_params(params);
+    const ggml_type type_k = type_named(params.type_k, "type_k");
+    const ggml_type type_v = type_named(params.type_v, "type_v");
+    const SourceGraph probe = source_.build(1, 1);
+    const FlashRules rules = flash_rules(probe, type_k);
+    const bool may_flash = wants_flash(probe, attention_);
+    table_ = BlockTable(n_ctx_ + headroom(n_ctx_, may_flash && rules.keys_are_turned && rules.may_mirror));
+    const int64_t n_stored = spare_cell() + 1;
+    store_ =
+        std::make_unique<KvStore>(probe.layers, may_flash ? GGML_PAD(n_stored, flash_step) : n_stored, type_k, type_v);
+    mover_ = std::make_unique<KvMover>(probe, *store_, backends_);
+    if (may_flash && FlashAttention::is_supported(probe, *store_)) {
+        flash_rules_ = rules;
+    }
+    for (const auto& entry : store_->layers()) {
+        if (attention_ == HW_ATTENTION_FUSED && !is_fused(entry.first)) {
+            fail(HW_ERROR_ARGUMENT, "fused attention reads CPU memory, and layer %d lies on %s: use 'auto'",
+                 entry.first, ggml_backend_dev_name(device_of(entry.second.k)));
+        }
+    }
+}
+
+int32_t Cache::n_free() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return static_cast<int32_t>(free_cells());
+}
+
+size_t Cache::n_bytes() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return store_->n_bytes();
+}
+
+int64_t Cache::n_moved() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return n_moved_;
+}
+
+int64_t Cache::n_mirrored() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return n_mirrored_;
+}
+
+BytesByPlace Cache::placement() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    BytesByPlace bytes;
+    for (const auto& [index, tensors] : store_->layers()) {
+        bytes[{device_of(tensors.k), index}] +=
+            ggml_nbytes(tensors.k) + (tensors.has_values() ? ggml_nbytes(tensors.v) : 0);
+    }
+    return bytes;
+}
+
+bool Cache::is_fused(int layer) const { return uses_kernel(attention_) && store_->is_host(layer); }
+
+int32_t Cache::new_block() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return table_.add();
+}
+
+void Cache::check_block(int32_t block) const {
+    if (!table_.contains(block)) {
+        fail(HW_ERROR_ARGUMENT, "block %d does not exist: it was freed, or it is of another cache", block);
+    }
+}
+
+int32_t Cache::len(int32_t block) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    check_block(block);
+    return static_cast<int32_t>(table_.run(block).len);
+}
+
+void Cache::free_block(int32_t block) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    check_block(block);
+    table_.remove(block);
+}
+
+void Cache::truncate(int32_t block, int32_t n) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    check_block(block);
+    const int64_t len = table_.run(block).len;
+    if (n < 0 || n > len) {
+        fail(HW_ERROR_ARGUMENT, "cannot keep %d tokens of a block of %d", n, static_cast<int>(len));
+    }
+    table_.set_len(block, n);
+}
+
+// Makes room for blocks that grow, by moving cells where it must.
+void Cache::reserve(const std::vector<Growth>& growth) {
+    int64_t need = 0;
+    for (const Growth& item : growth) {
+        need += item.n;
+    }
+    if (need > free_cells()) {
+        fail(HW_ERROR_CACHE_FULL, "the cache is full: %d cells are needed, %d of %d are free", static_cast<int>(need),
+             static_cast<int>(free_cells()), static_cast<int>(n_ctx_));
+    }
+    make_room(growth);
+}
+
+// The table follows each move: if one fails, it says where the cells are.
+void Cache::make_room(const std::vector<Growth>& growth) {
+    BlockTable planned = table_;
+    for (const BlockMove& move : planned.reserve(growth)) {
+        mover_->relocate(move.cells);
+        table_.place(move.block, move.cells.to);
+        n_moved_ += move.cells.n;
+    }
+    table_ = planned;
+}
+
+void Cache::append(int32_t dst, int32_t src) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    check_block(dst);
+    check_block(src);
+    if (dst == src) {
+        fail(HW_ERROR_ARGUMENT, "block %d cannot be appended to itself", dst);
+    }
+    const int64_t n = table_.run(src).len;
+    if (n == 0) {
+        return;
+    }
+    if (table_.run(dst).len == 0) {
+        table_.set_origin(dst, table_.run(src).origin);  // so that nothing is turned
+    }
+    // In pieces of what is free (with room to spare, in one): a full cache can still move a step into the history.
+    const int64_t distance = table_.run(dst).origin + table_.run(dst).len - table_.run(src).origin;
+    for (int64_t left = n; left > 0;) {
+        const int64_t piece = std::min(left, table_.n_free());
+        make_room({{dst, piece}});
+        const Run& to = table_.run(dst);
+        mover_->rotate({table_.run(src).begin, to.begin + to.len, piece}, distance);
+        table_.set_len(dst, to.len + piece);
+        table_.drop_front(src, piece);
+        left -= piece;
+    }
+}
+
+void Cache::check_view(const hw_view& view, int32_t index) const {
+    if (view.n_blocks < 1 || view.blocks == nullptr) {
+        fail(HW_ERROR_ARGUMENT, "view %d has no blocks: its own block is the least it needs", index);
+    }
+    if (view.n_tokens < 1 || view.tokens == nullptr) {
+        fail(HW_ERROR_ARGUMENT, "view %d has no tokens", index);
+    }
+    std::set<int32_t> seen;
+    for (int32_t i = 0; i < view.n_blocks; i++) {
+        check_block(view.blocks[i]);
+        if (!seen.insert(view.blocks[i]).second) {
+            fail(HW_ERROR_ARGUMENT, "block %d stands twice in view %d", view.blocks[i], index);
+        }
+    }
+    for (int32_t i = 0; i < view.n_tokens; i++) {
+        if (view.tokens[i] < 0 || view.tokens[i] >= model_->n_vocab()) {
+            fail(HW_ERROR_ARGUMENT, "token %d of view %d is %d: it must be 0 to %d", i, index, view.tokens[i],
+                 model_->n_vocab() - 1);
+        }
+    }
+}
+
+void Cache::check_views(const hw_view* views, int32_t n_views) const {
+    if (views == nullptr || n_views < 1) {
+        fail(HW_ERROR_ARGUMENT, "there are no views to decode");
+    }
+    std::set<int32_t> own;
+    int64_t n_tokens = 0;
+    for (int32_t i = 0; i < n_views; i++) {
+        check_view(views[i], i);
+        if (!own.insert(own_block(views[i])).second) {
+            fail(HW_ERROR_ARGUMENT, "block %d is the own block of two views", own_block(views[i]));
+        }
+        n_tokens += views[i].n_tokens;
+    }
+    if (n_tokens > n_batch_) {
+        fail(HW_ERROR_BATCH, "%d tokens in one call do not fit n_batch (%d)", static_cast<int>(n_tokens), n_batch_);
+    }
+}
+
+// An empty block has its origin anew: if the pass fails, the next one gives it another.
+Pass Cache::plan_pass(const hw_view* views, int32_t n_views) {
+    for (int32_t i = 0; i < n_views; i++) {
+        const int32_t own = own_block(views[i]);
+        if (table_.run(own).len == 0) {
+            table_.set_origin(own, origin_for(table_, views, n_views, own));
+        }
+    }
+    Pass pass = make_pass(table_, views, n_views);
+    if (flash_rules_) {
+        pass.flash = plan_flash(pass, table_, *flash_rules_);
+        n_mirrored_ += pass.flash ? pass.flash->n_mirrored : 0;
+    }
+    return pass;
+}
+
+PassGraph& Cache::graph_for(const Pass& pass) {
+    const int32_t n_tokens = round_up(pass.n_tokens(), n_batch_);
+    const int32_t n_outputs = std::min(round_up(pass.n_outputs(), n_batch_), n_tokens);
+    const auto found = std::find_if(graphs_.begin(), graphs_.end(),
+                                    [&](const PassGraph& graph) { return graph.serves(pass, n_tokens, n_outputs); });
+    if (found != graphs_.end()) {
+        graphs_.splice(graphs_.begin(), graphs_, found);
+        return graphs_.front();
+    }
+    const auto is_large = [](const PassGraph& graph) { return graph.n_tokens() > large; };
+    while (graphs_.size() >= max_graphs) {
+        graphs_.pop_back();
+    }
+    while (n_tokens > large &&
+           std::count_if(graphs_.begin(), graphs_.end(), is_large) >= static_cast<int>(max_large_graphs)) {
+        graphs_.erase(std::prev(std::find_if(graphs_.rbegin(), graphs_.rend(), is_large).base()));
+    }
+    graphs_.emplace_front(source_, *store_, backends_, pass, n_tokens, n_outputs, spare_cell(), attention_,
+                          model_->n_threads());
+    return graphs_.front();
+}
+
+void Cache::decode(const hw_view* views, int32_t n_views, float* logits) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    check_views(views, n_views);
+    std::vector<Growth> growth;
+    for (int32_t i = 0; i < n_views; i++) {
+        growth.push_back({own_block(views[i]), views[i].n_tokens});
+    }
+    reserve(growth);
+    const Pass pass = plan_pass(views, n_views);
+    graph_for(pass).run(pass, logits);
+    for (const Growth& item : growth) {
+        table_.set_len(item.block, table_.run(item.block).len + item.n);
+    }
+}
+
+void Cache::check() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    const char* fault = table_.check();
+    if (fault != nullptr) {
+        fail(HW_ERROR_COMPUTE, "the table of blocks is broken: %s", fault);
+    }
+}
+
+}  // namespace hw

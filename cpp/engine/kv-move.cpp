@@ -1,0 +1,104 @@
+#include "engine/kv-move.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "graph/graph-inputs.h"
+#include "graph/key-turn.h"
+
+namespace hw {
+
+namespace {
+
+// Cells a graph: bounds the memory of what is read before it is written.
+constexpr int64_t chunk = 512;
+constexpr size_t nodes_a_layer = 24;
+
+// Cells as what they are copied by. Few backends copy quantized rows that do not all lie side by side, but all copy
+// 16-bit numbers, and the blocks of all quantized types are a whole number of those.
+ggml_tensor* words_of(ggml_context* ctx, ggml_tensor* store, int64_t begin, int64_t n) {
+    ggml_tensor* cells = cells_of(ctx, store, begin, n);
+    if (ggml_is_quantized(cells->type)) {
+        cells->ne[0] = static_cast<int64_t>(ggml_row_size(cells->type, cells->ne[0]) / sizeof(ggml_fp16_t));
+        cells->type = GGML_TYPE_F16;
+        cells->nb[0] = sizeof(ggml_fp16_t);
+    }
+    return cells;
+}
+
+void copy_cells(ggml_context* ctx, ggml_cgraph* graph, ggml_tensor* store, const CellMove& move) {
+    ggml_tensor* read = ggml_cont(ctx, words_of(ctx, store, move.from, move.n));
+    ggml_build_forward_expand(graph, ggml_cpy(ctx, read, words_of(ctx, store, move.to, move.n)));
+}
+
+}  // namespace
+
+KvMover::KvMover(const SourceGraph& source, KvStore& store, Backends& backends)
+    : n_pos_per_token_(source.n_pos_per_token),
+      store_(store),
+      scheduler_(backends.new_scheduler(source.layers.size() * nodes_a_layer + 16)) {
+    for (const auto& [index, layer] : source.layers) {
+        key_turns_[index] = key_turn_of(layer);
+    }
+}
+
+void KvMover::relocate(const CellMove& move) {
+    const bool to_left = move.to < move.from;
+    for (int64_t done = 0; done < move.n; done += chunk) {
+        const int64_t n = std::min(chunk, move.n - done);
+        const int64_t at = to_left ? done : move.n - done - n;  // an overlapping range must be taken from its free end
+        run({move.from + at, move.to + at, n}, 0);
+    }
+}
+
+void KvMover::rotate(const CellMove& move, int64_t distance) {
+    for (int64_t done = 0; done < move.n; done += chunk) {
+        run({move.from + done, move.to + done, std::min(chunk, move.n - done)}, distance);
+    }
+}
+
+// Each chunk is read whole (cont, or the rotation) before it is written: source and target may overlap.
+void KvMover::run(const CellMove& move, int64_t distance) {
+    LogScope log;
+    const size_t n_nodes = store_.layers().size() * nodes_a_layer + 16;
+    ggml_context_ptr owner(
+        ggml_init({n_nodes * ggml_tensor_overhead() + ggml_graph_overhead_custom(n_nodes, false), nullptr, true}));
+    ggml_context* ctx = owner.get();
+    ggml_cgraph* graph = ggml_new_graph_custom(ctx, n_nodes, false);
+    ggml_tensor* distances = new_input(ctx, GGML_TYPE_I32, move.n * n_pos_per_token_, "distances");
+    CellsInput sources;
+    ggml_tensor* targets = new_input(ctx, GGML_TYPE_I64, move.n, "targets");
+
+    for (const auto& [index, tensors] : store_.layers()) {
+        const ggml_tensor& turn = key_turns_.at(index);
+        if (distance != 0 && turns(turn)) {
+            ggml_tensor* keys = ggml_get_rows(ctx, tensors.k, sources.of(ctx, move.n, tensors.k->ne[2]));
+            keys = turned_keys(ctx, turn, keys, tensors.hadamard_k, distances);
+            ggml_build_forward_expand(graph, ggml_set_rows(ctx, tensors.k, keys, targets));
+        } else {
+            copy_cells(ctx, graph, tensors.k, move);
+        }
+        if (tensors.has_values()) {
+            copy_cells(ctx, graph, tensors.v, move);
+        }
+    }
+    ggml_backend_sched_reset(scheduler_.get());
+    if (!ggml_backend_sched_alloc_graph(scheduler_.get(), graph)) {
+        fail(HW_ERROR_MEMORY, "no memory to move %d cells: %s", static_cast<int>(move.n), log.errors().c_str());
+    }
+    const size_t n = static_cast<size_t>(move.n);
+    std::vector<int32_t> from(n);
+    std::vector<int64_t> to(n);
+    std::iota(from.begin(), from.end(), static_cast<int32_t>(move.from));
+    std::iota(to.begin(), to.end(), move.to);
+    sources.set(from);
+    set_input(targets, to);
+    set_positions(distances, std::vector<int32_t>(n, static_cast<int32_t>(distance)), n_pos_per_token_);
+    if (ggml_backend_sched_graph_compute(scheduler_.get(), graph) != GGML_STATUS_SUCCESS) {
+        fail(HW_ERROR_COMPUTE, "a backend failed while moving cells: %s", log.errors().c_str());
+    }
+}
+
+}  // namespace hw

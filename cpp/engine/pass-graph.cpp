@@ -1,0 +1,146 @@
+#include "engine/pass-graph.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+
+#include "attention/composed.h"
+#include "attention/flash.h"
+#include "attention/fused.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "graph/graph-inputs.h"
+#include "model/devices.h"
+
+namespace hw {
+
+namespace {
+
+// Upper bounds of what our attention adds to a graph, with room to spare: ggml ends the process where one is passed.
+constexpr size_t nodes_a_site = 24;
+constexpr size_t nodes_a_block = 16;  // of a site
+
+// Each copy of a query's rotation is at most all that follows from a ROPE.
+size_t count_nodes(const SourceGraph& source, const Pass& pass) {
+    const size_t n_views = std::max(pass.blocks.size(), static_cast<size_t>(pass.max_pairs)) + 4;
+    const size_t n_sites = source.sites.size();
+    return static_cast<size_t>(ggml_graph_size(source.graph)) + n_sites * nodes_a_site +
+           n_views * (n_sites * nodes_a_block + source.rope_results.size());
+}
+
+std::vector<float> query_scales(const std::vector<int32_t>& positions, const QueryTemperature& temperature, size_t n) {
+    std::vector<float> scales(n, 1.0f);
+    for (size_t i = 0; i < positions.size(); i++) {
+        const float step = std::floor((static_cast<float>(positions[i]) + temperature.offset) / temperature.length);
+        scales[i] = std::log(step + 1.0f) * temperature.factor + 1.0f;
+    }
+    return scales;
+}
+
+}  // namespace
+
+PassGraph::PassGraph(GraphSource& source, const KvStore& store, Backends& backends, const Pass& pass, int32_t n_tokens,
+                     int32_t n_outputs, int64_t spare_cell, hw_attention attention, int32_t n_threads)
+    : n_tokens_(n_tokens), n_outputs_(n_outputs), spare_cell_(spare_cell) {
+    LogScope log;
+    const SourceGraph from = source.build(n_tokens, n_outputs);
+    const size_t n_nodes = count_nodes(from, pass);
+    n_pos_per_token_ = from.n_pos_per_token;
+    temperature_ = from.temperature;
+    ctx_.reset(
+        ggml_init({n_nodes * ggml_tensor_overhead() + ggml_graph_overhead_custom(n_nodes, false), nullptr, true}));
+    graph_ = ggml_new_graph_custom(ctx_.get(), n_nodes, false);
+
+    build(from, store, pass, attention, n_threads);
+    scheduler_ = backends.new_scheduler(n_nodes);
+    choose_backends(backends, store);
+    if (!ggml_backend_sched_alloc_graph(scheduler_.get(), graph_)) {
+        fail(HW_ERROR_MEMORY, "no memory to compute %d tokens at once: %s", n_tokens, log.errors().c_str());
+    }
+}
+
+void PassGraph::build(const SourceGraph& from, const KvStore& store, const Pass& pass, hw_attention attention,
+                      int32_t n_threads) {
+    Attention* fused = nullptr;
+    Attention* of_ggml = nullptr;
+    const auto keep = [&](std::unique_ptr<Attention> made) { return attentions_.emplace_back(std::move(made)).get(); };
+    Rewire rewire(from, store, ctx_.get(), n_tokens_, n_outputs_);
+    logits_ = rewire.run(graph_, [&](const AttentionSite& site) -> Attention& {
+        if (uses_kernel(attention) && store.is_host(site.layer)) {
+            fused = fused != nullptr ? fused : keep(std::make_unique<FusedAttention>(pass, n_tokens_, n_threads));
+            return *fused;
+        }
+        if (of_ggml == nullptr && pass.flash) {
+            of_ggml = keep(std::make_unique<FlashAttention>(*pass.flash, from, spare_cell_));
+        } else if (of_ggml == nullptr) {
+            of_ggml = keep(std::make_unique<ComposedAttention>(pass, spare_cell_ + 1));
+        }
+        return *of_ggml;
+    });
+    inputs_ = rewire.inputs();
+}
+
+// The scheduler chooses by where weights lie, and goes on from there. It must be told what it cannot know.
+void PassGraph::choose_backends(const Backends& backends, const KvStore& store) {
+    bool is_all_offloaded = true;
+    for (const auto& entry : store.layers()) {
+        is_all_offloaded = is_all_offloaded && backends.of(device_of(entry.second.k)) != backends.cpu();
+    }
+    for (int i = 0; i < ggml_graph_n_nodes(graph_); i++) {
+        ggml_tensor* node = ggml_graph_node(graph_, i);
+        int layer = -1;
+        if (node->op == GGML_OP_CUSTOM) {  // the RPC backend says that it can run everything
+            ggml_backend_sched_set_tensor_backend(scheduler_.get(), node, backends.cpu());
+        } else if ((n_tokens_ < 32 || is_all_offloaded) && std::sscanf(node->name, "norm-%d", &layer) == 1) {
+            // As llama.cpp: else a layer's first node runs where the last layer ran, and its result is copied too.
+            const auto cells = store.layers().find(layer);
+            ggml_backend_t backend = cells == store.layers().end() ? nullptr : backends.of(device_of(cells->second.k));
+            if (backend != nullptr && ggml_backend_supports_op(backend, node)) {
+                ggml_backend_sched_set_tensor_backend(scheduler_.get(), node, backend);
+            }
+        }
+    }
+}
+
+bool PassGraph::serves(const Pass& pass, int32_t n_tokens, int32_t n_outputs) const {
+    return n_tokens == n_tokens_ && n_outputs == n_outputs_ &&
+           std::all_of(attentions_.begin(), attentions_.end(), [&](const auto& used) { return used->serves(pass); });
+}
+
+void PassGraph::set_inputs(const Pass& pass) {
+    const size_t n = static_cast<size_t>(n_tokens_);
+    std::vector<int32_t> tokens(pass.tokens);
+    std::vector<int32_t> positions(pass.positions);
+    std::vector<int32_t> view_positions(pass.view_positions);
+    std::vector<int64_t> cells(pass.cells);
+    std::vector<int32_t> outputs(pass.outputs);
+    tokens.resize(n, 0);
+    positions.resize(n, 0);
+    view_positions.resize(n, 0);
+    cells.resize(n, spare_cell_);
+    outputs.resize(static_cast<size_t>(n_outputs_), 0);
+    set_input(inputs_.tokens, tokens);
+    set_positions(inputs_.positions, positions, n_pos_per_token_);
+    set_positions(inputs_.view_positions, view_positions, n_pos_per_token_);
+    set_input(inputs_.cells, cells);
+    set_input(inputs_.out_ids, outputs);
+    set_input(inputs_.query_scales, query_scales(pass.view_positions, temperature_, n));
+    for (const auto& attention : attentions_) {
+        attention->set_inputs(pass, n_pos_per_token_);
+    }
+}
+
+void PassGraph::run(const Pass& pass, float* logits) {
+    LogScope log;
+    set_inputs(pass);
+    const ggml_status status = ggml_backend_sched_graph_compute(scheduler_.get(), graph_);
+    if (status != GGML_STATUS_SUCCESS) {
+        fail(HW_ERROR_COMPUTE, "a backend failed (%s): %s", ggml_status_to_string(status), log.errors().c_str());
+    }
+    if (logits != nullptr) {
+        const size_t n_bytes = static_cast<size_t>(pass.n_outputs()) * logits_->nb[1];
+        ggml_backend_tensor_get(logits_, logits, 0, n_bytes);
+    }
+}
+
+}  // namespace hw

@@ -1,0 +1,48 @@
+// A re-wired graph with everything it needs to run: its tensors, its inputs and its own scheduler. A graph that was
+// allocated keeps its tensors' addresses, so each live graph has a scheduler of its own.
+#pragma once
+
+#include <memory>
+
+#include "cache/pass.h"
+#include "graph/rewire.h"
+#include "model/backends.h"
+
+namespace hw {
+
+inline bool uses_kernel(hw_attention attention) {
+    return attention == HW_ATTENTION_AUTO || attention == HW_ATTENTION_FUSED;
+}
+
+class PassGraph {
+  public:
+    // n_tokens and n_outputs: the pass's own, rounded up. Throws HW_ERROR_UNSUPPORTED, HW_ERROR_MEMORY.
+    PassGraph(GraphSource& source, const KvStore& store, Backends& backends, const Pass& pass, int32_t n_tokens,
+              int32_t n_outputs, int64_t spare_cell, hw_attention attention, int32_t n_threads);
+
+    // Whether this graph can compute a pass that is rounded up to the same counts.
+    bool serves(const Pass& pass, int32_t n_tokens, int32_t n_outputs) const;
+    int32_t n_tokens() const { return n_tokens_; }
+    // Runs the pass; logits: F32 [pass.n_outputs(), n_vocab] or NULL. Throws HW_ERROR_COMPUTE, HW_ERROR_ARGUMENT.
+    void run(const Pass& pass, float* logits);
+
+  private:
+    void build(const SourceGraph& from, const KvStore& store, const Pass& pass, hw_attention attention,
+               int32_t n_threads);
+    void choose_backends(const Backends& backends, const KvStore& store);
+    void set_inputs(const Pass& pass);
+
+    int32_t n_tokens_;
+    int32_t n_outputs_;
+    int64_t spare_cell_;  // where the tokens that fill up the batch go
+    int n_pos_per_token_;
+    QueryTemperature temperature_;
+    ggml_context_ptr ctx_;
+    ggml_backend_sched_ptr scheduler_;
+    ggml_cgraph* graph_ = nullptr;
+    GraphInputs inputs_ = {};
+    ggml_tensor* logits_ = nullptr;
+    std::vector<std::unique_ptr<Attention>> attentions_;  // the kinds in use: one for layers on the CPU, one for others
+};
+
+}  // namespace hw

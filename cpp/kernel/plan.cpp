@@ -1,0 +1,338 @@
+#include <algorithm>
+#include <cfloat>
+#include <cmath>
+#include <cstring>
+
+#include "kernel/kernel.h"
+
+namespace hw {
+
+extern const AttnIsa attn_isa_generic;  // each in a source of its own, compiled with its own flags
+#if defined(__x86_64__)
+extern const AttnIsa attn_isa_avx2;
+extern const AttnIsa attn_isa_avx512;
+#elif defined(__aarch64__)
+extern const AttnIsa attn_isa_neon;
+#endif
+
+const AttnIsa* const* attn_isas() {
+    static const std::vector<const AttnIsa*> isas = [] {
+        std::vector<const AttnIsa*> found;
+#if defined(__x86_64__)
+        const bool avx2 =
+            __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+        const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+        if (avx512) found.push_back(&attn_isa_avx512);
+        if (avx2) found.push_back(&attn_isa_avx2);
+#elif defined(__aarch64__)
+        found.push_back(&attn_isa_neon);
+#endif
+        found.push_back(&attn_isa_generic);
+        found.push_back(nullptr);
+        return found;
+    }();
+    return isas.data();
+}
+
+const AttnIsa* attn_isa(const char* name) {
+    const AttnIsa* const* isa = attn_isas();
+    if (!name || std::strcmp(name, "auto") == 0) return *isa;
+    while (*isa && std::strcmp((*isa)->name, name) != 0) ++isa;
+    return *isa;
+}
+
+// ------------------------------------------------------------------------------------------------------------- build
+
+namespace {
+
+constexpr int64_t min_chunk_keys = 256;  // below that, rotating the queries and merging cost more than they gain
+constexpr double tasks_per_thread = 4;   // threads are noisy: who is late should have little left to do
+
+int32_t round_up(int32_t n, int32_t to) { return (n + to - 1) / to * to; }
+int64_t ceil_div(int64_t n, int64_t by) { return (n + by - 1) / by; }
+
+float* aligned_64(std::vector<float>& memory) {
+    const auto address = reinterpret_cast<uintptr_t>(memory.data());
+    return memory.data() + ((64 - address % 64) % 64) / sizeof(float);
+}
+
+}  // namespace
+
+void AttnPlan::build(const AttnIsa& isa, const AttnShape& shape, const AttnBlock* blocks, int32_t n_blocks,
+                     const AttnPair* pairs, int32_t n_threads) {
+    isa_ = &isa;
+    shape_ = shape;
+    n_threads_ = std::max(n_threads, 1);
+    gather_tracks(blocks, n_blocks, pairs);
+    add_idle_tokens();
+    place_tokens();
+    cut_tracks();
+    reserve_memory();
+    next_task_ = 0;
+    n_left_ = 0;
+}
+
+// Blocks whose pairs name the same tokens share a track.
+void AttnPlan::gather_tracks(const AttnBlock* blocks, int32_t n_blocks, const AttnPair* pairs) {
+    pairs_.clear(), tokens_.clear(), segments_.clear(), tracks_.clear();
+    block_pair_.assign(1, 0);
+    for (const AttnBlock* block = blocks; block < blocks + n_blocks; ++block) {
+        const AttnPair* first = pairs + block->first_pair;
+        std::copy_if(first, first + block->n_pairs, std::back_inserter(pairs_),
+                     [](const AttnPair& pair) { return pair.first < pair.last; });
+        std::sort(pairs_.begin() + block_pair_.back(), pairs_.end(), [](const AttnPair& a, const AttnPair& b) {
+            return a.token != b.token ? a.token < b.token : a.first < b.first;
+        });
+        block_pair_.push_back(static_cast<int32_t>(pairs_.size()));
+    }
+    block_track_.clear();
+    for (size_t i = 0; i < static_cast<size_t>(n_blocks); ++i) {
+        const int32_t n_pairs = block_pair_[i + 1] - block_pair_[i];
+        block_track_.push_back(n_pairs ? find_track(&pairs_[static_cast<size_t>(block_pair_[i])], n_pairs) : -1);
+    }
+    for (int32_t i = 0; i < static_cast<int32_t>(tracks_.size()); ++i) add_segments(i, blocks, n_blocks);
+}
+
+int32_t AttnPlan::find_track(const AttnPair* pairs, int32_t n_pairs) {
+    const auto same_token = [](int32_t token, const AttnPair& pair) { return token == pair.token; };
+    for (size_t i = 0; i < tracks_.size(); ++i) {
+        const auto tokens = tokens_.begin() + tracks_[i].first_token;
+        if (std::equal(tokens, tokens + tracks_[i].n_tokens, pairs, pairs + n_pairs, same_token)) {
+            return static_cast<int32_t>(i);
+        }
+    }
+    Track track = {};
+    track.first_token = static_cast<int32_t>(tokens_.size());
+    track.n_tokens = n_pairs;
+    for (const AttnPair* pair = pairs; pair < pairs + n_pairs; ++pair) tokens_.push_back(pair->token);
+    tracks_.push_back(track);
+    return static_cast<int32_t>(tracks_.size()) - 1;
+}
+
+void AttnPlan::add_segments(int32_t index, const AttnBlock* blocks, int32_t n_blocks) {
+    Track& track = tracks_[static_cast<size_t>(index)];
+    track.first_segment = static_cast<int32_t>(segments_.size());
+    for (size_t i = 0; i < static_cast<size_t>(n_blocks); ++i) {
+        if (block_track_[i] != index) continue;
+        const AttnPair* pairs = &pairs_[static_cast<size_t>(block_pair_[i])];
+        AttnSegment segment = {blocks[i].cell, pairs->first, pairs->last, track.n_keys, pairs};
+        for (const AttnPair* pair = pairs; pair < pairs + track.n_tokens; ++pair) {
+            segment.begin = std::min(segment.begin, pair->first);
+            segment.end = std::max(segment.end, pair->last);
+        }
+        track.n_keys += segment.end - segment.begin;
+        segments_.push_back(segment);
+    }
+    track.n_segments = static_cast<int32_t>(segments_.size()) - track.first_segment;
+}
+
+// Tokens that see nothing form a track without segments: their rows come out as zeros like any other row's result.
+void AttnPlan::add_idle_tokens() {
+    first_place_.assign(static_cast<size_t>(shape_.n_tokens) + 1, 0);
+    for (const int32_t token : tokens_) ++first_place_[static_cast<size_t>(token) + 1];
+    Track track = {};
+    track.first_token = static_cast<int32_t>(tokens_.size());
+    track.first_segment = static_cast<int32_t>(segments_.size());
+    for (int32_t token = 0; token < shape_.n_tokens; ++token) {
+        if (first_place_[static_cast<size_t>(token) + 1]) continue;
+        tokens_.push_back(token);
+        ++first_place_[static_cast<size_t>(token) + 1];
+        ++track.n_tokens;
+    }
+    if (track.n_tokens) tracks_.push_back(track);
+}
+
+// Turns the counts left by add_idle_tokens into the lists of where each token is.
+void AttnPlan::place_tokens() {
+    for (size_t i = 1; i < first_place_.size(); ++i) first_place_[i] += first_place_[i - 1];
+    places_.resize(tokens_.size());
+    for (int32_t t = static_cast<int32_t>(tracks_.size()) - 1; t >= 0; --t) {  // backwards: the ends become the starts
+        const Track& track = tracks_[static_cast<size_t>(t)];
+        for (int32_t i = track.n_tokens - 1; i >= 0; --i) {
+            const auto token = static_cast<size_t>(tokens_[static_cast<size_t>(track.first_token + i)]);
+            places_[static_cast<size_t>(--first_place_[token + 1])] = {t, i};
+        }
+    }
+    first_place_.erase(first_place_.begin());
+    first_place_.push_back(static_cast<int32_t>(places_.size()));
+}
+
+// Rows times keys, in vectors. Causal tiles see fewer keys than their track has.
+double AttnPlan::tile_cost(const Track& track, int32_t first_row, int32_t n_rows) const {
+    const int32_t first = first_row / group(), last = (first_row + n_rows - 1) / group();
+    double keys = 0;
+    for (int32_t s = track.first_segment; s < track.first_segment + track.n_segments; ++s) {
+        const AttnSegment& segment = segments_[static_cast<size_t>(s)];
+        int32_t begin = segment.end, end = segment.begin;
+        for (int32_t i = first; i <= last; ++i) {
+            begin = std::min(begin, segment.pairs[i].first);
+            end = std::max(end, segment.pairs[i].last);
+        }
+        keys += end - begin;
+    }
+    return keys * round_up(n_rows, isa_->width) + n_rows;
+}
+
+void AttnPlan::cut_tracks() {
+    cuts_.clear();
+    double total = 0;
+    for (size_t t = 0; t < tracks_.size(); ++t) {
+        Track& track = tracks_[t];
+        const int32_t n_rows = track.n_tokens * group();
+        const auto n_tiles = static_cast<int32_t>(ceil_div(n_rows, isa_->max_rows));
+        const auto even = static_cast<int32_t>(ceil_div(n_rows, n_tiles));
+        track.tile_rows = std::min(round_up(even, isa_->width), isa_->max_rows);
+        for (int32_t row = 0; row < n_rows; row += track.tile_rows) {
+            const int32_t n = std::min(track.tile_rows, n_rows - row);
+            cuts_.push_back({static_cast<int32_t>(t), row, n, 0, tile_cost(track, row, n)});
+            total += cuts_.back().cost * shape_.n_head_kv;
+        }
+    }
+    const double wanted = total / (n_threads_ * tasks_per_thread);
+    for (Track& track : tracks_) track.n_chunks = 1, track.chunk_keys = track.n_keys;
+    for (const Cut& cut : cuts_) {
+        Track& track = tracks_[static_cast<size_t>(cut.track)];
+        const auto chunks = static_cast<int64_t>(std::ceil(cut.cost / wanted - 0.05));
+        const int64_t most = std::max<int64_t>(track.n_keys / min_chunk_keys, 1);
+        const int64_t keys = ceil_div(track.n_keys, std::clamp<int64_t>(chunks, 1, most));
+        track.chunk_keys = std::min(track.chunk_keys, ceil_div(keys, isa_->tile_keys) * isa_->tile_keys);
+    }
+    const size_t n_tiles = cuts_.size();
+    for (Track& track : tracks_) {
+        if (track.chunk_keys) track.n_chunks = static_cast<int32_t>(ceil_div(track.n_keys, track.chunk_keys));
+    }
+    for (size_t i = 0; i < n_tiles; ++i) {
+        const int32_t n_chunks = tracks_[static_cast<size_t>(cuts_[i].track)].n_chunks;
+        cuts_[i].cost /= n_chunks;
+        for (int32_t chunk = 1; chunk < n_chunks; ++chunk) {
+            cuts_.push_back(cuts_[i]);
+            cuts_.back().chunk = chunk;
+        }
+    }
+    std::sort(cuts_.begin(), cuts_.end(), [](const Cut& a, const Cut& b) {
+        if (a.cost != b.cost) return a.cost > b.cost;
+        if (a.track != b.track) return a.track < b.track;
+        return a.first_row != b.first_row ? a.first_row < b.first_row : a.chunk < b.chunk;
+    });
+}
+
+int32_t AttnPlan::n_parts(int32_t token) const {
+    int32_t n = 0;
+    const auto t = static_cast<size_t>(token);
+    for (auto i = static_cast<size_t>(first_place_[t]); i < static_cast<size_t>(first_place_[t + 1]); ++i) {
+        n += tracks_[static_cast<size_t>(places_[i].track)].n_chunks;
+    }
+    return n;
+}
+
+void AttnPlan::reserve_memory() {
+    max_parts_ = 1;
+    int64_t n_parts_kept = 0;
+    for (Track& track : tracks_) {
+        int32_t most = 1;
+        for (int32_t i = 0; i < track.n_tokens; ++i) {
+            most = std::max(most, n_parts(tokens_[static_cast<size_t>(track.first_token + i)]));
+        }
+        max_parts_ = std::max(max_parts_, most);
+        track.first_part = most > 1 ? n_parts_kept : -1;
+        if (most > 1) n_parts_kept += static_cast<int64_t>(track.n_chunks) * track.n_tokens * shape_.n_head;
+    }
+    const auto grow = [](std::vector<float>& memory, size_t n) {
+        if (memory.size() < n) memory.resize(n);
+    };
+    grow(parts_, static_cast<size_t>(n_parts_kept * part_size()));
+    const auto n_threads = static_cast<size_t>(n_threads_);
+    if (scratch_.size() < n_threads) scratch_.resize(n_threads);
+    const size_t one_task = static_cast<size_t>(isa_->max_rows * part_size());
+    for (auto& scratch : scratch_) grow(scratch, isa_->scratch_floats(shape_) + one_task + 64 / sizeof(float));
+    if (merge_list_.size() < n_threads * static_cast<size_t>(max_parts_)) {
+        merge_list_.resize(n_threads * static_cast<size_t>(max_parts_));
+    }
+    const auto n_rows = static_cast<size_t>(shape_.n_tokens) * static_cast<size_t>(shape_.n_head);
+    if (n_finished_ < n_rows) {
+        finished_ = std::make_unique<std::atomic<int32_t>[]>(n_rows);
+        n_finished_ = n_rows;
+    }
+    for (size_t i = 0; i < n_rows; ++i) finished_[i].store(0, std::memory_order_relaxed);
+}
+
+// --------------------------------------------------------------------------------------------------------------- run
+
+float* AttnPlan::part(const Track& track, int32_t chunk, int32_t kv_head, int64_t row) {
+    const int64_t rows = static_cast<int64_t>(track.n_tokens) * group();
+    const int64_t before = (static_cast<int64_t>(chunk) * shape_.n_head_kv + kv_head) * rows + row;
+    return parts_.data() + (track.first_part + before) * part_size();
+}
+
+void AttnPlan::run_task(int64_t id, const AttnTensors& tensors, int32_t ith) {
+    const auto n_cuts = static_cast<int64_t>(cuts_.size());
+    const Cut& cut = cuts_[static_cast<size_t>(id % n_cuts)];  // one KV head after the other: its cells stay in cache
+    const auto kv_head = static_cast<int32_t>(id / n_cuts);
+    const Track& track = tracks_[static_cast<size_t>(cut.track)];
+    float* scratch = aligned_64(scratch_[static_cast<size_t>(ith)]);
+    const bool alone = track.first_part < 0;
+    float* part = alone ? scratch + isa_->scratch_floats(shape_) : this->part(track, cut.chunk, kv_head, cut.first_row);
+
+    const int64_t key_begin = cut.chunk * track.chunk_keys;
+    const int64_t key_end = std::min(key_begin + track.chunk_keys, track.n_keys);
+    const AttnSegment* segments = segments_.data() + track.first_segment;
+    const AttnTask task = {segments, track.n_segments, kv_head, cut.first_row, cut.n_rows, key_begin, key_end};
+    isa_->run(shape_, tensors, task, scratch, part);
+
+    for (int32_t i = 0; i < cut.n_rows; ++i) {
+        const int32_t row = cut.first_row + i;
+        const int32_t token = tokens_[static_cast<size_t>(track.first_token + row / group())];
+        const int32_t head = kv_head * group() + row % group();
+        merge_row(token, head, alone ? part + i * part_size() : nullptr, tensors, ith);
+    }
+}
+
+// Adds up the parts of a row, if all are there. only: the one part of a row that has no other.
+void AttnPlan::merge_row(int32_t token, int32_t head, const float* only, const AttnTensors& tensors, int32_t ith) {
+    const float** list = &merge_list_[static_cast<size_t>(ith) * static_cast<size_t>(max_parts_)];
+    const int64_t out_row = static_cast<int64_t>(token) * shape_.n_head + head;
+    int32_t n = 0;
+    if (only) {
+        list[n++] = only;
+    } else {
+        std::atomic<int32_t>& finished = finished_[static_cast<size_t>(out_row)];
+        if (finished.fetch_add(1, std::memory_order_acq_rel) + 1 < n_parts(token)) return;
+        finished.store(0, std::memory_order_relaxed);  // for the next layer
+        for (int32_t i = first_place_[static_cast<size_t>(token)]; i < first_place_[static_cast<size_t>(token) + 1];
+             ++i) {
+            const Place& place = places_[static_cast<size_t>(i)];
+            const Track& track = tracks_[static_cast<size_t>(place.track)];
+            const int64_t row = static_cast<int64_t>(place.index) * group() + head % group();
+            for (int32_t c = 0; c < track.n_chunks; ++c) list[n++] = part(track, c, head / group(), row);
+        }
+    }
+    float largest = tensors.sinks ? tensors.sinks[head] : -FLT_MAX;
+    for (int32_t i = 0; i < n; ++i) largest = std::max(largest, list[i][0]);
+    float total = tensors.sinks ? std::exp(tensors.sinks[head] - largest) : 0.0f;
+    float* out = tensors.out + out_row * shape_.d_v;
+    std::fill_n(out, shape_.d_v, 0.0f);
+    for (int32_t i = 0; i < n; ++i) {
+        if (list[i][1] == 0.0f) continue;
+        const float weight = std::exp(list[i][0] - largest);
+        total += weight * list[i][1];
+        for (int32_t d = 0; d < shape_.d_v; ++d) out[d] += weight * list[i][attn_part_extra + d];
+    }
+    const float inverse = total > 0.0f ? 1.0f / total : 0.0f;
+    for (int32_t d = 0; d < shape_.d_v; ++d) out[d] *= inverse;
+}
+
+void attn_run(AttnPlan& plan, const AttnTensors& tensors, int32_t ith, int32_t nth) {
+    const int32_t n = std::min(nth, plan.n_threads_);
+    if (ith >= n) return;
+    const int64_t n_tasks = plan.n_tasks();
+    for (int64_t id; (id = plan.next_task_.fetch_add(1, std::memory_order_relaxed)) < n_tasks;) {
+        plan.run_task(id, tensors, ith);
+    }
+    if (plan.n_left_.fetch_add(1, std::memory_order_acq_rel) + 1 == n) {
+        plan.n_left_.store(0, std::memory_order_relaxed);
+        plan.next_task_.store(0, std::memory_order_relaxed);
+    }
+}
+
+}  // namespace hw

@@ -1,0 +1,59 @@
+#include "model/backends.h"
+
+#include "base/error.h"
+
+namespace hw {
+
+Backends::Backends(const Model& model) {
+    for (ggml_backend_dev_t device : model.devices()) {
+        add(device, model.n_threads());
+    }
+    for (size_t i = 0; i < ggml_backend_dev_count(); i++) {
+        if (ggml_backend_dev_type(ggml_backend_dev_get(i)) == GGML_BACKEND_DEVICE_TYPE_ACCEL) {
+            add(ggml_backend_dev_get(i), model.n_threads());
+        }
+    }
+    add(ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU), model.n_threads());
+    for (ggml_backend_t backend : all_) {
+        buffer_types_.push_back(ggml_backend_get_default_buffer_type(backend));
+    }
+    // As llama.cpp: what the CPU and the first device hand each other lies in memory that the device copies fast.
+    if (!model.devices().empty()) {
+        ggml_backend_buffer_type_t host = ggml_backend_dev_host_buffer_type(model.devices().front());
+        buffer_types_.back() = host != nullptr ? host : buffer_types_.back();
+    }
+}
+
+ggml_backend_t Backends::of(ggml_backend_dev_t device) const {
+    for (ggml_backend_t backend : all_) {
+        if (ggml_backend_get_device(backend) == device) {
+            return backend;
+        }
+    }
+    return nullptr;
+}
+
+void Backends::add(ggml_backend_dev_t device, int32_t n_threads) {
+    ggml_backend_ptr backend(ggml_backend_dev_init(device, nullptr));
+    if (backend == nullptr) {
+        fail(HW_ERROR_MEMORY, "cannot start the backend of device '%s'", ggml_backend_dev_name(device));
+    }
+    auto set_n_threads = reinterpret_cast<ggml_backend_set_n_threads_t>(
+        ggml_backend_reg_get_proc_address(ggml_backend_dev_backend_reg(device), "ggml_backend_set_n_threads"));
+    if (set_n_threads != nullptr) {
+        set_n_threads(backend.get(), n_threads);
+    }
+    all_.push_back(backend.get());
+    owned_.push_back(std::move(backend));
+}
+
+ggml_backend_sched_ptr Backends::new_scheduler(size_t n_nodes) {
+    ggml_backend_sched_ptr scheduler(
+        ggml_backend_sched_new(all_.data(), buffer_types_.data(), static_cast<int>(all_.size()), n_nodes, false, true));
+    if (scheduler == nullptr) {
+        fail(HW_ERROR_MEMORY, "no memory for a scheduler of %zu nodes", n_nodes);
+    }
+    return scheduler;
+}
+
+}  // namespace hw

@@ -1,0 +1,29 @@
+// The ggml backends that compute for one cache: the devices that hold the model's weights, accelerators such as BLAS,
+// and the CPU, in the order in which the scheduler prefers them.
+#pragma once
+
+#include <vector>
+
+#include "ggml-cpp.h"
+#include "model/model.h"
+
+namespace hw {
+
+class Backends {
+  public:
+    // Throws HW_ERROR_MEMORY.
+    explicit Backends(const Model& model);
+    // A scheduler for one graph at a time of up to n_nodes nodes. It must not outlive the backends.
+    ggml_backend_sched_ptr new_scheduler(size_t n_nodes);
+    ggml_backend_t cpu() const { return all_.back(); }
+    // The backend of a device; NULL: none of these.
+    ggml_backend_t of(ggml_backend_dev_t device) const;
+
+  private:
+    void add(ggml_backend_dev_t device, int32_t n_threads);
+    std::vector<ggml_backend_ptr> owned_;
+    std::vector<ggml_backend_t> all_;
+    std::vector<ggml_backend_buffer_type_t> buffer_types_;  // of intermediate results, by backend
+};
+
+}  // namespace hw

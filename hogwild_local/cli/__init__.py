@@ -1,0 +1,1 @@
+"""The command line `hogwild`: one module a command, and what they share."""

@@ -1,0 +1,79 @@
+"""hogwild bench: ours against llama.cpp's own parallel decoding, as a table and as JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+import click
+
+from .options import Numbers, device_options, engine_options, model_arguments
+
+if TYPE_CHECKING:
+    from .measure import Row
+
+HEADER = "              context  workers |    ours ms   spread  tokens/s |  llama.cpp   spread  tokens/s |   speed-up"
+
+
+@click.command()
+@engine_options
+@device_options
+@click.option("-w", "--workers", type=Numbers(), default=(1, 2, 4, 8), help="Numbers of workers.")
+@click.option("-c", "--context", type=Numbers(), default=(256, 4096), help="Lengths of the shared prompt, in tokens.")
+@click.option("--passes", type=int, default=10, help="Passes of a round, the first two not counted.")
+@click.option("--rounds", type=int, default=4, help="Rounds of a measurement.")
+@click.option("--seed", type=int, default=1, help="Of the random tokens.")
+@click.option(
+    "--json", "json_file", type=click.File("w", encoding="utf-8"), help="Write all figures to a file; - is stdout."
+)
+def bench(model: Path | None, json_file: TextIO | None, **options: Any) -> None:
+    """Measure milliseconds a pass and tokens a second, of ours and of llama.cpp's llama_decode in turn.
+
+    Both run in one process on the same weights, and so on the same devices: as many sequences as workers over one
+    shared prompt. A speed-up above 1 means that ours is faster.
+
+    With --rpc the model is in this process too, because llama.cpp needs it here: ggml aborts the command if a server
+    dies.
+    """
+    from ..engine.default_model import default_model_path
+    from ..engine.model import Model
+    from .measure import Plan, machine_line, measure, report
+
+    plan = Plan(
+        workers=options["workers"],
+        contexts=options["context"],
+        passes=options["passes"],
+        rounds=options["rounds"],
+        n_batch=options["batch"],
+        type_k=options["type_k"],
+        type_v=options["type_v"],
+        attention=options["attention"],
+        seed=options["seed"],
+    )
+    with Model(model or default_model_path(), **model_arguments(options)) as loaded:
+        machine = machine_line(loaded)
+        to_stdout = json_file is not None and json_file.name in ("-", "<stdout>")
+        if not to_stdout:
+            shown = {key: "; ".join(value) if isinstance(value, list) else value for key, value in machine.items()}
+            click.echo("  ".join(f"{key}: {value}" for key, value in shown.items() if value))
+            click.echo(HEADER)
+        rows = []
+        for row in measure(loaded, plan):
+            rows.append(row)
+            if not to_stdout:
+                click.echo(_line(row))
+    if json_file is not None:
+        json.dump(report(machine, plan, rows), json_file, indent=1)
+        json_file.write("\n")
+
+
+def _line(row: Row) -> str:
+    workers = str(row.workers) if row.workers else ""
+    ours, llama = row.ours, row.llama
+    return (
+        f"{row.kind:>8}  {row.context:>11}  {workers:>7} |"
+        f" {1e3 * ours.median:>10.1f}  {ours.spread:>6.1%}  {row.n_tokens / ours.median:>8.1f} |"
+        f" {1e3 * llama.median:>10.1f}  {llama.spread:>6.1%}  {row.n_tokens / llama.median:>8.1f} |"
+        f" {row.ratio:>9.2f}x"
+    )

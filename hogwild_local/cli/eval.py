@@ -1,0 +1,204 @@
+"""hogwild eval: accuracy against budget, of several settings on a file of problems, in a directory that remembers."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..engine.adapters import parse_adapter
+from ..engine.protocols import Engine
+from ..errors import HogwildError
+from ..hogwild import Hogwild
+from ..options import SamplingParams
+from ..prompts.model_defaults import ModelDefaults
+from ..prompts.style import PromptStyle
+from .options import (
+    COUNT,
+    LAYOUTS,
+    Numbers,
+    engine_of,
+    hogwild_options,
+    load,
+    model_path,
+    run_options,
+    sampling,
+    sampling_options,
+)
+
+if TYPE_CHECKING:
+    from ..evaluation import Journal, Plan, Problem, Record, Row
+
+EPILOG = "Each option can be given as an environment variable: HOGWILD_EVAL_BUDGETS is --budgets."
+FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.command("eval", epilog=EPILOG)
+@click.argument("problems", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("-w", "--workers", type=Numbers(), default=(1, 2), help="Numbers of workers; 1 is the single worker.")
+@click.option("--layout", type=LAYOUTS, multiple=True, default=["combined"], help="May be repeated.")
+@click.option("-n", "--budgets", type=Numbers(), default=(64, 128, 256), help="Budgets of forward passes.")
+@click.option(
+    "--baseline", type=click.Choice(["independent", "delayed"]), multiple=True,
+    help="As many workers who share nothing, or who see finished steps only; may be repeated.",
+)  # fmt: skip
+@click.option(
+    "--check", type=click.Choice(["exact", "number", "math"]), default="exact", help="What is a right answer."
+)
+@click.option("--limit", type=COUNT, help="The first so many problems; without it, all.")
+@click.option("--seed", type=int, default=0, help="All runs derive theirs from it.")
+@click.option("-o", "--out", type=click.Path(file_okay=False, path_type=Path), help="Directory; without it, NAME-eval.")
+@click.option("--plot", "plot_file", type=FILE, help="Picture; without it, accuracy.png if matplotlib is there.")
+@click.option("--transcripts", is_flag=True, help="Keep what was written in the records.")
+@hogwild_options
+@sampling_options
+@click.option("--independent-temp", type=float, help="Temperature of independent workers; without it, --temp.")
+@run_options
+@click.option("--finisher-tokens", type=COUNT, default=16, help="Length of the answer that is asked for.")
+@click.pass_context
+def evaluate(
+    ctx: click.Context, /, problems: Path, limit: int | None, out: Path | None, plot_file: Path | None, **options: Any
+) -> None:
+    """Measure how often workers find the right answers of PROBLEMS, and in how many passes.
+
+    PROBLEMS is a file with lines such as {"problem": "1+1?", "answer": "2"}. All results go to a directory; the same
+    command goes on where it was stopped, and one with more settings, budgets or problems adds what is missing.
+    """
+    from .. import evaluation
+    from ..evaluation.plan import check_plan, save_plan
+    from ..evaluation.plot import check_plot
+    from ..evaluation.runner import check_truths
+
+    if plot_file is not None:
+        check_plot(plot_file)
+    engine = engine_of(ctx, options)
+    path = model_path(engine, options)
+    defaults = _defaults(engine, path)
+    options["prompts"] = PromptStyle.load(options["prompts"]) if options["prompts"] else defaults.prompts
+    plan, every = _plan(options, defaults.sampling), evaluation.read_problems(problems)
+    chosen = every[:limit]
+    check_truths(chosen, plan)
+    out = out or Path(f"{problems.stem}-eval")
+    identity = _identity(path, every, plan, options)
+    with _files():
+        check_plan(out, identity)
+        out.mkdir(parents=True, exist_ok=True)
+        with evaluation.Journal(out / "records.jsonl") as journal:
+            save_plan(out, identity, plan.extent())
+            _run(journal, chosen, plan, lambda: load(engine, path, options))
+            rows = evaluation.summarize(journal.records, chosen, plan)
+        _write(out, plot_file, rows, f"{problems.stem}: {len(chosen)} problems")
+    click.echo(evaluation.table(rows))
+
+
+def _run(journal: Journal, problems: Sequence[Problem], plan: Plan, load_model: Callable[[], Hogwild]) -> None:
+    """Makes the runs that are missing; the model is loaded only if there are any."""
+    from ..evaluation import evaluate
+    from ..evaluation.runner import cells
+
+    budgets_of = [journal.of((problem.id, arm.name, replica)) for problem, arm, replica in cells(problems, plan)]
+    missing = [budget for known in budgets_of for budget in plan.budgets if budget not in known]
+    n_wanted = len(budgets_of) * len(plan.budgets)
+    if len(missing) < n_wanted:
+        click.echo(f"hogwild: {n_wanted - len(missing)} of {n_wanted} records are there already", err=True)
+    if not missing:
+        return
+    try:
+        with load_model() as hogwild, _progress(sum(missing), len(missing)) as show:
+            for record in evaluate(hogwild, problems, plan, journal):
+                show(record)
+    except KeyboardInterrupt:
+        click.echo("hogwild: stopped; the same command goes on from here", err=True)
+        raise
+
+
+def _defaults(engine: Engine, path: Path) -> ModelDefaults:
+    """What comes with the model, without its weights: they are loaded only if there is something to run."""
+    model = engine.model(path, vocab_only=True)
+    try:
+        return ModelDefaults.of(model.metadata)
+    finally:
+        model.close()
+
+
+def _plan(options: dict[str, Any], own: SamplingParams) -> Plan:
+    from ..evaluation import Plan
+
+    return Plan(
+        workers=options["workers"],
+        layouts=options["layout"],
+        budgets=options["budgets"],
+        baselines=options["baseline"],
+        check=options["check"],
+        seed=options["seed"],
+        sampling=sampling(options, own),
+        independent_temp=options["independent_temp"],
+        finisher_tokens=options["finisher_tokens"] if options["finisher"] else 0,
+        redundancy_every=options["redundancy_every"],
+        thinking=options["thinking"],
+        transcripts=options["transcripts"],
+    )
+
+
+def _identity(path: Path, problems: Sequence[Problem], plan: Plan, options: dict[str, Any]) -> dict[str, Any]:
+    """What the results depend on. Threads and devices are not in it: they are to change the speed only."""
+    from ..evaluation.plan import file_identity, style_identity
+    from ..evaluation.problems import digest
+
+    adapters = {name: [parse_adapter(text) for text in options[name]] for name in ("lora", "control_vector")}
+    return {
+        "version": version("hogwild-local"),
+        "model": file_identity(path),
+        "problems": f"{len(problems)}, sha256 {digest(problems)}",
+        "prompts": style_identity(options["prompts"]),
+        **{name: options[name] for name in ("ctx", "batch", "type_k", "type_v", "attention")},
+        **{name: [[file_identity(file), scale] for file, scale in pairs] for name, pairs in adapters.items()},
+        **plan.identity(),
+    }
+
+
+def _write(out: Path, plot_file: Path | None, rows: Sequence[Row], title: str) -> None:
+    from ..evaluation import table, write_csv
+    from ..evaluation.plot import can_plot, plot
+
+    write_csv(out / "summary.csv", rows)
+    (out / "summary.md").write_text(table(rows) + "\n", encoding="utf-8")
+    if plot_file is not None or can_plot():
+        plot(plot_file or out / "accuracy.png", rows, title)
+
+
+@contextlib.contextmanager
+def _files() -> Iterator[None]:
+    """A full disk, or a directory that may not be written, is one line as well."""
+    try:
+        yield
+    except OSError as error:
+        raise HogwildError(str(error)) from error
+
+
+@contextlib.contextmanager
+def _progress(n_passes: int, n_records: int) -> Iterator[Callable[[Record], object]]:
+    """A bar with the time left, where somebody is looking. It counts passes: a large budget takes longer."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda record: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    # Of the last hour: a run can take minutes.
+    with Progress(*columns, console=console, speed_estimate_period=3600) as progress:
+        task = progress.add_task(f"0 of {n_records} records", total=n_passes)
+        n_done = 0
+
+        def show(record: Record) -> None:
+            nonlocal n_done
+            n_done += 1
+            progress.update(task, advance=record.budget, description=f"{n_done} of {n_records} records")
+
+        yield show

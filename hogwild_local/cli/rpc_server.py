@@ -1,0 +1,66 @@
+"""hogwild rpc-server: lends this machine's devices to a hogwild, or a llama.cpp, on another one."""
+
+from __future__ import annotations
+
+import ipaddress
+import signal
+import socket
+
+import click
+
+from ..errors import DeviceError, InvalidArgument
+
+WARNING = """
+hogwild: WARNING: {host} is not a loopback address. ggml's RPC protocol has no authentication and no encryption, and is
+hogwild: not hardened: whoever reaches this port may use this machine's memory, or crash it. Never expose it to an open
+hogwild: network; use a private one, or a tunnel (ssh -L {port}:127.0.0.1:{port}).
+"""
+
+
+@click.command("rpc-server")
+@click.option("-H", "--host", default="127.0.0.1", help="IPv4 address to bind to.")
+@click.option("-p", "--port", type=click.IntRange(1, 65535), default=50052, help="Port to bind to.")
+@click.option(
+    "-d", "--device", multiple=True, metavar="NAME", help="A device to lend, by ggml's name; may be repeated."
+)
+@click.option("-t", "--threads", type=click.IntRange(1, 512), help="CPU threads; without it, one a core.")
+@click.option("--list-devices", is_flag=True, help="Say which devices there are, and end.")
+def rpc_server(host: str, port: int, device: tuple[str, ...], threads: int | None, list_devices: bool) -> None:
+    """Run ggml's RPC server: its devices (all GPUs, or the CPU) then hold layers of models that others run with --rpc.
+
+    It serves one client at a time, and ends with Ctrl+C. The client needs the same version of llama.cpp.
+    """
+    from ..engine import native as _native
+    from ..engine.model import default_threads
+    from ..engine.rpc import load_backend
+
+    if list_devices:
+        for name, description in _native.devices():
+            click.echo(f"{name}: {description}")
+        return
+    load_backend()
+    _check_address(host, port)
+    if not ipaddress.IPv4Address(host).is_loopback:
+        click.echo(WARNING.format(host=host, port=port), err=True)
+    click.echo(f"hogwild: RPC server on {host}:{port}", err=True)
+    handler = signal.signal(signal.SIGINT, signal.SIG_DFL)  # Python's would wait for the end of a call that has none
+    try:
+        _native.rpc_server(f"{host}:{port}".encode(), [name.encode() for name in device], threads or default_threads())
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+
+def _check_address(host: str, port: int) -> None:
+    """ggml only says on stderr that it cannot bind."""
+    try:
+        ipaddress.IPv4Address(host)
+    except ValueError:
+        raise InvalidArgument(
+            f"--host {host!r} is not an IPv4 address, which is all that ggml's server knows"
+        ) from None
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise DeviceError(f"the address {host}:{port} cannot be bound: {error}") from None

@@ -1,0 +1,72 @@
+"""Checks of arguments before they reach C. Each raises InvalidArgument, naming the argument."""
+
+from __future__ import annotations
+
+import math
+import operator
+import os
+from collections.abc import Sequence
+from typing import SupportsFloat, SupportsIndex
+
+from ..errors import InvalidArgument
+
+
+def whole(value: SupportsIndex, name: str, least: int, most: int) -> int:
+    """A whole number in least..most."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise InvalidArgument(f"{name} must be a whole number, not {value!r}") from None
+    if isinstance(value, bool):
+        raise InvalidArgument(f"{name} must be a whole number, not {value!r}")
+    if not least <= number <= most:
+        raise InvalidArgument(f"{name} is {number}: it must be {least} to {most}")
+    return number
+
+
+def c_text(value: str, name: str) -> bytes:
+    """A text as C takes it: UTF-8, without the NUL at which C would cut it."""
+    if not isinstance(value, str):
+        raise InvalidArgument(f"{name} must be a text, not {value!r}")
+    try:
+        data = value.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidArgument(f"{name} holds what is no character: {error}") from None
+    if b"\0" in data:
+        raise InvalidArgument(f"{name} holds a NUL character")
+    return data
+
+
+def c_path(path: str | bytes | os.PathLike[str], name: str) -> bytes:
+    """The name of a file as C takes it."""
+    try:
+        data = os.fsencode(path)
+    except (TypeError, UnicodeEncodeError) as error:
+        raise InvalidArgument(f"{name} cannot be the name of a file: {error}") from None
+    if b"\0" in data:
+        raise InvalidArgument(f"{name} holds a NUL character")
+    return data
+
+
+def number(value: SupportsFloat, name: str) -> float:
+    """A finite number."""
+    if isinstance(value, bool | str | bytes) or not isinstance(value, SupportsFloat) or not math.isfinite(value):
+        raise InvalidArgument(f"{name} must be a finite number, not {value!r}")
+    return float(value)
+
+
+def token_list(tokens: Sequence[int], n_vocab: int) -> list[int]:
+    """Tokens of a model, at least one, as plain ints."""
+    try:
+        given = list(tokens)
+        numbers = list(map(operator.index, given))
+    except TypeError:
+        raise InvalidArgument(f"tokens must be whole numbers, not {tokens!r}") from None
+    if bool in map(type, given):
+        raise InvalidArgument("tokens must be whole numbers, not True or False")
+    if not numbers:
+        raise InvalidArgument("a view has no tokens to feed")
+    if min(numbers) < 0 or max(numbers) >= n_vocab:
+        bad = next(number for number in numbers if not 0 <= number < n_vocab)
+        raise InvalidArgument(f"token {bad} is out of range: this model has tokens 0 to {n_vocab - 1}")
+    return numbers

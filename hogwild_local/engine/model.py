@@ -1,0 +1,174 @@
+"""A loaded GGUF model: weights, tokenizer, metadata, chat template."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal, Self
+
+from ..errors import InvalidArgument
+from .adapters import ControlVector, Lora, checked_control_vectors, checked_loras
+from .checks import c_path, number, whole
+from .devices import devices_of
+from .native import SPLITS, NativeModel
+from .rpc import Servers, greet, load_backend, parse_servers, short_address
+
+
+class Model:
+    """A model, loaded once and shared by any number of caches.
+
+    path: the GGUF file (the first one of a split model). n_gpu_layers: layers on other devices, -1 for all; None for
+    all with rpc, else none. n_threads: of its caches; None for one a core. progress: called with 0..1 while loading,
+    returns False (or raises) to stop. lora, control_vectors: GGUF files with what changes the model, each a path, or a
+    path and a scale; a control vector may name the first and the last layer it is added in, from 1 on. Several are
+    added up. rpc: servers of other machines, "host:port,..." or a list; their devices come before those of this
+    machine. If such a server dies, ggml ends this process: Hogwild(rpc=...) therefore loads the model in a process of
+    its own. tensor_split: how much of the layers each device takes; without it, as much as it has memory. split_mode:
+    "layer", or "none" for all on the device main_gpu. vocab_only: tokenizer, metadata and chat template without the
+    weights, of any model, also one that cannot run here; a SharedCache on it raises InvalidArgument, and n_ctx_train
+    is 0.
+    Raises ModelError, UnsupportedModel, OutOfMemory, Cancelled, InvalidArgument, DeviceError.
+
+        with Model("model.gguf", n_threads=4, lora=[("adapter.gguf", 0.5)]) as model:
+            tokens = model.tokenize("Hello")
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        n_gpu_layers: int | None = None,
+        n_threads: int | None = None,
+        *,
+        use_mmap: bool = True,
+        vocab_only: bool = False,
+        progress: Callable[[float], object] | None = None,
+        lora: Sequence[Lora] = (),
+        control_vectors: Sequence[ControlVector] = (),
+        rpc: Servers = (),
+        tensor_split: Sequence[float] = (),
+        split_mode: Literal["layer", "none"] = "layer",
+        main_gpu: int = 0,
+    ) -> None:
+        file = c_path(path, "path")
+        self.path = os.fsdecode(file)
+        threads = default_threads() if n_threads is None else whole(n_threads, "n_threads", 1, 512)
+        servers = parse_servers(rpc)
+        layers = -1 if servers else 0
+        if n_gpu_layers is not None:
+            layers = whole(n_gpu_layers, "n_gpu_layers", -1, 2**31 - 1)
+        if not isinstance(split_mode, str) or split_mode not in SPLITS:
+            raise InvalidArgument(f"split_mode is {split_mode!r}: it must be one of {', '.join(SPLITS)}")
+        if servers:
+            load_backend()
+            servers = [short_address(server) for server in servers]
+            for server in servers:
+                greet(server)
+        self._native = NativeModel(
+            file,
+            layers,
+            threads,
+            bool(use_mmap),
+            bool(vocab_only),
+            progress,
+            checked_loras(lora),
+            checked_control_vectors(control_vectors),
+            [server.encode() for server in servers],
+            _checked_split(tensor_split),
+            split_mode,
+            whole(main_gpu, "main_gpu", 0, 2**31 - 1),
+        )
+        self.n_vocab = self._native.number("n_vocab")
+        self.n_ctx_train = self._native.number("n_ctx_train")
+        self.n_threads = threads
+        self.vocab_only = bool(vocab_only)
+        self.metadata = self._native.metadata()
+        self.description = self._native.text("description") or ""
+        self.devices = devices_of(self._native.placement())
+        self.chat_template = self._native.text("chat_template")
+        self.bos = self._native.special("BOS")
+        self.eos = self._native.special("EOS")
+        self._bytes: dict[int, bytes] = {}
+        self._ends: dict[int, bool] = {}
+
+    def tokenize(self, text: str | bytes, add_special: bool = True, parse_special: bool = False) -> list[int]:
+        """The tokens of a text. add_special: with what the model wants around it, such as BOS; parse_special:
+        names of control tokens in the text become these tokens."""
+        if not isinstance(text, str | bytes):
+            raise InvalidArgument(f"text must be a text or its UTF-8 bytes, not {text!r}")
+        try:
+            data = text.encode("utf-8", errors="surrogateescape") if isinstance(text, str) else text
+        except UnicodeEncodeError as error:
+            raise InvalidArgument(f"text holds what is no character: {error}") from None
+        return self._native.tokenize(data, add_special, parse_special)
+
+    def detokenize(self, ids: Sequence[int], special: bool = False) -> str:
+        """The text of tokens; bytes that are not UTF-8 become U+FFFD. special: with names of control tokens."""
+        tokens = [whole(token, "a token", 0, self.n_vocab - 1) for token in ids]
+        return self._native.detokenize(tokens, special).decode("utf-8", errors="replace")
+
+    def token_bytes(self, token: int, special: bool = False) -> bytes:
+        """The bytes of one token, which need not be whole characters. Control tokens have none, unless special."""
+        token = whole(token, "token", 0, self.n_vocab - 1)
+        if special:
+            return self._native.token_bytes(token, True)
+        known = self._bytes.get(token)
+        if known is None:
+            known = self._bytes[token] = self._native.token_bytes(token, False)
+        return known
+
+    def token_text(self, token: int) -> str:
+        """One token as text, control tokens by name."""
+        return self.token_bytes(token, special=True).decode("utf-8", errors="replace")
+
+    def is_eog(self, token: int) -> bool:
+        """Whether the token ends the generation."""
+        token = whole(token, "token", 0, self.n_vocab - 1)
+        known = self._ends.get(token)
+        if known is None:
+            known = self._ends[token] = self._native.is_end(token)
+        return known
+
+    @property
+    def llama_address(self) -> int:
+        """The address of the llama_model, for use with llama_cpp's own functions while this object lives."""
+        return self._native.address()
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self._native.closed
+
+    def close(self) -> None:
+        """Frees the model, once its caches are closed too. Using it afterwards raises Closed."""
+        self._native.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Model({self.path!r}, {self.description!r})"
+
+
+def _checked_split(parts: Sequence[float]) -> list[float]:
+    if isinstance(parts, str | bytes) or not isinstance(parts, Sequence):
+        raise InvalidArgument(f"tensor_split must be a list of numbers, not {parts!r}")
+    return [number(part, "a number of tensor_split") for part in parts]
+
+
+def default_threads() -> int:
+    """The physical cores that this process may use: two threads on one core only wait for each other."""
+    if not hasattr(os, "sched_getaffinity"):
+        return os.cpu_count() or 1
+    return max(1, len({_core_of(cpu) for cpu in os.sched_getaffinity(0)}))
+
+
+def _core_of(cpu: int) -> str:
+    """The logical CPUs of its core, as Linux lists them; where it does not, each is a core of its own."""
+    try:
+        return Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text(encoding="ascii")
+    except OSError:
+        return str(cpu)

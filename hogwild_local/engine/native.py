@@ -1,0 +1,511 @@
+"""The only module that touches the compiled library: handles, calls, and statuses turned into exceptions.
+
+llama_cpp is imported first: it loads libllama, and our library must use that very copy.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.metadata
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import llama_cpp
+import numpy as np
+import numpy.typing as npt
+
+from .. import errors
+
+try:
+    from ._hogwild import ffi, lib
+except ImportError as error:
+    raise ImportError(
+        f"the compiled part of hogwild-local cannot be loaded ({error}). "
+        "Run: python -m pip install --force-reinstall --no-deps --no-cache-dir hogwild-local"
+    ) from error
+
+REINSTALL = "Run: python -m pip install --force-reinstall llama-cpp-python=={wanted} hogwild-local"
+
+
+def _check_build() -> None:
+    """llama.cpp's sonames guard nothing: the version and two struct sizes must be those we were compiled for."""
+    wanted = next(
+        requirement.split("==")[1].split(";")[0].strip()
+        for requirement in importlib.metadata.requires("hogwild-local") or []
+        if requirement.startswith("llama-cpp-python==")
+    )
+    how = REINSTALL.format(wanted=wanted)
+    if llama_cpp.__version__ != wanted:
+        raise ImportError(
+            f"hogwild-local needs llama-cpp-python {wanted}, but {llama_cpp.__version__} is installed. {how}"
+        )
+    for name, ours, theirs in [
+        ("llama_model_params", lib.hw_sizeof_model_params(), ctypes.sizeof(llama_cpp.llama_model_params)),
+        ("llama_context_params", lib.hw_sizeof_context_params(), ctypes.sizeof(llama_cpp.llama_context_params)),
+    ]:
+        if ours != theirs:
+            raise ImportError(
+                f"hogwild-local was compiled against another build of llama.cpp: {name} has {ours} bytes here "
+                f"and {theirs} in llama-cpp-python {llama_cpp.__version__}. {how}"
+            )
+
+
+_check_build()
+
+# One class for every status of the C header but HW_OK and HW_ERROR_CACHE_FULL, which carries numbers.
+ERROR_OF_STATUS: dict[int, type[errors.HogwildError]] = {
+    lib.HW_ERROR_ARGUMENT: errors.InvalidArgument,
+    lib.HW_ERROR_MODEL: errors.ModelError,
+    lib.HW_ERROR_UNSUPPORTED: errors.UnsupportedModel,
+    lib.HW_ERROR_BATCH: errors.BatchTooLarge,
+    lib.HW_ERROR_MEMORY: errors.OutOfMemory,
+    lib.HW_ERROR_CANCELLED: errors.Cancelled,
+    lib.HW_ERROR_COMPUTE: errors.ComputeError,
+    lib.HW_ERROR_DEVICE: errors.DeviceError,
+}
+
+ATTENTIONS = {
+    "auto": lib.HW_ATTENTION_AUTO,
+    "fused": lib.HW_ATTENTION_FUSED,
+    "ggml": lib.HW_ATTENTION_GGML,
+    "composed": lib.HW_ATTENTION_COMPOSED,
+}
+SPLITS = {"layer": lib.HW_SPLIT_LAYER, "none": lib.HW_SPLIT_NONE}
+INT32_MAX = 2**31 - 1
+
+_ERROR_SIZE = 1024
+
+
+def _call(function: Callable[..., int], *args: Any) -> None:
+    """Calls a function of the library that returns a status. Raises the exception of the status."""
+    text = ffi.new("char[]", _ERROR_SIZE)
+    status = function(*args, text, _ERROR_SIZE)
+    if status == lib.HW_OK:
+        return
+    message = ffi.string(text).decode("utf-8", errors="replace")
+    if status == lib.HW_ERROR_CACHE_FULL:
+        raise errors.CacheFull(0, 0, message)
+    raise ERROR_OF_STATUS[status](message)
+
+
+def _text(function: Callable[..., int], *args: Any) -> str | None:
+    """Calls a function that fills a buffer and returns the length, and gives it as much room as it needs."""
+    size = function(*args, ffi.NULL, 0)
+    if size < 0:
+        return None
+    buffer = ffi.new("char[]", size + 1)
+    function(*args, buffer, size + 1)
+    return bytes(ffi.buffer(buffer, size)).decode("utf-8", errors="replace")
+
+
+def _free(lock: threading.RLock, free: Callable[[Any], None], pointer: Any) -> None:
+    """At interpreter exit a daemon thread may be inside a call: wait for its end."""
+    with lock:
+        free(pointer)
+
+
+class Handle:
+    """An object of the library. Its calls wait for each other; close() waits for a call that is going on.
+
+    Freed by close(), when collected, or at interpreter exit, whichever comes first.
+    """
+
+    _what = "object"
+
+    def __init__(self, pointer: Any, free: Callable[[Any], None]) -> None:
+        self._pointer = pointer
+        self._lock = threading.RLock()
+        self._finalizer = weakref.finalize(self, _free, self._lock, free, pointer)
+
+    @property
+    def closed(self) -> bool:
+        return not self._finalizer.alive
+
+    def close(self) -> None:
+        with self._lock:
+            self._finalizer()
+
+    def _use(self) -> Any:
+        """The pointer. To be called with the lock held. Raises Closed."""
+        if self.closed:
+            raise errors.Closed(f"this {self._what} was closed")
+        return self._pointer
+
+
+# -- devices ---------------------------------------------------------------------------------------------------
+
+
+def rpc_load(path: bytes | None) -> None:
+    """Sees to it that ggml has its RPC backend; path: a shared library that has it. Raises DeviceError."""
+    _call(lib.hw_rpc_load, ffi.NULL if path is None else ffi.new("char[]", path))
+
+
+def rpc_server(endpoint: bytes, devices: Sequence[bytes], n_threads: int) -> None:
+    """Runs ggml's server; returns only by raising InvalidArgument or DeviceError."""
+    c_endpoint = ffi.new("char[]", endpoint)
+    c_devices = [ffi.new("char[]", device) for device in devices]
+    c_list = ffi.new("char *[]", c_devices)
+    params = ffi.new("struct hw_rpc_server_params *", [c_endpoint, c_list, len(c_devices), n_threads])
+    _call(lib.hw_rpc_server, params)
+
+
+def devices() -> list[tuple[str, str]]:
+    """Name and description of all that this process can compute on."""
+    lines = (_text(lib.hw_devices) or "").splitlines()
+    return [(name, description) for name, _, description in (line.partition("\t") for line in lines)]
+
+
+# -- model -----------------------------------------------------------------------------------------------------
+
+
+@ffi.def_extern(error=False)  # type: ignore[untyped-decorator]
+def hogwild_on_progress(progress: float, user_data: Any) -> bool:
+    state: _Loading = ffi.from_handle(user_data)
+    return state.report(progress)
+
+
+class _Loading:
+    """A load that goes on. An exception of the callback stops it and is raised afterwards, not inside C."""
+
+    def __init__(self, callback: Callable[[float], object] | None) -> None:
+        self.callback = callback
+        self.exception: BaseException | None = None
+
+    def report(self, progress: float) -> bool:
+        if self.callback is None:
+            return True
+        try:
+            return self.callback(progress) is not False
+        except BaseException as exception:
+            self.exception = exception
+            return False
+
+
+# (device, description, layer or -1, bytes, whether our CPU kernel attends to it)
+PlacementRow = tuple[str, str, int, int, bool]
+
+
+def _placement(function: Callable[..., int], pointer: Any) -> list[PlacementRow]:
+    n = function(pointer, ffi.NULL, 0)
+    rows = ffi.new("struct hw_placement[]", n)
+    function(pointer, rows, n)
+    return [
+        (
+            ffi.string(row.device).decode("utf-8", errors="replace"),
+            ffi.string(row.description).decode("utf-8", errors="replace"),
+            int(row.layer),
+            int(row.n_bytes),
+            bool(row.is_fused),
+        )
+        for row in rows
+    ]
+
+
+class NativeModel(Handle):
+    _what = "model"
+
+    def __init__(
+        self,
+        path: bytes,
+        n_gpu_layers: int,
+        n_threads: int,
+        use_mmap: bool,
+        vocab_only: bool,
+        progress: Callable[[float], object] | None,
+        loras: Sequence[tuple[bytes, float]] = (),
+        control_vectors: Sequence[tuple[bytes, float, int, int]] = (),
+        rpc_servers: Sequence[bytes] = (),
+        tensor_split: Sequence[float] = (),
+        split_mode: str = "layer",
+        main_gpu: int = 0,
+    ) -> None:
+        state = _Loading(progress)
+        user_data = ffi.new_handle(state)
+        c_path = ffi.new("char[]", path)
+        rows = [(ffi.new("char[]", adapter_path), *rest) for adapter_path, *rest in [*loras, *control_vectors]]
+        c_loras = ffi.new("struct hw_lora[]", rows[: len(loras)])
+        c_control_vectors = ffi.new("struct hw_control_vector[]", rows[len(loras) :])
+        c_servers = [ffi.new("char[]", server) for server in rpc_servers]
+        c_server_list = ffi.new("char *[]", c_servers)
+        c_split = ffi.new("float[]", list(tensor_split))
+        params = ffi.new(
+            "struct hw_model_params *",
+            {
+                "path": c_path,
+                "n_gpu_layers": n_gpu_layers,
+                "n_threads": n_threads,
+                "use_mmap": use_mmap,
+                "vocab_only": vocab_only,
+                "progress": lib.hogwild_on_progress,
+                "user_data": user_data,
+                "loras": c_loras,
+                "n_loras": len(loras),
+                "control_vectors": c_control_vectors,
+                "n_control_vectors": len(control_vectors),
+                "rpc_servers": c_server_list,
+                "n_rpc_servers": len(c_servers),
+                "tensor_split": c_split,
+                "n_tensor_split": len(c_split),
+                "split_mode": SPLITS[split_mode],
+                "main_gpu": main_gpu,
+            },
+        )
+        out = ffi.new("hw_model **")
+        try:
+            _call(lib.hw_model_load, params, out)
+        except errors.Cancelled:
+            if state.exception is not None:
+                raise state.exception from None
+            raise
+        super().__init__(out[0], lib.hw_model_free)
+
+    def number(self, name: str) -> int:
+        with self._lock:
+            return int(getattr(lib, f"hw_model_{name}")(self._use()))
+
+    def text(self, name: str) -> str | None:
+        with self._lock:
+            return _text(getattr(lib, f"hw_model_{name}"), self._use())
+
+    def placement(self) -> list[PlacementRow]:
+        with self._lock:
+            return _placement(lib.hw_model_placement, self._use())
+
+    def address(self) -> int:
+        """The address of the llama_model."""
+        with self._lock:
+            return int(ffi.cast("uintptr_t", lib.hw_model_llama(self._use())))
+
+    def metadata(self) -> dict[str, str]:
+        with self._lock:
+            model = self._use()
+            return {
+                _text(lib.hw_model_metadata_key, model, i) or "": _text(lib.hw_model_metadata_value, model, i) or ""
+                for i in range(lib.hw_model_n_metadata(model))
+            }
+
+    def special(self, kind: str) -> int | None:
+        with self._lock:
+            token: int = lib.hw_token_special(self._use(), getattr(lib, f"HW_TOKEN_{kind}"))
+        return None if token < 0 else token
+
+    def is_end(self, token: int) -> bool:
+        with self._lock:
+            return bool(lib.hw_token_is_end(self._use(), token))
+
+    def is_control(self, token: int) -> bool:
+        with self._lock:
+            return bool(lib.hw_token_is_control(self._use(), token))
+
+    def tokenize(self, text: bytes, add_special: bool, parse_special: bool) -> list[int]:
+        room = len(text) + 8
+        with self._lock:
+            while True:
+                tokens = ffi.new("int32_t[]", room)
+                n = lib.hw_tokenize(self._use(), text, len(text), add_special, parse_special, tokens, room)
+                if n < 0:
+                    raise errors.InvalidArgument(
+                        "the text cannot be tokenized: it is longer than 1 GiB or no UTF-8, or there is no vocabulary"
+                    )
+                if n <= room:
+                    return list(tokens[0:n])
+                room = n
+
+    def token_bytes(self, token: int, special: bool) -> bytes:
+        buffer = ffi.new("char[]", 64)
+        with self._lock:
+            n = lib.hw_token_bytes(self._use(), token, special, buffer, 64)
+            if n > 64:
+                buffer = ffi.new("char[]", n)
+                lib.hw_token_bytes(self._use(), token, special, buffer, n)
+        if n < 0:
+            raise errors.InvalidArgument(f"token {token} is out of range")
+        return bytes(ffi.buffer(buffer, n))
+
+    def detokenize(self, tokens: Sequence[int], special: bool) -> bytes:
+        array = ffi.new("int32_t[]", tokens)
+        room = 8 * len(tokens) + 64
+        with self._lock:
+            while True:
+                buffer = ffi.new("char[]", room)
+                n = lib.hw_detokenize(self._use(), array, len(tokens), special, buffer, room)
+                if n < 0:
+                    raise errors.InvalidArgument("a token to detokenize is out of range")
+                if n <= room:
+                    return bytes(ffi.buffer(buffer, n))
+                room = n
+
+
+# -- cache -----------------------------------------------------------------------------------------------------
+
+
+class NativeCache(Handle):
+    _what = "cache"
+
+    def __init__(
+        self, model: NativeModel, n_ctx: int, n_batch: int, type_k: bytes, type_v: bytes, attention: str
+    ) -> None:
+        c_type_k = ffi.new("char[]", type_k)
+        c_type_v = ffi.new("char[]", type_v)
+        params = ffi.new("struct hw_cache_params *", [n_ctx, n_batch, c_type_k, c_type_v, ATTENTIONS[attention]])
+        out = ffi.new("hw_cache **")
+        with model._lock:
+            _call(lib.hw_cache_new, model._use(), params, out)
+        super().__init__(out[0], lib.hw_cache_free)
+        self._n_vocab = model.number("n_vocab")
+
+    def number(self, name: str) -> int:
+        with self._lock:
+            return int(getattr(lib, f"hw_cache_{name}")(self._use()))
+
+    def placement(self) -> list[PlacementRow]:
+        with self._lock:
+            return _placement(lib.hw_cache_placement, self._use())
+
+    def check(self) -> None:
+        with self._lock:
+            _call(lib.hw_cache_check, self._use())
+
+    def new_block(self) -> int:
+        block = ffi.new("int32_t *")
+        with self._lock:
+            _call(lib.hw_block_new, self._use(), block)
+        return int(block[0])
+
+    def len(self, block: int) -> int:
+        length = ffi.new("int32_t *")
+        with self._lock:
+            _call(lib.hw_block_len, self._use(), block, length)
+        return int(length[0])
+
+    def free_block(self, block: int) -> None:
+        with self._lock:
+            _call(lib.hw_block_free, self._use(), block)
+
+    def truncate(self, block: int, n: int) -> None:
+        with self._lock:
+            _call(lib.hw_block_truncate, self._use(), block, n)
+
+    def append(self, dst: int, src: int) -> None:
+        with self._lock:
+            _call(lib.hw_block_append, self._use(), dst, src)
+
+    def decode(
+        self, views: Sequence[tuple[Sequence[int], Sequence[int]]], want_logits: bool
+    ) -> npt.NDArray[np.float32] | None:
+        """views: (block ids, tokens). Returns float32 [views, n_vocab], or None if no logits are wanted."""
+        c_views = ffi.new("struct hw_view[]", len(views))
+        alive = []  # cffi frees arrays that Python forgets
+        for c_view, (blocks, tokens) in zip(c_views, views, strict=True):
+            c_view.blocks, c_view.n_blocks = c_blocks, _ = ffi.new("int32_t[]", blocks), len(blocks)
+            c_view.tokens, c_view.n_tokens = c_tokens, _ = ffi.new("int32_t[]", tokens), len(tokens)
+            alive += [c_blocks, c_tokens]
+        logits = np.empty((len(views), self._n_vocab), dtype=np.float32) if want_logits else None
+        out = ffi.NULL if logits is None else ffi.from_buffer("float[]", logits)
+        with self._lock:
+            cache = self._use()
+            try:
+                _call(lib.hw_decode, cache, c_views, len(views), out)
+            except errors.CacheFull as full:
+                needed = sum(len(tokens) for _, tokens in views)
+                raise errors.CacheFull(needed, lib.hw_cache_n_free(cache), str(full)) from None
+        return logits
+
+
+# -- sampler ---------------------------------------------------------------------------------------------------
+
+
+class NativeSampler(Handle):
+    _what = "sampler"
+
+    def __init__(
+        self, model: NativeModel, settings: dict[str, Any], logit_bias: dict[int, float], grammar: bytes | None
+    ) -> None:
+        bias_tokens = ffi.new("int32_t[]", list(logit_bias))
+        bias_values = ffi.new("float[]", list(logit_bias.values()))
+        c_grammar = ffi.NULL if grammar is None else ffi.new("char[]", grammar)
+        params = ffi.new(
+            "struct hw_sampler_params *",
+            settings
+            | {
+                "n_bias": len(logit_bias),
+                "bias_tokens": bias_tokens,
+                "bias_values": bias_values,
+                "grammar": c_grammar,
+            },
+        )
+        out = ffi.new("hw_sampler **")
+        with model._lock:
+            _call(lib.hw_sampler_new, model._use(), params, out)
+        super().__init__(out[0], lib.hw_sampler_free)
+        self._n_vocab = model.number("n_vocab")
+        self._token = ffi.new("int32_t *")
+
+    def sample(self, logits: npt.NDArray[np.float32]) -> int:
+        if not isinstance(logits, np.ndarray):
+            raise errors.InvalidArgument(f"logits must be a numpy array, not {type(logits).__name__}")
+        if logits.dtype != np.float32 or logits.shape != (self._n_vocab,) or not logits.flags.c_contiguous:
+            raise errors.InvalidArgument(
+                f"logits must be float32 [{self._n_vocab}], contiguous, not {logits.dtype} {list(logits.shape)} "
+                f"with strides {list(logits.strides)}"
+            )
+        with self._lock:
+            _call(lib.hw_sampler_sample, self._use(), ffi.from_buffer("float[]", logits), self._token)
+            return int(self._token[0])
+
+    def reset(self) -> None:
+        with self._lock:
+            lib.hw_sampler_reset(self._use())
+
+
+# -- log -------------------------------------------------------------------------------------------------------
+
+_log_hook: Callable[[int, str], object] | None = None
+
+
+@ffi.def_extern()  # type: ignore[untyped-decorator]
+def hogwild_on_log(level: int, text: Any, user_data: Any) -> None:
+    if _log_hook is not None:
+        _log_hook(level, ffi.string(text).decode("utf-8", errors="replace"))
+
+
+def set_log_hook(hook: Callable[[int, str], object] | None) -> None:
+    """Sends llama.cpp's log lines of our calls to hook(level, text); None: quiet."""
+    global _log_hook
+    _log_hook = hook
+    lib.hw_log_set(ffi.NULL if hook is None else lib.hogwild_on_log, ffi.NULL)
+
+
+def log_hook() -> Callable[[int, str], object] | None:
+    """What set_log_hook was given."""
+    return _log_hook
+
+
+# -- the attention kernel alone, for tests and benchmarks ------------------------------------------------------
+
+
+def attention_isas() -> list[str]:
+    """The instruction sets of the fused kernel that this CPU can run, best first."""
+    return str(ffi.string(lib.hw_attention_isas()).decode()).replace(",", " ").split()
+
+
+def attention(args: Any, isa: str, n_threads: int) -> int:
+    """hw_attention on a struct hw_attention_args * (see cpp/include/hogwild-attention.h). Returns its status."""
+    return int(lib.hw_attention(args, isa.encode(), n_threads))
+
+
+__all__ = [
+    "NativeCache",
+    "NativeModel",
+    "NativeSampler",
+    "attention",
+    "attention_isas",
+    "devices",
+    "ffi",
+    "log_hook",
+    "rpc_load",
+    "rpc_server",
+    "set_log_hook",
+]

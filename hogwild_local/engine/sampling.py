@@ -1,0 +1,69 @@
+"""A worker's sampler: llama.cpp's chain of samplers on our logits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import InvalidArgument
+from ..options import SamplingParams
+from .checks import c_text, whole
+from .model import Model
+from .native import INT32_MAX, NativeSampler
+
+# A sampler allocates room for so many tokens.
+MOST_LAST_N = 2**20
+
+
+def _bias(logit_bias: Mapping[int, float], n_vocab: int) -> dict[int, float]:
+    if not isinstance(logit_bias, Mapping):
+        raise InvalidArgument(f"logit_bias must map tokens to numbers, not {logit_bias!r}")
+    bias = {}
+    for token, value in logit_bias.items():
+        token = whole(token, "a token of logit_bias", 0, n_vocab - 1)
+        try:
+            bias[token] = float(value)
+        except (TypeError, ValueError):
+            raise InvalidArgument(f"logit_bias of token {token} must be a number, not {value!r}") from None
+    return bias
+
+
+class Sampler:
+    """Chooses tokens with settings and a random state of its own. Raises InvalidArgument, naming the setting.
+
+    The chain is llama.cpp's default one: logit bias, penalties, grammar, top_k, top_p, min_p, temperature.
+    """
+
+    def __init__(self, model: Model, params: SamplingParams | None = None) -> None:
+        if not isinstance(model, Model):
+            raise InvalidArgument(f"model must be a Model, not {model!r}")
+        params = params or SamplingParams()
+        self.params = params
+        settings = {
+            "temperature": params.temperature,
+            "top_k": whole(params.top_k, "top_k", -INT32_MAX, INT32_MAX),
+            "top_p": params.top_p,
+            "min_p": params.min_p,
+            "repeat_penalty": params.repeat_penalty,
+            "presence_penalty": params.presence_penalty,
+            "frequency_penalty": params.frequency_penalty,
+            "penalty_last_n": whole(params.penalty_last_n, "penalty_last_n", 0, MOST_LAST_N),
+            "seed": 0 if params.seed is None else params.seed,
+        }
+        grammar = None if params.grammar is None else c_text(params.grammar, "grammar")
+        bias = _bias(params.logit_bias, model.n_vocab)
+        self._native = NativeSampler(model._native, settings, bias, grammar)
+
+    def sample(self, logits: npt.NDArray[np.float32]) -> int:
+        """A token for logits float32 [n_vocab]; it counts as written (penalties, grammar). Raises
+        InvalidArgument if no token can be chosen."""
+        return self._native.sample(logits)
+
+    def reset(self) -> None:
+        """Back to the state of a new sampler with the same settings."""
+        self._native.reset()
+
+    def close(self) -> None:
+        self._native.close()

@@ -1,0 +1,273 @@
+"""The words around the workers' own: loaded from TOML, rendered for the workers, layout and model of one run.
+
+default.toml, beside this file, is the default and, by its comments, the manual. docs/prompts.md shows how
+to replace it.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from ..errors import InvalidArgument
+from .chat_template import ChatTemplate, Message, sandbox
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    one: str
+    many: str
+    task: str
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    first: str
+    prefix: str
+    separator: str
+    sentence_end: str
+    forbidden: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Redundancy:
+    question: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finisher:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerForm:
+    pattern: str
+    closes_with: str
+    example: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    strings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """most: how many workers the texts are made for, at most; 0: any number."""
+
+    most: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LayoutTexts:
+    """opening stands at the end of the prompt, header before the others' steps, separator before the own
+    one."""
+
+    opening: str = ""
+    header: str = ""
+    separator: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptStyle:
+    """All texts of a run; one field per table of the TOML file. Change single ones with
+    dataclasses.replace().
+
+    Raises InvalidArgument, which names the key, for texts that can't be rendered and patterns that don't
+    compile.
+    """
+
+    rules: Rules
+    step: Step
+    redundancy: Redundancy
+    finisher: Finisher
+    answer: AnswerForm
+    stop: Stop
+    layout: Mapping[str, LayoutTexts]
+    workers: Workers = Workers()
+
+    def __post_init__(self) -> None:
+        _compile_pattern("step.sentence_end", self.step.sentence_end)
+        if _compile_pattern("answer.pattern", self.answer.pattern).groups < 1:
+            raise InvalidArgument("prompts: answer.pattern needs a group that holds the answer")
+        if not self.step.separator:
+            raise InvalidArgument("prompts: step.separator must not be empty")
+        if not all(self.stop.strings):
+            raise InvalidArgument("prompts: stop.strings must not hold an empty one")
+        # A misspelt name in a template shows now, not in the middle of a run.
+        for layout in (*self.layout, "custom"):
+            for n in {1, 2, 5} if not self.workers.most else {1, min(2, self.workers.most), self.workers.most}:
+                names = [f"Worker {i + 1}" for i in range(n)]
+                wording = Wording(self, names, layout, thinking=True)
+                wording.rules(), wording.task("")
+                for worker in range(len(names)):
+                    wording.first(worker), wording.prefix(worker, 2)
+
+    @classmethod
+    def default(cls) -> PromptStyle:
+        """The style that comes with the package."""
+        return _default_style()
+
+    @classmethod
+    def load(cls, path: str | Path) -> PromptStyle:
+        """Reads a TOML file. Raises InvalidArgument, which names the file and the key."""
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InvalidArgument(f"prompts: {path} cannot be read: {error}") from error
+        try:
+            return cls.parse(text)
+        except InvalidArgument as error:
+            raise InvalidArgument(f"{path}: {error}") from error
+
+    @classmethod
+    def parse(cls, text: str) -> PromptStyle:
+        """Reads the text of such a file."""
+        try:
+            tables = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise InvalidArgument(f"prompts: no valid TOML: {error}") from error
+        parts = {"rules": Rules, "step": Step, "redundancy": Redundancy, "finisher": Finisher}
+        parts |= {"answer": AnswerForm, "stop": Stop}
+        _check_keys("", tables, {*parts, "layout", "workers"}, {*parts, "layout"})
+        made = {key: _from_table(part, key, tables[key]) for key, part in parts.items()}
+        layouts = _as_table("layout", tables["layout"])
+        texts = {name: _from_table(LayoutTexts, f"layout.{name}", table) for name, table in layouts.items()}
+        workers = _from_table(Workers, "workers", tables.get("workers", {}))
+        return cls(**made, layout=texts, workers=workers)
+
+    @property
+    def sentence_end(self) -> re.Pattern[str]:
+        """step.sentence_end, compiled."""
+        return re.compile(self.step.sentence_end)
+
+    def find_answer(self, text: str) -> str | None:
+        """The last answer in text, stripped; None if there is none, or only empty ones."""
+        answers = [match.group(1).strip() for match in re.finditer(self.answer.pattern, text)]
+        return next((answer for answer in reversed(answers) if answer), None)
+
+
+class Wording:
+    """The texts of a style for the workers and layout of one run."""
+
+    def __init__(self, style: PromptStyle, names: Sequence[str], layout: str, thinking: bool) -> None:
+        self.style = style
+        self._names = list(names)
+        # A single worker has nobody to be told apart from.
+        none = LayoutTexts()
+        self.layout = style.layout.get(layout, none) if len(names) > 1 else none
+        self._context: dict[str, Any] = {
+            "names": self._names,
+            "n": len(self._names),
+            "layout": layout,
+            "thinking": thinking,
+            "example": style.answer.example,
+            "opening": _last_line(self.layout.opening),
+            "header": _last_line(self.layout.header),
+            "separator": _last_line(self.layout.separator),
+        }
+
+    def prompt(self, chat: ChatTemplate, messages: Sequence[Message]) -> str:
+        """The text that all workers share, through the model's chat template. The last user message becomes
+        the task."""
+        at = max(i for i, message in enumerate(messages) if message["role"] == "user")
+        task = {**messages[at], "content": self.task(messages[at]["content"])}
+        messages = [*messages[:at], task, *messages[at + 1 :]]
+        return chat.render(self.rules(), messages, bool(self._context["thinking"])) + self.layout.opening
+
+    def rules(self) -> str:
+        """The system message."""
+        if len(self._names) == 1:
+            return self._render("rules.one", self.style.rules.one).strip()
+        return self._render("rules.many", self.style.rules.many).strip()
+
+    def task(self, problem: str) -> str:
+        """The user message."""
+        return self._render("rules.task", self.style.rules.task, problem=problem).strip()
+
+    def first(self, worker: int) -> str:
+        """How worker (counted from 0) opens its first step."""
+        return self._render("step.first", self.style.step.first, **self._about(worker), step=1)
+
+    def prefix(self, worker: int, step: int, question: bool = False) -> str:
+        """How worker opens a later step, with the redundancy question if asked for."""
+        prefix = self._render("step.prefix", self.style.step.prefix, **self._about(worker), step=step)
+        return prefix + self.style.redundancy.question if question else prefix
+
+    def _about(self, worker: int) -> dict[str, Any]:
+        others = self._names[:worker] + self._names[worker + 1 :]
+        return {"name": self._names[worker], "number": worker + 1, "others": others}
+
+    def _render(self, key: str, source: str, **more: Any) -> str:
+        try:
+            return _compile_text(source).render(self._context, **more)
+        except (jinja2.TemplateError, ArithmeticError, TypeError, ValueError, LookupError) as error:
+            raise InvalidArgument(f"prompts: {key} cannot be rendered: {error}") from error
+
+
+def _last_line(text: str) -> str:
+    """The heading in a layout's text, as the rules quote it."""
+    return text.strip().rpartition("\n")[2]
+
+
+@functools.cache
+def _default_style() -> PromptStyle:
+    file = resources.files(__package__) / "default.toml"
+    return PromptStyle.parse(file.read_text(encoding="utf-8"))
+
+
+@functools.lru_cache(maxsize=64)
+def _compile_text(source: str) -> jinja2.Template:
+    environment = sandbox()
+    environment.undefined = jinja2.StrictUndefined
+    return environment.from_string(source)
+
+
+def _compile_pattern(key: str, pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise InvalidArgument(f"prompts: {key} is no valid regular expression: {error}") from error
+
+
+def _from_table(part: type[Any], key: str, value: object) -> Any:
+    """Makes a dataclass of strings, numbers and lists of strings from a table with exactly its keys."""
+    table = _as_table(key, value)
+    names = {field.name for field in fields(part)}
+    needed = {field.name for field in fields(part) if field.default is MISSING}
+    _check_keys(f"{key}.", table, names, needed)
+    kinds = {field.name: field.type for field in fields(part)}
+    return part(**{name: _checked(f"{key}.{name}", kinds[name], table[name]) for name in table})
+
+
+def _as_table(key: str, value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise InvalidArgument(f"prompts: {key} must be a table")
+    return value
+
+
+def _checked(key: str, kind: object, value: object) -> str | int | tuple[str, ...]:
+    if kind == "str" and isinstance(value, str):
+        return value
+    if kind == "int" and type(value) is int and value >= 0:
+        return value
+    if kind == "tuple[str, ...]" and isinstance(value, list) and all(isinstance(text, str) for text in value):
+        return tuple(value)
+    wanted = {"str": "a string", "int": "a whole number"}.get(str(kind), "a list of strings")
+    raise InvalidArgument(f"prompts: {key} must be {wanted}")
+
+
+def _check_keys(prefix: str, table: Mapping[str, Any], known: set[str], needed: set[str]) -> None:
+    for name in table:
+        if name not in known:
+            raise InvalidArgument(f"prompts: unknown key {prefix}{name} (known: {', '.join(sorted(known))})")
+    for name in sorted(needed - set(table)):
+        raise InvalidArgument(f"prompts: missing key {prefix}{name}")

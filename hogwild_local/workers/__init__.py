@@ -1,0 +1,1 @@
+"""Layouts, the worker loop, and the handle of a run."""

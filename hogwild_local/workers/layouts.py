@@ -1,0 +1,201 @@
+"""Layouts: which blocks a worker sees, in which order, and what happens when one of its steps ends (paper,
+appendix A).
+
+    contiguous    prompt, others' blocks, [separator], own
+    interleaved   prompt + history, own
+    combined      prompt + history, [header], others' current steps, [separator], own
+
+Others come in ascending order; the own block is always last. Header and separator are prefilled alone, once.
+Finished steps are moved, never computed again. To write a layout, subclass Layout or one of the three.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar, TypeAlias
+
+from ..engine.protocols import CacheLike
+from ..errors import Busy, HogwildError, InvalidArgument
+
+Block: TypeAlias = Any  # a CacheBlock, or a fake one: whatever cache.block() gives
+
+
+class Layout(ABC):
+    """The blocks of one run. The run calls open(), feeds .prefills, then asks for views and tells of ended
+    steps.
+
+    Validity: between open() and close(). A view stays valid until the next end_step(), drop_step() or
+    retire() of any worker; then ask again. Only the run feeds tokens. A layout serves one run at a time (Busy
+    otherwise) and as many as you like one after the other. Unless said otherwise nothing here raises, given a
+    worker in 0..n_workers-1.
+    """
+
+    name: ClassVar[str] = "custom"
+    """Which texts of the prompt style go with this layout (its table [layout.NAME]; none: no texts)."""
+
+    def __init__(self) -> None:
+        self.blocks: list[Block] = []
+        """Every block of the run, in order of creation; freed by close()."""
+        self.prefills: list[tuple[Block, Sequence[int]]] = []
+        """What to feed before the first pass: each block alone, in this order."""
+        self._cache: CacheLike | None = None
+
+    def open(
+        self,
+        cache: CacheLike,
+        n_workers: int,
+        prompt: Sequence[int],
+        header: Sequence[int] = (),
+        separator: Sequence[int] = (),
+    ) -> None:
+        """Makes the blocks: a shared one for the prompt, one of each worker's own, header and separator where
+        they have tokens. Feeds nothing. Raises Busy if open already; on any error nothing is kept."""
+        if self._cache is not None:
+            raise Busy(f"this {self.name} layout is in use by another run: pass each run its own")
+        self._cache = cache
+        try:
+            self.shared = self._static("shared", prompt)
+            self.header = [self._static("header", header)] if header else []
+            self.separator = [self._static("separator", separator)] if separator else []
+            self.own = [self._block(f"worker {i}") for i in range(n_workers)]
+            self.retired: set[int] = set()
+            self._opened()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Frees every block. May be called at any time, and twice."""
+        while self.blocks:
+            self.blocks.pop().free()
+        self.prefills = []
+        self._cache = None
+
+    @abstractmethod
+    def view(self, worker: int) -> list[Block]:
+        """The blocks that worker sees, its own last. Changes nothing."""
+
+    @abstractmethod
+    def end_step(self, worker: int) -> None:
+        """worker's step ended: its tokens become a finished step. What is fed next begins a new one. Steps
+        that end in one pass are ended in worker order. Costs at most moving the step's cells."""
+
+    @abstractmethod
+    def drop_step(self, worker: int) -> None:
+        """Forgets worker's unfinished step and gives its cells back."""
+
+    @abstractmethod
+    def closing_view(self, own: Block) -> list[Block]:
+        """What the finisher sees when all workers are retired: everything, and own, its block, last."""
+
+    def retire(self, worker: int) -> None:
+        """worker writes no more; what it wrote stays visible. Others' views may lose a block that became
+        empty."""
+        self.end_step(worker)
+        self.retired.add(worker)
+
+    def check(self) -> None:
+        """Raises HogwildError, naming the fault, unless all views obey the rules of a decode and the cells
+        add up."""
+        assert self._cache is not None
+        known = {id(block) for block in self.blocks}
+        for worker in range(len(self.own)):
+            view = self.view(worker)
+            seen = {id(block) for block in view}
+            if not view or view[-1] is not self.own[worker]:
+                raise HogwildError(f"layout {self.name}: the view of worker {worker} does not end with its own block")
+            if len(seen) != len(view):
+                raise HogwildError(f"layout {self.name}: a block is twice in the view of worker {worker}")
+            if not seen <= known:
+                raise HogwildError(f"layout {self.name}: worker {worker} sees a block that is not of this layout")
+        used = sum(len(block) for block in self.blocks)
+        if used > self._cache.n_ctx - self._cache.n_free:
+            raise HogwildError(f"layout {self.name}: its blocks have {used} tokens, more than the cache holds")
+
+    # -- for subclasses --
+
+    def _opened(self) -> None:  # noqa: B027
+        """Called at the end of open(): set up what else the layout keeps."""
+
+    def _block(self, name: str) -> Block:
+        """A new empty block that close() frees."""
+        assert self._cache is not None
+        block = self._cache.block(name)
+        self.blocks.append(block)
+        return block
+
+    def _static(self, name: str, tokens: Sequence[int]) -> Block:
+        """A new block that gets these tokens before the first pass."""
+        block = self._block(name)
+        self.prefills.append((block, list(tokens)))
+        return block
+
+    def _others(self, worker: int) -> list[Block]:
+        """The other workers' blocks, ascending, without the empty ones of retired workers."""
+        return [block for i, block in enumerate(self.own) if i != worker and not (i in self.retired and not len(block))]
+
+
+class Contiguous(Layout):
+    """Each worker keeps all it wrote in one block of its own, and everyone sees every token of it. Nothing
+    moves."""
+
+    name = "contiguous"
+
+    def _opened(self) -> None:
+        self._step_start = [0] * len(self.own)
+
+    def view(self, worker: int) -> list[Block]:
+        return [self.shared, *self._others(worker), *self.separator, self.own[worker]]
+
+    def end_step(self, worker: int) -> None:
+        self._step_start[worker] = len(self.own[worker])
+
+    def drop_step(self, worker: int) -> None:
+        self.own[worker].truncate(self._step_start[worker])
+
+    def closing_view(self, own: Block) -> list[Block]:
+        return [self.shared, *(block for block in self.own if len(block)), own]
+
+
+class Interleaved(Layout):
+    """Finished steps of all workers form one history after the prompt; unfinished ones are private."""
+
+    name = "interleaved"
+
+    def view(self, worker: int) -> list[Block]:
+        return [self.shared, self.own[worker]]
+
+    def end_step(self, worker: int) -> None:
+        if len(self.own[worker]):
+            self.shared.append(self.own[worker])
+
+    def drop_step(self, worker: int) -> None:
+        self.own[worker].clear()
+
+    def closing_view(self, own: Block) -> list[Block]:
+        return [self.shared, own]
+
+
+class Combined(Interleaved):
+    """A history of finished steps, and every token of the unfinished ones too."""
+
+    name = "combined"
+
+    def view(self, worker: int) -> list[Block]:
+        return [self.shared, *self.header, *self._others(worker), *self.separator, self.own[worker]]
+
+
+LAYOUTS: dict[str, type[Layout]] = {cls.name: cls for cls in (Combined, Interleaved, Contiguous)}
+"""The built-in layouts by name."""
+
+
+def make_layout(layout: str | Layout | type[Layout]) -> Layout:
+    """A layout from its name, class or the thing itself. Raises InvalidArgument, which lists the names."""
+    if isinstance(layout, Layout):
+        return layout
+    if isinstance(layout, type) and issubclass(layout, Layout):
+        return layout()
+    if isinstance(layout, str) and layout in LAYOUTS:
+        return LAYOUTS[layout]()
+    raise InvalidArgument(f"layout must be one of {', '.join(LAYOUTS)} or a Layout, not {layout!r}")

@@ -1,0 +1,111 @@
+"""One worker: its name, sampler and text stream, and the state of the step it is writing."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from ..engine.protocols import ModelLike, SamplerLike
+from ..events import Reason, Token
+from .text import EndOfStep, StopStrings, Utf8Stream
+
+# fmt: off
+NAMES = (
+    "Alice", "Bob", "Carol", "Dave", "Erin", "Frank", "Grace", "Heidi", "Ivan", "Judy", "Karl", "Laura",
+    "Mallory", "Nina", "Oscar", "Peggy", "Quentin", "Rosa", "Sybil", "Trent", "Ursula", "Victor", "Wendy",
+    "Xavier", "Yvonne", "Zoe",
+)
+# fmt: on
+
+
+def default_names(n: int) -> list[str]:
+    """Alice, Bob, Carol, ...; from the 27th on "Worker 27" and so forth."""
+    return [NAMES[i] if i < len(NAMES) else f"Worker {i + 1}" for i in range(n)]
+
+
+def worker_seed(seed: int, worker: int) -> int:
+    """The seed of one worker: workers of one run differ, and adding a worker changes none of the others'."""
+    digest = hashlib.blake2b(f"{seed}/{worker}".encode(), digest_size=8).digest()
+    # 2**32 - 1 means "random" to llama.cpp's samplers.
+    return int.from_bytes(digest, "little") % (2**32 - 1)
+
+
+class Worker:
+    """The state of one stream of the model. It knows nothing of blocks and layouts.
+
+    .pending are the tokens to feed next. A worker that has fed all of them samples one more, which takes
+    their place; where that token ends the step, the prefix of the next step comes behind it.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        name: str,
+        model: ModelLike,
+        sampler: SamplerLike,
+        end_of_step: EndOfStep,
+        stops: Sequence[str],
+    ) -> None:
+        self.index = index
+        self.name = name
+        self.sampler = sampler
+        self.pending: list[int] = []
+        self.step = 0
+        self.step_tokens = 0
+        self.step_ended = False
+        self.finished: Reason | None = None
+        self._token_bytes = model.token_bytes
+        self._is_eog = model.is_eog
+        self._end_of_step = end_of_step
+        self._utf8 = Utf8Stream()
+        self._stops = StopStrings(stops)
+        self.prefix = ""
+        self._pieces: list[str] = []
+
+    @property
+    def written(self) -> str:
+        """What the worker itself wrote of this step, as far as it may be shown."""
+        return "".join(self._pieces)
+
+    @property
+    def step_text(self) -> str:
+        """This step with its prefix, without the white space around it."""
+        return (self.prefix + self.written).strip()
+
+    def open_step(self, prefix: str, tokens: Sequence[int]) -> None:
+        """Begins the next step with prefix (and its tokens), put into the worker's mouth."""
+        self.step += 1
+        self.step_tokens = 0
+        self.step_ended = False
+        self.pending = [*self.pending, *tokens]
+        self._end_of_step.reset()
+        self.prefix = prefix
+        self._pieces = []
+
+    def take(self, token: int, n_pass: int) -> Token:
+        """The token that was sampled becomes .pending. Sets .step_ended or .finished where it ends something."""
+        self.pending = [token]
+        self.step_tokens += 1
+        if self._is_eog(token):
+            self.finished = "eos"
+            return Token(self.name, token, "", n_pass)
+        piece = self._utf8.feed(self._token_bytes(token))
+        shown = self._stops.feed(piece)
+        if self._stops.found is not None:
+            self.finished = "stop"
+        elif self._end_of_step.feed(piece):
+            # The next prefix stands between the two steps, so no stop string can begin here and end there.
+            self.step_ended = True
+            shown += self._stops.flush()
+        self._pieces.append(shown)
+        return Token(self.name, token, shown, n_pass)
+
+    def end_text(self, n_pass: int) -> Token | None:
+        """The worker writes no more: what was held back, if anything."""
+        rest = self._stops.feed(self._utf8.flush()) + self._stops.flush()
+        self._pieces.append(rest)
+        return Token(self.name, None, rest, n_pass) if rest else None
+
+    def close(self) -> None:
+        """Frees the sampler."""
+        self.sampler.close()
