@@ -17,9 +17,6 @@ struct hw_model {
 struct hw_cache {
     hw::Cache cache;
 };
-struct hw_sampler {
-    hw::Sampler sampler;
-};
 
 namespace hw {
 
@@ -257,8 +254,8 @@ hw_status hw_block_append(hw_cache* cache, int32_t dst, int32_t src, char* err, 
     return guard(err, err_size, [&] { cache->cache.append(dst, src); });
 }
 
-hw_status hw_decode(hw_cache* cache, const hw_view* views, int32_t n_views, float* logits, char* err, size_t err_size) {
-    return guard(err, err_size, [&] { cache->cache.decode(views, n_views, logits); });
+hw_status hw_decode(hw_cache* cache, const hw_view* views, int32_t n_views, char* err, size_t err_size) {
+    return guard(err, err_size, [&] { cache->cache.decode(views, n_views); });
 }
 
 hw_status hw_cache_check(hw_cache* cache, char* err, size_t err_size) {

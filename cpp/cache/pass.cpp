@@ -51,7 +51,9 @@ class PassBuilder {
             pass.cells.push_back(own.begin + own.len + i);
         }
         pass.max_pairs = std::max(pass.max_pairs, view.n_blocks);
-        pass.outputs.push_back(pass.n_tokens() - 1);
+        for (int32_t i = view.n_outputs; i > 0; i--) {
+            pass.outputs.push_back(pass.n_tokens() - i);
+        }
     }
 
     Pass pass;

@@ -52,7 +52,7 @@ struct Pass {
     std::vector<int32_t> positions;       // [T] that its key is rotated to: its place in its block, plus the origin
     std::vector<int32_t> view_positions;  // [T] inside the view
     std::vector<int64_t> cells;           // [T] where its key and value go
-    std::vector<int32_t> outputs;         // [views] index of each view's last token
+    std::vector<int32_t> outputs;         // [O] index of each token whose logits are wanted, in the order of the views
     std::vector<PassBlock> blocks;
     std::vector<PassPair> pairs;  // of one token after the other, in the order of its view
     int32_t max_pairs = 0;        // of one token

@@ -6,6 +6,7 @@
 
 #include "attention/flash.h"
 #include "base/error.h"
+#include "engine/outputs.h"
 
 namespace hw {
 
@@ -18,12 +19,6 @@ constexpr int32_t large = 64;
 
 // The kernel counts the keys of a block in floats.
 constexpr int32_t max_n_ctx = 1 << 24;
-
-// Few sizes, so that graphs serve again; exact where a token costs a row of the weights' kernels.
-int32_t round_up(int32_t n, int32_t n_batch) {
-    const int32_t step = n <= 8 ? 1 : n <= 32 ? 4 : n <= 128 ? 32 : 128;
-    return std::min(GGML_PAD(n, step), n_batch);
-}
 
 // Cells beyond n_ctx, so that a cache that is nearly full need not pack its blocks at every pass, nor a full one find
 // room elsewhere to append one block to another; and that flash attention finds room for its mirrors.
@@ -245,6 +240,7 @@ void Cache::check_view(const hw_view& view, int32_t index) const {
                  model_->n_vocab() - 1);
         }
     }
+    check_outputs(view, index, model_->n_vocab());
 }
 
 void Cache::check_views(const hw_view* views, int32_t n_views) const {
@@ -252,11 +248,15 @@ void Cache::check_views(const hw_view* views, int32_t n_views) const {
         fail(HW_ERROR_ARGUMENT, "there are no views to decode");
     }
     std::set<int32_t> own;
+    std::set<const hw_sampler*> samplers;
     int64_t n_tokens = 0;
     for (int32_t i = 0; i < n_views; i++) {
         check_view(views[i], i);
         if (!own.insert(own_block(views[i])).second) {
             fail(HW_ERROR_ARGUMENT, "block %d is the own block of two views", own_block(views[i]));
+        }
+        if (views[i].sampler != nullptr && !samplers.insert(views[i].sampler).second) {
+            fail(HW_ERROR_ARGUMENT, "the sampler of view %d is that of another view too", i);
         }
         n_tokens += views[i].n_tokens;
     }
@@ -282,10 +282,9 @@ Pass Cache::plan_pass(const hw_view* views, int32_t n_views) {
 }
 
 PassGraph& Cache::graph_for(const Pass& pass) {
-    const int32_t n_tokens = round_up(pass.n_tokens(), n_batch_);
-    const int32_t n_outputs = std::min(round_up(pass.n_outputs(), n_batch_), n_tokens);
-    const auto found = std::find_if(graphs_.begin(), graphs_.end(),
-                                    [&](const PassGraph& graph) { return graph.serves(pass, n_tokens, n_outputs); });
+    const PassSize size = size_of_pass(pass.n_tokens(), pass.n_outputs(), n_batch_);
+    const auto found =
+        std::find_if(graphs_.begin(), graphs_.end(), [&](const PassGraph& graph) { return graph.serves(pass, size); });
     if (found != graphs_.end()) {
         graphs_.splice(graphs_.begin(), graphs_, found);
         return graphs_.front();
@@ -294,16 +293,15 @@ PassGraph& Cache::graph_for(const Pass& pass) {
     while (graphs_.size() >= max_graphs) {
         graphs_.pop_back();
     }
-    while (n_tokens > large &&
+    while (size.n_tokens > large &&
            std::count_if(graphs_.begin(), graphs_.end(), is_large) >= static_cast<int>(max_large_graphs)) {
         graphs_.erase(std::prev(std::find_if(graphs_.rbegin(), graphs_.rend(), is_large).base()));
     }
-    graphs_.emplace_front(source_, *store_, backends_, pass, n_tokens, n_outputs, spare_cell(), attention_,
-                          model_->n_threads());
+    graphs_.emplace_front(source_, *store_, backends_, pass, size, spare_cell(), attention_, model_->n_threads());
     return graphs_.front();
 }
 
-void Cache::decode(const hw_view* views, int32_t n_views, float* logits) {
+void Cache::decode(const hw_view* views, int32_t n_views) {
     std::lock_guard<std::mutex> lock(mutex_);
     check_views(views, n_views);
     std::vector<Growth> growth;
@@ -312,10 +310,14 @@ void Cache::decode(const hw_view* views, int32_t n_views, float* logits) {
     }
     reserve(growth);
     const Pass pass = plan_pass(views, n_views);
-    graph_for(pass).run(pass, logits);
+    PassGraph& graph = graph_for(pass);
+    graph.run(pass);
+    Outputs outputs(views, n_views, graph.logits());
+    outputs.write();
     for (const Growth& item : growth) {
         table_.set_len(item.block, table_.run(item.block).len + item.n);
     }
+    outputs.sample();
 }
 
 void Cache::check() {

@@ -30,7 +30,7 @@ class Cache {
     void free_block(int32_t block);
     void truncate(int32_t block, int32_t n);
     void append(int32_t dst, int32_t src);
-    void decode(const hw_view* views, int32_t n_views, float* logits);
+    void decode(const hw_view* views, int32_t n_views);
     void check();
 
   private:

@@ -39,11 +39,11 @@ std::vector<float> query_scales(const std::vector<int32_t>& positions, const Que
 
 }  // namespace
 
-PassGraph::PassGraph(GraphSource& source, const KvStore& store, Backends& backends, const Pass& pass, int32_t n_tokens,
-                     int32_t n_outputs, int64_t spare_cell, hw_attention attention, int32_t n_threads)
-    : n_tokens_(n_tokens), n_outputs_(n_outputs), spare_cell_(spare_cell) {
+PassGraph::PassGraph(GraphSource& source, const KvStore& store, Backends& backends, const Pass& pass,
+                     const PassSize& size, int64_t spare_cell, hw_attention attention, int32_t n_threads)
+    : size_(size), spare_cell_(spare_cell) {
     LogScope log;
-    const SourceGraph from = source.build(n_tokens, n_outputs);
+    const SourceGraph from = source.build(size.n_tokens, size.n_outputs);
     const size_t n_nodes = count_nodes(from, pass);
     n_pos_per_token_ = from.n_pos_per_token;
     temperature_ = from.temperature;
@@ -55,7 +55,7 @@ PassGraph::PassGraph(GraphSource& source, const KvStore& store, Backends& backen
     scheduler_ = backends.new_scheduler(n_nodes);
     choose_backends(backends, store);
     if (!ggml_backend_sched_alloc_graph(scheduler_.get(), graph_)) {
-        fail(HW_ERROR_MEMORY, "no memory to compute %d tokens at once: %s", n_tokens, log.errors().c_str());
+        fail(HW_ERROR_MEMORY, "no memory to compute %d tokens at once: %s", size.n_tokens, log.errors().c_str());
     }
 }
 
@@ -64,10 +64,10 @@ void PassGraph::build(const SourceGraph& from, const KvStore& store, const Pass&
     Attention* fused = nullptr;
     Attention* of_ggml = nullptr;
     const auto keep = [&](std::unique_ptr<Attention> made) { return attentions_.emplace_back(std::move(made)).get(); };
-    Rewire rewire(from, store, ctx_.get(), n_tokens_, n_outputs_);
+    Rewire rewire(from, store, ctx_.get(), size_.n_tokens, size_.n_outputs);
     logits_ = rewire.run(graph_, [&](const AttentionSite& site) -> Attention& {
         if (uses_kernel(attention) && store.is_host(site.layer)) {
-            fused = fused != nullptr ? fused : keep(std::make_unique<FusedAttention>(pass, n_tokens_, n_threads));
+            fused = fused != nullptr ? fused : keep(std::make_unique<FusedAttention>(pass, size_.n_tokens, n_threads));
             return *fused;
         }
         if (of_ggml == nullptr && pass.flash) {
@@ -91,7 +91,7 @@ void PassGraph::choose_backends(const Backends& backends, const KvStore& store) 
         int layer = -1;
         if (node->op == GGML_OP_CUSTOM) {  // the RPC backend says that it can run everything
             ggml_backend_sched_set_tensor_backend(scheduler_.get(), node, backends.cpu());
-        } else if ((n_tokens_ < 32 || is_all_offloaded) && std::sscanf(node->name, "norm-%d", &layer) == 1) {
+        } else if ((size_.n_tokens < 32 || is_all_offloaded) && std::sscanf(node->name, "norm-%d", &layer) == 1) {
             // As llama.cpp: else a layer's first node runs where the last layer ran, and its result is copied too.
             const auto cells = store.layers().find(layer);
             ggml_backend_t backend = cells == store.layers().end() ? nullptr : backends.of(device_of(cells->second.k));
@@ -102,13 +102,13 @@ void PassGraph::choose_backends(const Backends& backends, const KvStore& store) 
     }
 }
 
-bool PassGraph::serves(const Pass& pass, int32_t n_tokens, int32_t n_outputs) const {
-    return n_tokens == n_tokens_ && n_outputs == n_outputs_ &&
+bool PassGraph::serves(const Pass& pass, const PassSize& size) const {
+    return size == size_ &&
            std::all_of(attentions_.begin(), attentions_.end(), [&](const auto& used) { return used->serves(pass); });
 }
 
 void PassGraph::set_inputs(const Pass& pass) {
-    const size_t n = static_cast<size_t>(n_tokens_);
+    const size_t n = static_cast<size_t>(size_.n_tokens);
     std::vector<int32_t> tokens(pass.tokens);
     std::vector<int32_t> positions(pass.positions);
     std::vector<int32_t> view_positions(pass.view_positions);
@@ -118,7 +118,7 @@ void PassGraph::set_inputs(const Pass& pass) {
     positions.resize(n, 0);
     view_positions.resize(n, 0);
     cells.resize(n, spare_cell_);
-    outputs.resize(static_cast<size_t>(n_outputs_), 0);
+    outputs.resize(static_cast<size_t>(size_.n_outputs), 0);
     set_input(inputs_.tokens, tokens);
     set_positions(inputs_.positions, positions, n_pos_per_token_);
     set_positions(inputs_.view_positions, view_positions, n_pos_per_token_);
@@ -130,16 +130,12 @@ void PassGraph::set_inputs(const Pass& pass) {
     }
 }
 
-void PassGraph::run(const Pass& pass, float* logits) {
+void PassGraph::run(const Pass& pass) {
     LogScope log;
     set_inputs(pass);
     const ggml_status status = ggml_backend_sched_graph_compute(scheduler_.get(), graph_);
     if (status != GGML_STATUS_SUCCESS) {
         fail(HW_ERROR_COMPUTE, "a backend failed (%s): %s", ggml_status_to_string(status), log.errors().c_str());
-    }
-    if (logits != nullptr) {
-        const size_t n_bytes = static_cast<size_t>(pass.n_outputs()) * logits_->nb[1];
-        ggml_backend_tensor_get(logits_, logits, 0, n_bytes);
     }
 }
 

@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "cache/pass.h"
+#include "engine/pass-size.h"
 #include "graph/rewire.h"
 #include "model/backends.h"
 
@@ -16,15 +17,17 @@ inline bool uses_kernel(hw_attention attention) {
 
 class PassGraph {
   public:
-    // n_tokens and n_outputs: the pass's own, rounded up. Throws HW_ERROR_UNSUPPORTED, HW_ERROR_MEMORY.
-    PassGraph(GraphSource& source, const KvStore& store, Backends& backends, const Pass& pass, int32_t n_tokens,
-              int32_t n_outputs, int64_t spare_cell, hw_attention attention, int32_t n_threads);
+    // Throws HW_ERROR_UNSUPPORTED, HW_ERROR_MEMORY.
+    PassGraph(GraphSource& source, const KvStore& store, Backends& backends, const Pass& pass, const PassSize& size,
+              int64_t spare_cell, hw_attention attention, int32_t n_threads);
 
-    // Whether this graph can compute a pass that is rounded up to the same counts.
-    bool serves(const Pass& pass, int32_t n_tokens, int32_t n_outputs) const;
-    int32_t n_tokens() const { return n_tokens_; }
-    // Runs the pass; logits: F32 [pass.n_outputs(), n_vocab] or NULL. Throws HW_ERROR_COMPUTE, HW_ERROR_ARGUMENT.
-    void run(const Pass& pass, float* logits);
+    // Whether this graph can compute a pass of that size.
+    bool serves(const Pass& pass, const PassSize& size) const;
+    int32_t n_tokens() const { return size_.n_tokens; }
+    // Throws HW_ERROR_COMPUTE.
+    void run(const Pass& pass);
+    // Of the last run, F32 [n_vocab, n_outputs]: a column, as ggml has it, for each of Pass::outputs.
+    const ggml_tensor& logits() const { return *logits_; }
 
   private:
     void build(const SourceGraph& from, const KvStore& store, const Pass& pass, hw_attention attention,
@@ -32,8 +35,7 @@ class PassGraph {
     void choose_backends(const Backends& backends, const KvStore& store);
     void set_inputs(const Pass& pass);
 
-    int32_t n_tokens_;
-    int32_t n_outputs_;
+    PassSize size_;
     int64_t spare_cell_;  // where the tokens that fill up the batch go
     int n_pos_per_token_;
     QueryTemperature temperature_;

@@ -17,8 +17,9 @@
 //   hw_model * model;  hw_model_load(&params, &model, err, sizeof err);
 //   hw_cache * cache;  hw_cache_new(model, &cache_params, &cache, err, sizeof err);
 //   int32_t prompt, a, b;   hw_block_new(cache, &prompt, err, sizeof err); ... a, b alike
-//   hw_decode(cache, {blocks: {prompt}, ...}, NULL, ...);                       // prefill
-//   hw_decode(cache, views {prompt, b, a} and {prompt, a, b}, one token each)   // one pass of both workers
+//   hw_decode(cache, {blocks: {prompt}, ...}, 1, ...);                              // prefill: n_outputs 0
+//   hw_decode(cache, {{prompt, b, a}, ...}, {{prompt, a, b}, ...}, 2, ...);         // one pass of both workers, each
+//                                                                                   // with n_outputs 1 and a sampler
 #ifndef HOGWILD_H
 #define HOGWILD_H
 
@@ -218,19 +219,29 @@ enum hw_status hw_block_truncate(hw_cache* cache, int32_t block, int32_t n, char
 // Moves all tokens of src to the end of dst: their keys are rotated once, to where they stand there; src is cleared.
 enum hw_status hw_block_append(hw_cache* cache, int32_t dst, int32_t src, char* err, size_t err_size);
 
+// What a view feeds, and what it wants of the pass: outputs are absent where they are 0 or NULL.
 struct hw_view {
     const int32_t* blocks;  // [n_blocks], the view's own block last
     int32_t n_blocks;
     const int32_t* tokens;  // [n_tokens], appended to the own block
     int32_t n_tokens;
+    int32_t n_outputs;       // of the last so many of these tokens, 0 to n_tokens: the vocabulary is computed for those
+    float* logits;           // [n_outputs, n_vocab]: what comes after each of them
+    const int32_t* targets;  // [n_outputs]: a token for each
+    float* logprobs;      // [n_outputs]: its natural log-probability, before any sampler. With targets, or not at all
+    hw_sampler* sampler;  // chooses from the logits of the last token; needs n_outputs >= 1, and sampled
+    int32_t* sampled;     // the chosen token, which counts as written; -1: the sampler could choose none
 };
 
 // One forward pass of all views. Every query sees all tokens of the other blocks of its view, those of this very pass
-// included, and its own block causally. logits: float32 [n_views, n_vocab], after each view's last token, or NULL.
-// Errors: HW_ERROR_ARGUMENT (unknown block, a block twice in a view, own block of two views, token out of range, no
-// tokens), HW_ERROR_BATCH, HW_ERROR_CACHE_FULL, HW_ERROR_MEMORY, HW_ERROR_COMPUTE.
-enum hw_status hw_decode(hw_cache* cache, const struct hw_view* views, int32_t n_views, float* logits, char* err,
-                         size_t err_size);
+// included, and its own block causally. Then the samplers of all views choose, on the model's threads.
+// A sampler that can choose no token (none is allowed, or no logit is finite) leaves -1 in its view: the call is HW_OK,
+// all views are fed, and the others have their tokens.
+// Errors, where no sampler has chosen yet: HW_ERROR_ARGUMENT (unknown block, a block twice in a view, own block of two
+// views, token or target out of range, no tokens, outputs that do not fit together, one sampler in two views, a sampler
+// of a model with another vocabulary), HW_ERROR_BATCH, HW_ERROR_CACHE_FULL, HW_ERROR_MEMORY (n_outputs rows of the
+// vocabulary are made at once: ask for fewer), HW_ERROR_COMPUTE.
+enum hw_status hw_decode(hw_cache* cache, const struct hw_view* views, int32_t n_views, char* err, size_t err_size);
 
 // Verifies the conservation law of the cells (no two blocks overlap, used + free == n_ctx). For tests.
 enum hw_status hw_cache_check(hw_cache* cache, char* err, size_t err_size);

@@ -15,6 +15,7 @@ class Sampler {
     void reset();
     // Throws HW_ERROR_ARGUMENT if no token can be chosen.
     int32_t sample(const float* logits);
+    int32_t n_vocab() const { return model_->n_vocab(); }
 
   private:
     void add(llama_sampler* sampler);
@@ -26,3 +27,8 @@ class Sampler {
 };
 
 }  // namespace hw
+
+// The handle of the C API: views name it.
+struct hw_sampler {
+    hw::Sampler sampler;
+};

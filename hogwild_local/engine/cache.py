@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from typing import Literal, Self
+from typing import Literal, Self, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +13,11 @@ from ..errors import CacheFull, HogwildError, InvalidArgument
 from .checks import c_text, token_list, whole
 from .devices import devices_of
 from .model import Model
-from .native import ATTENTIONS, INT32_MAX, NativeCache
+from .native import ATTENTIONS, INT32_MAX, Decoded, DecodeView
 from .sampling import Sampler
+
+# Logits that a pass of a single view holds at once (128 MiB), where more than the last are asked for.
+MOST_LOGITS = 2**25
 
 
 class CacheBlock:
@@ -96,8 +99,7 @@ class SharedCache:
         self.n_ctx = whole(n_ctx, "n_ctx", 1, INT32_MAX)
         self.n_batch = min(whole(n_batch, "n_batch", 1, 8192), self.n_ctx)
         self._model = model
-        self._native = NativeCache(
-            model._native,
+        self._native = model._native.cache(
             self.n_ctx,
             self.n_batch,
             c_text(type_k, "type_k"),
@@ -110,11 +112,22 @@ class SharedCache:
         """A new empty block. The name is for people."""
         return CacheBlock(self, name)
 
+    @overload
     def decode(
-        self, views: Sequence[View], progress: Callable[[int, int], object] | None = None
-    ) -> npt.NDArray[np.float32]:
+        self,
+        views: Sequence[View],
+        progress: Callable[[int, int], object] | None = None,
+        all_logits: Literal[False] = False,
+    ) -> npt.NDArray[np.float32]: ...
+    @overload
+    def decode(
+        self, views: Sequence[View], progress: Callable[[int, int], object] | None = None, *, all_logits: Literal[True]
+    ) -> list[npt.NDArray[np.float32]]: ...
+    def decode(
+        self, views: Sequence[View], progress: Callable[[int, int], object] | None = None, all_logits: bool = False
+    ) -> npt.NDArray[np.float32] | list[npt.NDArray[np.float32]]:
         """Feeds each view its tokens, in one forward pass, and returns the logits after each view's last one:
-        float32 [views, n_vocab].
+        float32 [views, n_vocab]. With all_logits: those after every token, float32 [tokens, n_vocab] for each view.
 
         A view is a list of blocks; the tokens go to its last one, its own. Every query sees all tokens of the
         other blocks of its view, those of this very pass included, and its own block causally (arXiv
@@ -123,44 +136,96 @@ class SharedCache:
         raise, which cancels the call. Raises InvalidArgument, CacheFull, OutOfMemory, ComputeError; nothing is
         changed then.
         """
-        ids = self._checked(views)
-        if len(ids) == 1 and len(ids[0][1]) > self.n_batch:
-            return self._decode_in_chunks(*ids[0], progress)
-        logits = self._native.decode(ids, want_logits=True)
-        assert logits is not None
-        return logits
+        wanted = [
+            DecodeView(ids, tokens, len(tokens) if all_logits else 1, wants_logits=True)
+            for ids, tokens in self._checked(views)
+        ]
+        rows = [logits for logits, _, _ in self._feed(wanted, progress) if logits is not None]
+        return rows if all_logits else rows[0] if len(rows) == 1 else np.concatenate(rows)
+
+    def logprobs(self, views: Sequence[View], targets: Sequence[Sequence[int]]) -> list[npt.NDArray[np.float32]]:
+        """Feeds each view its tokens, as decode(), and returns how likely the model holds its targets: for each view
+        float32 [targets], the natural logarithm of the probability of a target after each of its last tokens.
+
+            [scores] = cache.logprobs([([prompt, answer], tokens[:-1])], [tokens[1:]])
+        """
+        if not (isinstance(views, Sequence) and isinstance(targets, Sequence) and len(views) == len(targets)):
+            raise InvalidArgument("views and targets must be lists of one length")
+        wanted = []
+        for (ids, tokens), given in zip(self._checked(views), targets, strict=True):
+            of_view = token_list(given, self._model.n_vocab) if len(given) > 0 else []
+            if len(of_view) > len(tokens):
+                raise InvalidArgument(
+                    f"{len(of_view)} targets for a view of {len(tokens)} tokens: at most one for each"
+                )
+            wanted.append(DecodeView(ids, tokens, len(of_view), targets=of_view))
+        return [logprobs for _, logprobs, _ in self._feed(wanted) if logprobs is not None]
 
     def next_tokens(self, views: Sequence[View], samplers: Sequence[Sampler | None]) -> list[int | None]:
         """decode(), then a token from the sampler of each view, in their order; None where a view has None.
 
-        Raises what decode() raises; and what a sampler raises that can choose no token, or is closed: then the views
-        are fed nevertheless.
+        Raises what decode() raises, and Closed where a sampler was closed; and InvalidArgument where a sampler can
+        choose no token: then the views are fed nevertheless.
         """
         if not (isinstance(views, Sequence) and isinstance(samplers, Sequence) and len(views) == len(samplers)):
             raise InvalidArgument("views and samplers must be lists of one length: a view without a sampler has None")
-        rows = self.decode(views)
-        return [None if sampler is None else sampler.sample(row) for sampler, row in zip(samplers, rows, strict=True)]
+        for sampler in samplers:
+            if not isinstance(sampler, Sampler | None):
+                raise InvalidArgument(f"{sampler!r} is not a sampler: make one with Sampler(model)")
+        wanted = [
+            DecodeView(ids, tokens, *((0,) if sampler is None else (1, False, None, sampler._native)))
+            for (ids, tokens), sampler in zip(self._checked(views), samplers, strict=True)
+        ]
+        chosen = [sampled for _, _, sampled in self._feed(wanted)]
+        if -1 in chosen:
+            raise InvalidArgument(
+                f"no token can be chosen for view {chosen.index(-1)}: none is allowed, or its logits are not finite"
+            )
+        return chosen
 
-    def _decode_in_chunks(
-        self, blocks: list[int], tokens: list[int], progress: Callable[[int, int], object] | None
-    ) -> npt.NDArray[np.float32]:
-        total = len(tokens)
+    def _feed(self, views: list[DecodeView], progress: Callable[[int, int], object] | None = None) -> list[Decoded]:
+        """One pass, or for a single view as many as its tokens and outputs need."""
+        n_chunk = self.n_batch
+        if len(views) == 1 and views[0].n_outputs > 1:
+            n_chunk = max(1, min(n_chunk, MOST_LOGITS // self._model.n_vocab))
+        if len(views) == 1 and len(views[0].tokens) > n_chunk:
+            return [self._feed_in_chunks(views[0], n_chunk, progress)]
+        return self._native.decode(views)
+
+    def _feed_in_chunks(self, view: DecodeView, n_chunk: int, progress: Callable[[int, int], object] | None) -> Decoded:
+        total, own = len(view.tokens), view.blocks[-1]
         if total > self.n_free:
             raise CacheFull(total, self.n_free)
-        before = self._native.len(blocks[-1])
+        before = self._native.len(own)
+        whole_view = Decoded(
+            np.empty((view.n_outputs, self._model.n_vocab), dtype=np.float32) if view.wants_logits else None,
+            None if view.targets is None else np.empty(view.n_outputs, dtype=np.float32),
+            None,
+        )
         try:
-            for done in range(0, total, self.n_batch):
-                if progress is not None and done > 0:
-                    progress(done, total)
-                chunk = tokens[done : done + self.n_batch]
-                logits = self._native.decode([(blocks, chunk)], want_logits=done + len(chunk) == total)
+            for begin in range(0, total, n_chunk):
+                if progress is not None and begin > 0:
+                    progress(begin, total)
+                self._feed_chunk(view, begin, min(begin + n_chunk, total), whole_view)
         except BaseException:
             # Where progress(), or another thread, closed, freed or cut it, there is nothing to take back.
             with contextlib.suppress(HogwildError):
-                self._native.truncate(blocks[-1], before)
+                self._native.truncate(own, before)
             raise
-        assert logits is not None
-        return logits
+        return whole_view
+
+    def _feed_chunk(self, view: DecodeView, begin: int, end: int, into: Decoded) -> None:
+        """Feeds the tokens begin to end of a view, and writes their outputs to where they stand in those of it."""
+        skipped = len(view.tokens) - view.n_outputs  # tokens before the first output
+        rows = slice(max(begin - skipped, 0), max(end - skipped, 0))
+        targets = None if view.targets is None else view.targets[rows]
+        [got] = self._native.decode(
+            [DecodeView(view.blocks, view.tokens[begin:end], rows.stop - rows.start, view.wants_logits, targets)]
+        )
+        if into.logits is not None and got.logits is not None:
+            into.logits[rows] = got.logits
+        if into.logprobs is not None and got.logprobs is not None:
+            into.logprobs[rows] = got.logprobs
 
     @property
     def n_free(self) -> int:

@@ -5,12 +5,13 @@ llama_cpp is imported first: it loads libllama, and our library must use that ve
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib.metadata
 import threading
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import llama_cpp
 import numpy as np
@@ -261,6 +262,12 @@ class NativeModel(Handle):
             raise
         super().__init__(out[0], lib.hw_model_free)
 
+    def cache(self, n_ctx: int, n_batch: int, type_k: bytes, type_v: bytes, attention: str) -> NativeCache:
+        return NativeCache(self, n_ctx, n_batch, type_k, type_v, attention)
+
+    def sampler(self, settings: dict[str, Any], logit_bias: dict[int, float], grammar: bytes | None) -> NativeSampler:
+        return NativeSampler(self, settings, logit_bias, grammar)
+
     def number(self, name: str) -> int:
         with self._lock:
             return int(getattr(lib, f"hw_model_{name}")(self._use()))
@@ -341,6 +348,52 @@ class NativeModel(Handle):
 # -- cache -----------------------------------------------------------------------------------------------------
 
 
+class DecodeView(NamedTuple):
+    """What a view feeds, and what it wants of the pass: struct hw_view."""
+
+    blocks: Sequence[int]
+    tokens: Sequence[int]
+    n_outputs: int = 1
+    wants_logits: bool = False
+    targets: Sequence[int] | None = None
+    sampler: NativeSampler | None = None
+
+
+class Decoded(NamedTuple):
+    """What a view got: float32 [n_outputs, n_vocab]; float32 [n_outputs]; the token, -1 where the sampler could choose
+    none. None: not asked for."""
+
+    logits: npt.NDArray[np.float32] | None
+    logprobs: npt.NDArray[np.float32] | None
+    sampled: int | None
+
+
+class _CView:
+    """A view as a struct hw_view, without its sampler, and the arrays that it points to."""
+
+    def __init__(self, view: DecodeView, n_vocab: int) -> None:
+        if view.targets is not None and len(view.targets) != view.n_outputs:
+            raise errors.InvalidArgument(f"{len(view.targets)} targets for {view.n_outputs} outputs of a view")
+        n_rows = max(view.n_outputs, 0)
+        self._logits = np.empty((n_rows, n_vocab), dtype=np.float32) if view.wants_logits else None
+        self._logprobs = None if view.targets is None else np.empty(n_rows, dtype=np.float32)
+        self._sampled = ffi.NULL if view.sampler is None else ffi.new("int32_t *")
+        self.fields = {
+            "blocks": ffi.new("int32_t[]", view.blocks),
+            "n_blocks": len(view.blocks),
+            "tokens": ffi.new("int32_t[]", view.tokens),
+            "n_tokens": len(view.tokens),
+            "n_outputs": view.n_outputs,
+            "logits": ffi.NULL if self._logits is None else ffi.from_buffer("float[]", self._logits),
+            "targets": ffi.NULL if view.targets is None else ffi.new("int32_t[]", view.targets),
+            "logprobs": ffi.NULL if self._logprobs is None else ffi.from_buffer("float[]", self._logprobs),
+            "sampled": self._sampled,
+        }
+
+    def result(self) -> Decoded:
+        return Decoded(self._logits, self._logprobs, int(self._sampled[0]) if self._sampled else None)
+
+
 class NativeCache(Handle):
     _what = "cache"
 
@@ -392,26 +445,25 @@ class NativeCache(Handle):
         with self._lock:
             _call(lib.hw_block_append, self._use(), dst, src)
 
-    def decode(
-        self, views: Sequence[tuple[Sequence[int], Sequence[int]]], want_logits: bool
-    ) -> npt.NDArray[np.float32] | None:
-        """views: (block ids, tokens). Returns float32 [views, n_vocab], or None if no logits are wanted."""
-        c_views = ffi.new("struct hw_view[]", len(views))
-        alive = []  # cffi frees arrays that Python forgets
-        for c_view, (blocks, tokens) in zip(c_views, views, strict=True):
-            c_view.blocks, c_view.n_blocks = c_blocks, _ = ffi.new("int32_t[]", blocks), len(blocks)
-            c_view.tokens, c_view.n_tokens = c_tokens, _ = ffi.new("int32_t[]", tokens), len(tokens)
-            alive += [c_blocks, c_tokens]
-        logits = np.empty((len(views), self._n_vocab), dtype=np.float32) if want_logits else None
-        out = ffi.NULL if logits is None else ffi.from_buffer("float[]", logits)
-        with self._lock:
+    def decode(self, views: Sequence[DecodeView]) -> list[Decoded]:
+        """One forward pass of all views. Raises the errors of hw_decode, and Closed where a sampler was closed."""
+        c_views = [_CView(view, self._n_vocab) for view in views]
+        array = ffi.new("struct hw_view[]", [c_view.fields for c_view in c_views])
+        samplers = {view.sampler for view in views if view.sampler is not None}
+        with contextlib.ExitStack() as locks:
+            # In one order everywhere, so that no two calls wait for each other.
+            for sampler in sorted(samplers, key=id):
+                locks.enter_context(sampler._lock)
+            for row, view in zip(array, views, strict=True):
+                row.sampler = ffi.NULL if view.sampler is None else view.sampler._use()
+            locks.enter_context(self._lock)
             cache = self._use()
             try:
-                _call(lib.hw_decode, cache, c_views, len(views), out)
+                _call(lib.hw_decode, cache, array, len(views))
             except errors.CacheFull as full:
-                needed = sum(len(tokens) for _, tokens in views)
+                needed = sum(len(view.tokens) for view in views)
                 raise errors.CacheFull(needed, lib.hw_cache_n_free(cache), str(full)) from None
-        return logits
+        return [c_view.result() for c_view in c_views]
 
 
 # -- sampler ---------------------------------------------------------------------------------------------------
@@ -497,6 +549,8 @@ def attention(args: Any, isa: str, n_threads: int) -> int:
 
 
 __all__ = [
+    "DecodeView",
+    "Decoded",
     "NativeCache",
     "NativeModel",
     "NativeSampler",

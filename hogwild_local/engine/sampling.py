@@ -11,7 +11,7 @@ from ..errors import InvalidArgument
 from ..options import SamplingParams
 from .checks import c_text, whole
 from .model import Model
-from .native import INT32_MAX, NativeSampler
+from .native import INT32_MAX
 
 # A sampler allocates room for so many tokens.
 MOST_LAST_N = 2**20
@@ -54,7 +54,7 @@ class Sampler:
         }
         grammar = None if params.grammar is None else c_text(params.grammar, "grammar")
         bias = _bias(params.logit_bias, model.n_vocab)
-        self._native = NativeSampler(model._native, settings, bias, grammar)
+        self._native = model._native.sampler(settings, bias, grammar)
 
     def sample(self, logits: npt.NDArray[np.float32]) -> int:
         """A token for logits float32 [n_vocab]; it counts as written (penalties, grammar). Raises

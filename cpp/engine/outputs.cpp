@@ -1,0 +1,93 @@
+#include "engine/outputs.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/error.h"
+#include "model/sampler.h"
+
+namespace hw {
+
+namespace {
+
+// log(softmax(logits))[target], by the largest logit, so that no exponential overflows.
+float log_probability(const float* logits, int64_t n_vocab, int32_t target) {
+    const float most = *std::max_element(logits, logits + n_vocab);
+    double sum = 0.0;
+    for (int64_t i = 0; i < n_vocab; i++) {
+        sum += std::exp(logits[i] - most);
+    }
+    return static_cast<float>(static_cast<double>(logits[target]) - most - std::log(sum));
+}
+
+}  // namespace
+
+void check_outputs(const hw_view& view, int32_t index, int32_t n_vocab) {
+    if (view.n_outputs < 0 || view.n_outputs > view.n_tokens) {
+        fail(HW_ERROR_ARGUMENT, "view %d wants outputs of %d tokens and feeds %d", index, view.n_outputs,
+             view.n_tokens);
+    }
+    if ((view.targets == nullptr) != (view.logprobs == nullptr)) {
+        fail(HW_ERROR_ARGUMENT, "view %d has targets without logprobs, or logprobs without targets", index);
+    }
+    if ((view.sampler == nullptr) != (view.sampled == nullptr)) {
+        fail(HW_ERROR_ARGUMENT, "view %d has a sampler and nowhere to put its token, or the reverse", index);
+    }
+    if (view.sampler != nullptr && view.n_outputs < 1) {
+        fail(HW_ERROR_ARGUMENT, "view %d has a sampler, and n_outputs is 0: it needs the last token's logits", index);
+    }
+    if (view.sampler != nullptr && view.sampler->sampler.n_vocab() != n_vocab) {
+        fail(HW_ERROR_ARGUMENT, "the sampler of view %d is of another model: it chooses from %d tokens, not %d", index,
+             view.sampler->sampler.n_vocab(), n_vocab);
+    }
+    for (int32_t i = 0; view.targets != nullptr && i < view.n_outputs; i++) {
+        if (view.targets[i] < 0 || view.targets[i] >= n_vocab) {
+            fail(HW_ERROR_ARGUMENT, "target %d of view %d is %d: it must be 0 to %d", i, index, view.targets[i],
+                 n_vocab - 1);
+        }
+    }
+}
+
+Outputs::Outputs(const hw_view* views, int32_t n_views, const ggml_tensor& logits)
+    : n_vocab_(logits.ne[0]), rows_(static_cast<const float*>(logits.data)) {
+    int64_t n_rows = 0;
+    for (int32_t i = 0; i < n_views; i++) {
+        if (views[i].n_outputs > 0) {
+            views_.push_back(&views[i]);
+            first_.push_back(n_rows);
+            n_rows += views[i].n_outputs;
+        }
+    }
+    if (n_rows > 0 && !ggml_backend_buffer_is_host(logits.buffer)) {
+        copy_.resize(static_cast<size_t>(n_rows * n_vocab_));
+        ggml_backend_tensor_get(&logits, copy_.data(), 0, copy_.size() * sizeof(float));
+        rows_ = copy_.data();
+    }
+}
+
+void Outputs::write() const {
+    for (size_t i = 0; i < views_.size(); i++) {
+        const hw_view& view = *views_[i];
+        if (view.logits != nullptr) {
+            std::copy_n(row(first_[i]), view.n_outputs * n_vocab_, view.logits);
+        }
+        for (int32_t n = 0; view.targets != nullptr && n < view.n_outputs; n++) {
+            view.logprobs[n] = log_probability(row(first_[i] + n), n_vocab_, view.targets[n]);
+        }
+    }
+}
+
+void Outputs::sample() const {
+    for (size_t i = 0; i < views_.size(); i++) {
+        const hw_view& view = *views_[i];
+        if (view.sampler != nullptr) {
+            try {
+                *view.sampled = view.sampler->sampler.sample(row(first_[i] + view.n_outputs - 1));
+            } catch (const std::exception&) {
+                *view.sampled = -1;
+            }
+        }
+    }
+}
+
+}  // namespace hw

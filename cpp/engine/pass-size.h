@@ -1,0 +1,19 @@
+// How large the graph of a pass is: at least as large as the pass. What is too much goes to the spare cell, and nobody
+// reads it.
+#pragma once
+
+#include <cstdint>
+
+namespace hw {
+
+struct PassSize {
+    int32_t n_tokens;
+    int32_t n_outputs;  // rows of logits, 1 to n_tokens
+
+    bool operator==(const PassSize& other) const { return n_tokens == other.n_tokens && n_outputs == other.n_outputs; }
+};
+
+// Few sizes, so that graphs serve again. n_tokens is at most n_batch, and n_outputs at most n_tokens.
+PassSize size_of_pass(int32_t n_tokens, int32_t n_outputs, int32_t n_batch);
+
+}  // namespace hw
