@@ -7,7 +7,7 @@ HogwildError
 ├── InvalidArgument       an argument is wrong (named); also a ValueError
 │   └── BatchTooLarge     more tokens in one call than n_batch
 ├── Closed                use after close()
-├── Busy                  a run is going on already
+├── Busy                  a run is going on already, or a log hook calls the engine
 ├── OutOfMemory           memory could not be had; also a MemoryError
 ├── ComputeError          a backend failed
 ├── DeviceError           a device, or the backend of one, cannot be had: an RPC server that is not there, ...
@@ -59,7 +59,8 @@ class Closed(HogwildError):
 
 
 class Busy(HogwildError):
-    """A run of this object is going on. It is not disturbed: close it or wait for its end."""
+    """A run of this object is going on: close it or wait for its end. Or a log hook calls the engine that it runs in:
+    note the line, and call afterwards. Nothing is disturbed."""
 
 
 class OutOfMemory(HogwildError, MemoryError):

@@ -1,7 +1,8 @@
 #include "base/log.h"
 
-#include <atomic>
 #include <mutex>
+#include <utility>
+#include <vector>
 
 #include "hogwild.h"
 #include "llama.h"
@@ -11,6 +12,8 @@ namespace hw {
 namespace {
 
 thread_local std::string* errors_of_this_thread = nullptr;
+thread_local bool is_hook_running = false;
+thread_local std::vector<std::function<void()>> deferred;
 
 struct Hook {
     std::mutex mutex;
@@ -26,7 +29,7 @@ Hook& hook() {
 }
 
 void on_line(ggml_log_level level, const char* text, void*) {
-    // Copied, so that a hook may itself call this library.
+    // Copied, so that a hook may itself call hw_log_set.
     std::unique_lock<std::mutex> lock(hook().mutex);
     const hw_log_callback callback = hook().callback;
     void* const user_data = hook().user_data;
@@ -42,8 +45,10 @@ void on_line(ggml_log_level level, const char* text, void*) {
     if (level == GGML_LOG_LEVEL_ERROR && errors_of_this_thread->size() < 2000) {
         *errors_of_this_thread += text;
     }
-    if (callback != nullptr) {
+    if (callback != nullptr && !is_hook_running) {
+        is_hook_running = true;
         callback(static_cast<int32_t>(level), text, user_data);
+        is_hook_running = false;
     }
 }
 
@@ -67,7 +72,21 @@ LogScope::LogScope() : outer_(errors_of_this_thread) {
     errors_of_this_thread = &errors_;
 }
 
-LogScope::~LogScope() { errors_of_this_thread = outer_; }
+// What is freed has something to say too, and its hook may free more.
+LogScope::~LogScope() {
+    while (outer_ == nullptr && !deferred.empty()) {
+        std::vector<std::function<void()>> calls;
+        calls.swap(deferred);
+        for (const std::function<void()>& call : calls) {
+            call();
+        }
+    }
+    errors_of_this_thread = outer_;
+}
+
+bool is_in_hook() { return is_hook_running; }
+
+void defer(std::function<void()> call) { deferred.push_back(std::move(call)); }
 
 std::string LogScope::errors() const {
     std::string text = errors_;

@@ -10,6 +10,8 @@
 //
 // Calls return a status. On anything but HW_OK the text of the error is in err (cut to err_size, always terminated),
 // every output argument is untouched, and the objects are as they were before the call. No call throws or aborts.
+// A call without a status, where it cannot answer (NULL for an object or for a buffer with a size, a log hook that
+// calls), returns -1, or what its type has in place of that: 0 bytes, false, NULL.
 // Calls on one object from several threads wait for each other; freeing an object that another thread is using is the
 // only thing a caller must not do.
 //
@@ -41,7 +43,8 @@ enum hw_status {
     HW_ERROR_MEMORY = 6,       // memory for weights, cache or compute buffers could not be had: ask for less
     HW_ERROR_CANCELLED = 7,    // the progress callback said stop
     HW_ERROR_COMPUTE = 8,      // a backend failed: the lengths of all blocks are as before, the call can be repeated
-    HW_ERROR_DEVICE = 9        // a device, or the backend of one, cannot be had (named)
+    HW_ERROR_DEVICE = 9,       // a device, or the backend of one, cannot be had (named)
+    HW_ERROR_BUSY = 10         // called from inside a log hook, see hw_log_set: nothing was done
 };
 
 typedef struct hw_model hw_model;
@@ -57,6 +60,8 @@ size_t hw_sizeof_context_params(void);
 
 // Receives llama.cpp's and ggml's log lines while a call of this library runs on the same thread.
 // level: 1 debug, 2 info, 3 warn, 4 error, 5 continuation of the line before. NULL: quiet (the default).
+// A hook runs in the middle of a call. From inside it only hw_log_set and hw_sizeof_* answer: any other call is refused
+// (HW_ERROR_BUSY), and what a *_free names is freed at the end of the outermost call on that thread.
 typedef void (*hw_log_callback)(int32_t level, const char* text, void* user_data);
 void hw_log_set(hw_log_callback callback, void* user_data);
 

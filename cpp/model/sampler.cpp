@@ -33,6 +33,9 @@ void check(const hw_sampler_params& params, int32_t n_vocab) {
     if (params.repeat_penalty <= 0.0f) {
         fail(HW_ERROR_ARGUMENT, "repeat_penalty is %g: it must be above 0", static_cast<double>(params.repeat_penalty));
     }
+    if (params.n_bias > 0 && (params.bias_tokens == nullptr || params.bias_values == nullptr)) {
+        fail(HW_ERROR_ARGUMENT, "logit_bias has %d entries, and its tokens or values are NULL", params.n_bias);
+    }
     for (int32_t i = 0; i < params.n_bias; i++) {
         if (params.bias_tokens[i] < 0 || params.bias_tokens[i] >= n_vocab) {
             fail(HW_ERROR_ARGUMENT, "logit_bias names token %d: it must be 0 to %d", params.bias_tokens[i],

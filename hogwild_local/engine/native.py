@@ -65,6 +65,7 @@ ERROR_OF_STATUS: dict[int, type[errors.HogwildError]] = {
     lib.HW_ERROR_CANCELLED: errors.Cancelled,
     lib.HW_ERROR_COMPUTE: errors.ComputeError,
     lib.HW_ERROR_DEVICE: errors.DeviceError,
+    lib.HW_ERROR_BUSY: errors.Busy,
 }
 
 ATTENTIONS = {
@@ -110,7 +111,8 @@ def _free(lock: threading.RLock, free: Callable[[Any], None], pointer: Any) -> N
 class Handle:
     """An object of the library. Its calls wait for each other; close() waits for a call that is going on.
 
-    Freed by close(), when collected, or at interpreter exit, whichever comes first.
+    Freed by close(), when collected, or at interpreter exit, whichever comes first; inside a log hook, when the call
+    that the hook runs in has ended.
     """
 
     _what = "object"
@@ -129,7 +131,9 @@ class Handle:
             self._finalizer()
 
     def _use(self) -> Any:
-        """The pointer. To be called with the lock held. Raises Closed."""
+        """The pointer. To be called with the lock held. Raises Closed, Busy."""
+        if _hook_of_thread.is_running:  # what has no status could not say so
+            raise errors.Busy(f"a log hook must not use the {self._what}: it runs in the middle of a call")
         if self.closed:
             raise errors.Closed(f"this {self._what} was closed")
         return self._pointer
@@ -462,7 +466,8 @@ class NativeCache(Handle):
                 _call(lib.hw_decode, cache, array, len(views))
             except errors.CacheFull as full:
                 needed = sum(len(view.tokens) for view in views)
-                raise errors.CacheFull(needed, lib.hw_cache_n_free(cache), str(full)) from None
+                n_free = 0 if self.closed else lib.hw_cache_n_free(cache)  # a log hook may have closed it
+                raise errors.CacheFull(needed, n_free, str(full)) from None
         return [c_view.result() for c_view in c_views]
 
 
@@ -517,14 +522,27 @@ class NativeSampler(Handle):
 _log_hook: Callable[[int, str], object] | None = None
 
 
+class _HookOfThread(threading.local):
+    is_running = False
+
+
+_hook_of_thread = _HookOfThread()
+
+
 @ffi.def_extern()  # type: ignore[untyped-decorator]
 def hogwild_on_log(level: int, text: Any, user_data: Any) -> None:
-    if _log_hook is not None:
+    if _log_hook is None:
+        return
+    _hook_of_thread.is_running = True
+    try:
         _log_hook(level, ffi.string(text).decode("utf-8", errors="replace"))
+    finally:
+        _hook_of_thread.is_running = False
 
 
 def set_log_hook(hook: Callable[[int, str], object] | None) -> None:
-    """Sends llama.cpp's log lines of our calls to hook(level, text); None: quiet."""
+    """Sends llama.cpp's log lines of our calls to hook(level, text); None: quiet. The hook runs in the middle of a call:
+    what it asks of this library raises Busy, and what it closes is freed when that call has ended."""
     global _log_hook
     _log_hook = hook
     lib.hw_log_set(ffi.NULL if hook is None else lib.hogwild_on_log, ffi.NULL)

@@ -1,0 +1,66 @@
+"""Every function of the C API takes NULL for every object and buffer: an error, or the answer that stands for none. In
+a process of its own, because what went wrong would be a crash."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from isolated import run_isolated
+
+# Calls each function that hogwild.h declares with 0 and NULL for all arguments; then, of those that take an object and
+# more, with the object and 0 and NULL for the rest. Where there is a size beside a buffer, the size is 8 as well.
+CODE = """
+import sys
+from hogwild_local import Model, Sampler, SharedCache
+from hogwild_local.engine.native import ffi, lib
+model = Model(sys.argv[1], n_threads=1)
+cache, sampler = SharedCache(model, n_ctx=64), Sampler(model)
+objects = {"hw_model *": model._native, "hw_cache *": cache._native, "hw_sampler *": sampler._native}
+n = 0
+def zero(kind, size):
+    if kind.kind in ("pointer", "function"):
+        return ffi.NULL
+    return size if kind.cname in ("size_t", "int32_t") else 0
+
+for name in dir(lib):
+    kind = ffi.typeof(getattr(lib, name)) if callable(getattr(lib, name)) else None
+    if kind is None or kind.kind != "function" or not name.startswith("hw_") or "log_set" in name:
+        continue
+    for size in (0, 8, -1):
+        if size == -1 and any(kind.cname == "size_t" for kind in kind.args):
+            continue
+        result = getattr(lib, name)(*(zero(each, size) for each in kind.args))
+        if kind.result.cname == "enum hw_status" and name != "hw_rpc_load":
+            assert result == lib.HW_ERROR_ARGUMENT, (name, size, result)
+        n += 1
+        first = next((objects[each.cname] for each in kind.args if each.cname in objects), None)
+        if first is not None and "_free" not in name.replace("n_free", "").replace("block_free", ""):
+            rest = [zero(each, size) for each in kind.args[1:]]
+            result = getattr(lib, name)(first._pointer, *rest)
+            if kind.result.cname == "enum hw_status" and name not in ("hw_cache_check",):
+                assert result == lib.HW_ERROR_ARGUMENT, (name, size, result)
+            n += 1
+print(n > 100, cache.n_free)
+"""
+
+
+def test_null_for_anything_is_an_error_and_no_crash(tiny_path: Callable[..., Path]) -> None:
+    done = run_isolated(CODE, tiny_path("llama"))
+    assert (done.returncode, done.stderr) == (0, ""), (done.returncode, done.stderr)
+    assert done.stdout.split() == ["True", "64"]
+
+
+def test_what_is_null_is_named(tiny_path: Callable[..., Path]) -> None:
+    code = """
+from hogwild_local.engine.native import ffi, lib
+text = ffi.new("char[]", 256)
+for name, arguments in [("hw_block_new", [ffi.NULL, ffi.new("int32_t *")]), ("hw_model_load", [ffi.NULL] * 2)]:
+    status = getattr(lib, name)(*arguments, text, 256)
+    print(status == lib.HW_ERROR_ARGUMENT, ffi.string(text).decode())
+none = ffi.NULL
+print(lib.hw_cache_n_free(none), lib.hw_cache_n_bytes(none), lib.hw_model_n_vocab(none), lib.hw_token_is_end(none, 1))
+"""
+    done = run_isolated(code)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == ["True cache is NULL", "True model is NULL", "-1 0 -1 False"]
