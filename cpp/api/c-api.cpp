@@ -2,6 +2,7 @@
 #include <cstdio>
 
 #include "api/guard.h"
+#include "base/memory.h"
 #include "engine/cache.h"
 #include "hogwild.h"
 #include "model/model.h"
@@ -61,6 +62,10 @@ extern "C" {
 
 size_t hw_sizeof_model_params(void) { return sizeof(llama_model_params); }
 size_t hw_sizeof_context_params(void) { return sizeof(llama_context_params); }
+
+size_t hw_free_host_memory(const char* root) {
+    return answer<size_t>(0, [&] { return hw::free_host_memory(root != nullptr ? root : ""); });
+}
 
 // -- devices
 

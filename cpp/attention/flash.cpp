@@ -7,6 +7,7 @@
 #include "graph/graph-inputs.h"
 #include "graph/key-turn.h"
 #include "model/devices.h"
+#include "model/ggml-context.h"
 
 namespace hw {
 
@@ -49,7 +50,7 @@ FlashAttention::FlashAttention(const FlashPlan& plan, const SourceGraph& source,
 }
 
 bool FlashAttention::is_supported(const SourceGraph& source, const KvStore& store) {
-    const ggml_context_ptr ctx(ggml_init({source.sites.size() * 16 * ggml_tensor_overhead(), nullptr, true}));
+    const ggml_context_ptr ctx = new_context(source.sites.size() * 16);
     return std::all_of(source.sites.begin(), source.sites.end(), [&](const auto& entry) {
         const AttentionSite& site = entry.second;
         return store.is_host(site.layer) || is_site_supported(ctx.get(), site, store.layer(site.layer));

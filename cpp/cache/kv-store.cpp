@@ -1,11 +1,10 @@
 #include "cache/kv-store.h"
 
 #include <cstdint>
-#include <fstream>
-#include <string>
 
 #include "base/error.h"
 #include "cache/hadamard.h"
+#include "model/ggml-context.h"
 
 namespace hw {
 
@@ -18,18 +17,7 @@ void check_type(ggml_type type, int64_t d, const char* what) {
     }
 }
 
-// Linux hands out more memory than there is and kills who touches it: ask before. ggml calls all host memory free.
-size_t free_host_memory() {
-    size_t kib = 0;
-    std::ifstream file("/proc/meminfo");
-    for (std::string word; file >> word;) {
-        if (word == "MemAvailable:" && file >> kib) {
-            return kib * 1024;
-        }
-    }
-    return SIZE_MAX;
-}
-
+// ggml calls all host memory free.
 size_t free_memory(ggml_backend_buffer_type_t type) {
     if (ggml_backend_buft_is_host(type)) {
         return free_host_memory();
@@ -50,7 +38,7 @@ KvStore::KvStore(const std::map<int, KvLayer>& layers, int64_t n_cells, ggml_typ
         check_type(layer.is_v_in_k ? type_k : type_v, layer.d_v, "values");
         ggml_context_ptr& ctx = contexts_[layer.buffer_type];
         if (ctx == nullptr) {
-            ctx.reset(ggml_init({4 * layers.size() * ggml_tensor_overhead(), nullptr, /*no_alloc=*/true}));
+            ctx = new_context(4 * layers.size());
         }
         KvTensors& tensors = tensors_[index];
         tensors.k = ggml_new_tensor_3d(ctx.get(), type_k, layer.d_k, n_cells, layer.n_head_kv);

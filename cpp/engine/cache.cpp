@@ -297,8 +297,23 @@ PassGraph& Cache::graph_for(const Pass& pass) {
            std::count_if(graphs_.begin(), graphs_.end(), is_large) >= static_cast<int>(max_large_graphs)) {
         graphs_.erase(std::prev(std::find_if(graphs_.rbegin(), graphs_.rend(), is_large).base()));
     }
-    graphs_.emplace_front(source_, *store_, backends_, pass, size, spare_cell(), attention_, model_->n_threads());
-    return graphs_.front();
+    if (!graphs_.empty()) {
+        try {
+            return build_graph(pass, size);
+        } catch (const Error& error) {
+            if (error.status() != HW_ERROR_MEMORY) {
+                throw;
+            }
+        } catch (const std::bad_alloc&) {
+        }
+        graphs_.clear();  // those of other sizes hold buffers, and can be built again
+    }
+    return build_graph(pass, size);
+}
+
+PassGraph& Cache::build_graph(const Pass& pass, const PassSize& size) {
+    return graphs_.emplace_front(source_, *store_, backends_, pass, size, spare_cell(), attention_,
+                                 model_->n_threads());
 }
 
 void Cache::decode(const hw_view* views, int32_t n_views) {

@@ -42,6 +42,7 @@ class Cache {
     Pass plan_pass(const hw_view* views, int32_t n_views);
     int64_t free_cells() const { return n_ctx_ - (table_.n_cells() - table_.n_free()); }
     PassGraph& graph_for(const Pass& pass);
+    PassGraph& build_graph(const Pass& pass, const PassSize& size);
 
     // Where the tokens that fill up a batch are stored: the cell behind the last one, in no block.
     int64_t spare_cell() const { return table_.n_cells(); }

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "graph/graph-inputs.h"
 #include "graph/key-turn.h"
+#include "model/ggml-context.h"
 
 namespace hw {
 
@@ -63,8 +64,7 @@ void KvMover::rotate(const CellMove& move, int64_t distance) {
 void KvMover::run(const CellMove& move, int64_t distance) {
     LogScope log;
     const size_t n_nodes = store_.layers().size() * nodes_a_layer + 16;
-    ggml_context_ptr owner(
-        ggml_init({n_nodes * ggml_tensor_overhead() + ggml_graph_overhead_custom(n_nodes, false), nullptr, true}));
+    const ggml_context_ptr owner = new_context(n_nodes, n_nodes);
     ggml_context* ctx = owner.get();
     ggml_cgraph* graph = ggml_new_graph_custom(ctx, n_nodes, false);
     ggml_tensor* distances = new_input(ctx, GGML_TYPE_I32, move.n * n_pos_per_token_, "distances");

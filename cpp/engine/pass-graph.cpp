@@ -3,20 +3,24 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <unordered_set>
 
 #include "attention/composed.h"
 #include "attention/flash.h"
 #include "attention/fused.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/memory.h"
 #include "graph/graph-inputs.h"
 #include "model/devices.h"
+#include "model/ggml-context.h"
 
 namespace hw {
 
 namespace {
 
 // Upper bounds of what our attention adds to a graph, with room to spare: ggml ends the process where one is passed.
+// Each costs a few hundred bytes that are never touched, but some 20 KiB of a scheduler: that one is made by count.
 constexpr size_t nodes_a_site = 24;
 constexpr size_t nodes_a_block = 16;  // of a site
 
@@ -26,6 +30,20 @@ size_t count_nodes(const SourceGraph& source, const Pass& pass) {
     const size_t n_sites = source.sites.size();
     return static_cast<size_t>(ggml_graph_size(source.graph)) + n_sites * nodes_a_site +
            n_views * (n_sites * nodes_a_block + source.rope_results.size());
+}
+
+// Nodes and leafs; twice, for the copies between devices are counted by the scheduler too.
+size_t count_tensors(ggml_cgraph* graph) {
+    std::unordered_set<const ggml_tensor*> leafs;
+    const int n_nodes = ggml_graph_n_nodes(graph);
+    for (int i = 0; i < n_nodes; i++) {
+        for (const ggml_tensor* source : ggml_graph_node(graph, i)->src) {
+            if (source != nullptr && source->op == GGML_OP_NONE) {
+                leafs.insert(source);
+            }
+        }
+    }
+    return 2 * (static_cast<size_t>(n_nodes) + leafs.size());
 }
 
 std::vector<float> query_scales(const std::vector<int32_t>& positions, const QueryTemperature& temperature, size_t n) {
@@ -47,15 +65,16 @@ PassGraph::PassGraph(GraphSource& source, const KvStore& store, Backends& backen
     const size_t n_nodes = count_nodes(from, pass);
     n_pos_per_token_ = from.n_pos_per_token;
     temperature_ = from.temperature;
-    ctx_.reset(
-        ggml_init({n_nodes * ggml_tensor_overhead() + ggml_graph_overhead_custom(n_nodes, false), nullptr, true}));
+    ctx_ = new_context(n_nodes, n_nodes);
     graph_ = ggml_new_graph_custom(ctx_.get(), n_nodes, false);
 
     build(from, store, pass, attention, n_threads);
-    scheduler_ = backends.new_scheduler(n_nodes);
+    scheduler_ = backends.new_scheduler(count_tensors(graph_));
     choose_backends(backends, store);
-    if (!ggml_backend_sched_alloc_graph(scheduler_.get(), graph_)) {
-        fail(HW_ERROR_MEMORY, "no memory to compute %d tokens at once: %s", size.n_tokens, log.errors().c_str());
+    const bool is_there = ggml_backend_sched_alloc_graph(scheduler_.get(), graph_);
+    if (!is_there || backends.n_host_bytes(scheduler_.get()) > free_host_memory()) {
+        fail(HW_ERROR_MEMORY, "no memory to compute %d tokens at once, %d with logits: %s", size.n_tokens,
+             size.n_outputs, log.errors().c_str());
     }
 }
 
@@ -132,6 +151,7 @@ void PassGraph::set_inputs(const Pass& pass) {
 
 void PassGraph::run(const Pass& pass) {
     LogScope log;
+    require_memory(0, "a pass");
     set_inputs(pass);
     const ggml_status status = ggml_backend_sched_graph_compute(scheduler_.get(), graph_);
     if (status != GGML_STATUS_SUCCESS) {

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "graph/source-graph.h"
+#include "model/ggml-context.h"
 
 namespace hw {
 
@@ -74,7 +75,7 @@ AttentionNodes find_attention(ggml_cgraph* graph) {
     for (int i = 0; i < ggml_graph_n_nodes(graph); i++) {
         n_sums += is_weighted_sum(ggml_graph_node(graph, i)) ? 1 : 0;
     }
-    found.ctx.reset(ggml_init({2 * n_sums * ggml_tensor_overhead(), nullptr, /*no_alloc=*/true}));
+    found.ctx = new_context(2 * n_sums);
     for (int i = 0; i < ggml_graph_n_nodes(graph); i++) {
         const ggml_tensor* node = ggml_graph_node(graph, i);
         if (node->op == GGML_OP_FLASH_ATTN_EXT) {

@@ -20,7 +20,10 @@ std::set<int> observe_layers(const Model& model, int32_t window) {
     const llama_model_ptr shadow(llama_model_load_from_file(model.path().c_str(), model_params));
     llama_context_params params = graph_context_params(static_cast<uint32_t>(2 * window + 1024));
     params.swa_full = false;
-    const llama_context_ptr context(shadow != nullptr ? llama_init_from_model(shadow.get(), params) : nullptr);
+    llama_context_ptr context;
+    if (shadow != nullptr) {
+        context = new_graph_context(shadow.get(), params);
+    }
     ggml_cgraph* graph = context != nullptr ? llama_graph_reserve(context.get(), 1, 1, 1) : nullptr;
     if (graph == nullptr) {
         fail(HW_ERROR_UNSUPPORTED, "its sliding-window layers cannot be told from the others");
@@ -65,10 +68,7 @@ bool observe_chunks(const Model& model, int32_t window, const std::set<int>& lay
     params.n_threads = params.n_threads_batch = model.n_threads();
     params.cb_eval = on_node;
     params.cb_eval_user_data = &probe;
-    const llama_context_ptr context(llama_init_from_model(model.llama(), params));
-    if (context == nullptr) {
-        fail(HW_ERROR_MEMORY, "no memory for a context of 256 tokens");
-    }
+    const llama_context_ptr context = new_graph_context(model.llama(), params);
     llama_batch batch = llama_batch_init(2, 0, 1);
     batch.n_tokens = 2;
     for (int32_t i = 0; i < 2; i++) {

@@ -7,8 +7,10 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/memory.h"
 #include "graph/rope.h"
 #include "graph/split-copies.h"
+#include "model/backends.h"
 #include "model/llama-staging.h"
 
 namespace hw {
@@ -247,6 +249,11 @@ void unsupported(const ggml_tensor* node, const char* why) {
          ggml_op_desc(node), why);
 }
 
+// As llama.cpp counts them, for a scheduler of its own.
+size_t most_nodes(const llama_model* model) {
+    return std::max<size_t>(1024, 8 * llama_internal_get_tensor_map(model).size());
+}
+
 llama_context_params graph_context_params(uint32_t n_ctx) {
     llama_context_params params = llama_context_default_params();
     params.n_ctx = n_ctx;
@@ -260,16 +267,24 @@ llama_context_params graph_context_params(uint32_t n_ctx) {
     return params;
 }
 
-GraphSource::GraphSource(ModelPtr model, int32_t n_ctx) : model_(std::move(model)) {
+llama_context_ptr new_graph_context(llama_model* model, const llama_context_params& params) {
     LogScope log;
+    require_memory(most_nodes(model) * n_bytes_of_scheduler, "llama.cpp's graph of the model");
+    llama_context_ptr context(llama_init_from_model(model, params));
+    if (context == nullptr) {
+        const std::string errors = log.errors();  // of a failed allocation too they are all that is told
+        const bool is_memory = errors.find("alloc") != std::string::npos;
+        fail(is_memory ? HW_ERROR_MEMORY : HW_ERROR_UNSUPPORTED, "llama.cpp cannot make a context for this model: %s",
+             errors.c_str());
+    }
+    return context;
+}
+
+GraphSource::GraphSource(ModelPtr model, int32_t n_ctx) : model_(std::move(model)) {
     sliding_window_ = observe_sliding_window(*model_);
     temperature_ = read_temperature(*model_, sliding_window_.window.is_chunked);
     long_factors_ = find_long_factors(*model_, n_ctx);
-    const llama_context_params params = graph_context_params(smallest_n_ctx);
-    context_.reset(llama_init_from_model(model_->llama(), params));
-    if (context_ == nullptr) {
-        fail(HW_ERROR_UNSUPPORTED, "llama.cpp cannot make a context for this model: %s", log.errors().c_str());
-    }
+    context_ = new_graph_context(model_->llama(), graph_context_params(smallest_n_ctx));
     model_->adapters().apply(context_.get());
 }
 

@@ -95,6 +95,8 @@ class GraphSource {
 
 // The settings of a context that is only there to build graphs.
 llama_context_params graph_context_params(uint32_t n_ctx);
+// Throws HW_ERROR_MEMORY, HW_ERROR_UNSUPPORTED.
+llama_context_ptr new_graph_context(llama_model* model, const llama_context_params& params);
 // The leaf that a view is a view of, itself if it is none.
 const ggml_tensor* root_of(const ggml_tensor* tensor);
 // N where a leaf is named prefix + N, else -1.

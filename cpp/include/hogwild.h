@@ -58,6 +58,12 @@ typedef struct hw_sampler hw_sampler;
 size_t hw_sizeof_model_params(void);
 size_t hw_sizeof_context_params(void);
 
+// Bytes of host memory that this process can still have: what /proc/meminfo calls available, and what the control
+// groups that it is in leave it (containers), of which the smallest counts. What is asked before keys, values and
+// buffers of a pass are allocated. SIZE_MAX: the system does not tell. root: where /proc and /sys are looked for; NULL:
+// where they are.
+size_t hw_free_host_memory(const char* root);
+
 // Receives llama.cpp's and ggml's log lines while a call of this library runs on the same thread.
 // level: 1 debug, 2 info, 3 warn, 4 error, 5 continuation of the line before. NULL: quiet (the default).
 // A hook runs in the middle of a call. From inside it only hw_log_set and hw_sizeof_* answer: any other call is refused

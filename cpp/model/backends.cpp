@@ -1,6 +1,7 @@
 #include "model/backends.h"
 
 #include "base/error.h"
+#include "base/memory.h"
 
 namespace hw {
 
@@ -47,7 +48,16 @@ void Backends::add(ggml_backend_dev_t device, int32_t n_threads) {
     owned_.push_back(std::move(backend));
 }
 
+size_t Backends::n_host_bytes(ggml_backend_sched_t scheduler) const {
+    size_t sum = 0;
+    for (size_t i = 0; i < all_.size(); i++) {
+        sum += ggml_backend_buft_is_host(buffer_types_[i]) ? ggml_backend_sched_get_buffer_size(scheduler, all_[i]) : 0;
+    }
+    return sum;
+}
+
 ggml_backend_sched_ptr Backends::new_scheduler(size_t n_nodes) {
+    require_memory(n_nodes * n_bytes_of_scheduler, "a scheduler");
     ggml_backend_sched_ptr scheduler(
         ggml_backend_sched_new(all_.data(), buffer_types_.data(), static_cast<int>(all_.size()), n_nodes, false, true));
     if (scheduler == nullptr) {

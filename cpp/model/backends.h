@@ -9,12 +9,17 @@
 
 namespace hw {
 
+// What ggml's scheduler takes a node, mostly room for copies between devices that is never touched: 2 * 30 tensors.
+constexpr size_t n_bytes_of_scheduler = 23 << 10;
+
 class Backends {
   public:
     // Throws HW_ERROR_MEMORY.
     explicit Backends(const Model& model);
     // A scheduler for one graph at a time of up to n_nodes nodes. It must not outlive the backends.
     ggml_backend_sched_ptr new_scheduler(size_t n_nodes);
+    // Bytes of host memory that a scheduler allocated for its graph.
+    size_t n_host_bytes(ggml_backend_sched_t scheduler) const;
     ggml_backend_t cpu() const { return all_.back(); }
     // The backend of a device; NULL: none of these.
     ggml_backend_t of(ggml_backend_dev_t device) const;

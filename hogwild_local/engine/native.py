@@ -139,6 +139,11 @@ class Handle:
         return self._pointer
 
 
+def free_host_memory(root: str = "") -> int:
+    """Bytes of host memory that this process can still have. root: where /proc and /sys are looked for."""
+    return int(lib.hw_free_host_memory(ffi.new("char[]", root.encode())))
+
+
 # -- devices ---------------------------------------------------------------------------------------------------
 
 
@@ -541,8 +546,11 @@ def hogwild_on_log(level: int, text: Any, user_data: Any) -> None:
 
 
 def set_log_hook(hook: Callable[[int, str], object] | None) -> None:
-    """Sends llama.cpp's log lines of our calls to hook(level, text); None: quiet. The hook runs in the middle of a call:
-    what it asks of this library raises Busy, and what it closes is freed when that call has ended."""
+    """Sends llama.cpp's log lines of our calls to hook(level, text); None: quiet.
+
+    The hook runs in the middle of a call: what it asks of this library raises Busy, and what it closes is freed when
+    that call has ended.
+    """
     global _log_hook
     _log_hook = hook
     lib.hw_log_set(ffi.NULL if hook is None else lib.hogwild_on_log, ffi.NULL)
@@ -576,6 +584,7 @@ __all__ = [
     "attention_isas",
     "devices",
     "ffi",
+    "free_host_memory",
     "log_hook",
     "rpc_load",
     "rpc_server",
