@@ -121,7 +121,7 @@ print(len(block), cache.decode([([block], [1])]).shape[0])
 
 
 def system(root: Path, groups: str, **files: object) -> int:
-    """Free memory where the machine has 1,000 KiB available; files: under sys/fs/cgroup, __ for /, memory_ for memory."""
+    """Free memory where 1,000 KiB are available; files: under sys/fs/cgroup, with __ for / and memory_ for memory."""
     (root / "proc" / "self").mkdir(parents=True)
     (root / "proc" / "meminfo").write_text("MemTotal: 4000 kB\nMemFree: 10 kB\nMemAvailable: 1000 kB\n")
     (root / "proc" / "self" / "cgroup").write_text(groups)
