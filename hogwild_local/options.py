@@ -46,8 +46,9 @@ class SamplingParams:
         for name in ("top_k", "penalty_last_n"):
             if not isinstance(getattr(self, name), int):
                 raise InvalidArgument(f"{name} must be a whole number, not {getattr(self, name)!r}")
-        if self.seed is not None and not (isinstance(self.seed, int) and 0 <= self.seed < 2**32):
-            raise InvalidArgument(f"seed must be None or a whole number in 0..2**32-1, not {self.seed!r}")
+        # 2**32 - 1 is what llama.cpp takes for "random".
+        if self.seed is not None and not (isinstance(self.seed, int) and 0 <= self.seed < 2**32 - 1):
+            raise InvalidArgument(f"seed must be None or a whole number in 0..2**32-2, not {self.seed!r}")
 
 
 def _is_number(value: object) -> bool:

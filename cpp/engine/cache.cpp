@@ -81,7 +81,8 @@ Cache::Cache(ModelPtr model, const hw_cache_params& params)
       n_batch_(params.n_batch),
       n_ctx_(params.n_ctx),
       source_(model_, params.n_ctx),
-      backends_(*model_) {
+      backends_(*model_),
+      pool_(model_->n_threads()) {
     check_params(params);
     const ggml_type type_k = type_named(params.type_k, "type_k");
     const ggml_type type_v = type_named(params.type_v, "type_v");
@@ -332,7 +333,7 @@ void Cache::decode(const hw_view* views, int32_t n_views) {
     for (const Growth& item : growth) {
         table_.set_len(item.block, table_.run(item.block).len + item.n);
     }
-    outputs.sample();
+    outputs.sample(&pool_);
 }
 
 void Cache::check() {

@@ -6,6 +6,7 @@
 #include <mutex>
 
 #include "attention/flash-plan.h"
+#include "base/thread-pool.h"
 #include "cache/block-table.h"
 #include "engine/kv-move.h"
 #include "engine/pass-graph.h"
@@ -57,6 +58,7 @@ class Cache {
     std::optional<FlashRules> flash_rules_;  // nullopt: layers without our kernel do without flash attention too
     GraphSource source_;
     Backends backends_;
+    ThreadPool pool_;  // for the samplers of a pass
     BlockTable table_{0};
     std::unique_ptr<KvStore> store_;
     std::unique_ptr<KvMover> mover_;

@@ -10,6 +10,9 @@ namespace hw {
 
 namespace {
 
+// Tokens of a vocabulary whose sampling takes longer than waking a thread.
+constexpr int64_t worth_a_thread = 1 << 14;
+
 // log(softmax(logits))[target], by the largest logit, so that no exponential overflows.
 float log_probability(const float* logits, int64_t n_vocab, int32_t target) {
     const float most = *std::max_element(logits, logits + n_vocab);
@@ -52,6 +55,9 @@ Outputs::Outputs(const hw_view* views, int32_t n_views, const ggml_tensor& logit
     : n_vocab_(logits.ne[0]), rows_(static_cast<const float*>(logits.data)) {
     int64_t n_rows = 0;
     for (int32_t i = 0; i < n_views; i++) {
+        if (views[i].sampler != nullptr) {
+            sampled_.push_back(views_.size());
+        }
         if (views[i].n_outputs > 0) {
             views_.push_back(&views[i]);
             first_.push_back(n_rows);
@@ -77,16 +83,24 @@ void Outputs::write() const {
     }
 }
 
-void Outputs::sample() const {
-    for (size_t i = 0; i < views_.size(); i++) {
-        const hw_view& view = *views_[i];
-        if (view.sampler != nullptr) {
-            try {
-                *view.sampled = view.sampler->sampler.sample(row(first_[i] + view.n_outputs - 1));
-            } catch (const std::exception&) {
-                *view.sampled = -1;
-            }
-        }
+void Outputs::sample(ThreadPool* pool) const {
+    const int n = static_cast<int>(sampled_.size());
+    if (n_vocab_ >= worth_a_thread) {
+        pool->run(n, [this](int i) { sample(i); });
+        return;
+    }
+    for (int i = 0; i < n; i++) {
+        sample(i);
+    }
+}
+
+void Outputs::sample(int i) const {
+    const size_t index = sampled_[static_cast<size_t>(i)];
+    const hw_view& view = *views_[index];
+    try {
+        *view.sampled = view.sampler->sampler.sample(row(first_[index] + view.n_outputs - 1));
+    } catch (const std::exception&) {
+        *view.sampled = -1;
     }
 }
 

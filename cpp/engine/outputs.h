@@ -3,6 +3,7 @@
 
 #include <vector>
 
+#include "base/thread-pool.h"
 #include "ggml-backend.h"
 #include "hogwild.h"
 
@@ -18,13 +19,15 @@ class Outputs {
     // Logits and log-probabilities. All that needs memory was done before.
     void write() const;
     // A sampler that can choose no token leaves -1. Nothing else can fail.
-    void sample() const;
+    void sample(ThreadPool* pool) const;
 
   private:
+    void sample(int i) const;
     const float* row(int64_t index) const { return rows_ + index * n_vocab_; }
 
     std::vector<const hw_view*> views_;  // those with outputs
     std::vector<int64_t> first_;         // of each: its first row
+    std::vector<size_t> sampled_;        // those of them that have a sampler
     int64_t n_vocab_;
     std::vector<float> copy_;  // of logits in the memory of a device
     const float* rows_;        // [O, n_vocab]

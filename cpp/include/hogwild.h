@@ -268,7 +268,7 @@ struct hw_sampler_params {
     float presence_penalty;
     float frequency_penalty;
     int32_t penalty_last_n;
-    uint32_t seed;
+    uint32_t seed;  // not 2^32 - 1, which is "random" to llama.cpp
     int32_t n_bias;
     const int32_t* bias_tokens;  // [n_bias]
     const float* bias_values;    // [n_bias], added to the logits
@@ -280,7 +280,8 @@ enum hw_status hw_sampler_new(hw_model* model, const struct hw_sampler_params* p
 void hw_sampler_free(hw_sampler* sampler);
 // Back to the state after hw_sampler_new: penalties forgotten, grammar at its root, the seed as given.
 void hw_sampler_reset(hw_sampler* sampler);
-// Chooses a token from logits [n_vocab] and counts it as written (penalties, grammar).
+// Chooses a token from logits [n_vocab] and counts it as written (penalties, grammar). A grammar is tested on the drawn
+// token; where it refuses that one, all tokens that it allows are drawn from.
 // Errors: HW_ERROR_ARGUMENT (no finite logit, or no token is allowed).
 enum hw_status hw_sampler_sample(hw_sampler* sampler, const float* logits, int32_t* token, char* err, size_t err_size);
 

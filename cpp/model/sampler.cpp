@@ -1,6 +1,9 @@
 #include "model/sampler.h"
 
+#include <algorithm>
 #include <cmath>
+#include <functional>
+#include <map>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -25,6 +28,10 @@ void check(const hw_sampler_params& params, int32_t n_vocab) {
     const float values[] = {
         params.temperature,      params.top_p, params.min_p, params.repeat_penalty, params.presence_penalty,
         params.frequency_penalty};
+    if (params.seed == LLAMA_DEFAULT_SEED) {
+        fail(HW_ERROR_ARGUMENT, "seed is %u, which llama.cpp takes for a random one: it must be 0 to %u", params.seed,
+             LLAMA_DEFAULT_SEED - 1);
+    }
     for (float value : values) {
         if (!std::isfinite(value)) {
             fail(HW_ERROR_ARGUMENT, "a sampling parameter is not a finite number");
@@ -47,39 +54,74 @@ void check(const hw_sampler_params& params, int32_t n_vocab) {
     }
 }
 
+// Throws where there is no logit to choose by.
+void check_finite(const float* logits, int32_t n_vocab) {
+    int is_wrong = 0;  // without branches, so that compilers make vectors of it
+    int is_any = 0;
+    for (int32_t i = 0; i < n_vocab; i++) {
+        is_wrong |= static_cast<int>(!(logits[i] < INFINITY));
+        is_any |= static_cast<int>(logits[i] > -INFINITY);
+    }
+    if (is_wrong != 0) {
+        const float* wrong = std::find_if(logits, logits + n_vocab, [](float logit) { return !(logit < INFINITY); });
+        fail(HW_ERROR_ARGUMENT, "the logit of token %d is not a finite number", static_cast<int>(wrong - logits));
+    }
+    if (is_any == 0) {
+        fail(HW_ERROR_ARGUMENT, "no token can be chosen: the logits are not finite");
+    }
+}
+
 }  // namespace
 
 Sampler::Sampler(ModelPtr model, const hw_sampler_params& params) : model_(std::move(model)) {
     LogScope log;
     check(params, model_->n_vocab());
-    candidates_.resize(static_cast<size_t>(model_->n_vocab()));
+    candidates_.reserve(static_cast<size_t>(model_->n_vocab()));
     chain_.reset(llama_sampler_chain_init(llama_sampler_chain_default_params()));
-    if (params.n_bias > 0) {
-        std::vector<llama_logit_bias> bias;
-        for (int32_t i = 0; i < params.n_bias; i++) {
-            bias.push_back({params.bias_tokens[i], params.bias_values[i]});
-        }
-        add(llama_sampler_init_logit_bias(model_->n_vocab(), params.n_bias, bias.data()));
-    }
-    if (params.penalty_last_n != 0 &&
+    add_bias(params);
+    if (params.penalty_last_n > 0 &&
         (params.repeat_penalty != 1.0f || params.presence_penalty != 0.0f || params.frequency_penalty != 0.0f)) {
+        n_penalized_ = static_cast<size_t>(params.penalty_last_n);
         add(llama_sampler_init_penalties(model_->n_vocab(), params.penalty_last_n, params.repeat_penalty,
                                          params.frequency_penalty, params.presence_penalty));
     }
     if (params.grammar != nullptr) {
         check_nesting(params.grammar);
-        llama_sampler* grammar = llama_sampler_init_grammar(model_->vocab(), params.grammar, "root");
-        if (grammar == nullptr) {
+        grammar_.reset(llama_sampler_init_grammar(model_->vocab(), params.grammar, "root"));
+        if (grammar_ == nullptr) {
             fail(HW_ERROR_ARGUMENT, "the grammar cannot be parsed: %s", log.errors().c_str());
         }
-        add(grammar);
     }
+    add_choice(params);
+}
+
+void Sampler::add(llama_sampler* sampler) { llama_sampler_chain_add(chain_.get(), sampler); }
+
+// Each token once: of a few candidates, llama.cpp would take the first of its values only.
+void Sampler::add_bias(const hw_sampler_params& params) {
+    std::map<llama_token, float> sums;
+    for (int32_t i = 0; i < params.n_bias; i++) {
+        sums[params.bias_tokens[i]] += params.bias_values[i];
+    }
+    std::vector<llama_logit_bias> bias;
+    for (const auto& [token, value] : sums) {
+        bias.push_back({token, value});
+        biased_.push_back(token);
+    }
+    if (!bias.empty()) {
+        add(llama_sampler_init_logit_bias(model_->n_vocab(), static_cast<int32_t>(bias.size()), bias.data()));
+    }
+}
+
+void Sampler::add_choice(const hw_sampler_params& params) {
     if (params.temperature <= 0.0f) {
+        n_best_ = 1;
         add(llama_sampler_init_greedy());
         return;
     }
     // The order of llama.cpp's own default chain.
     if (params.top_k > 0) {
+        n_best_ = static_cast<size_t>(params.top_k);
         add(llama_sampler_init_top_k(params.top_k));
     }
     if (params.top_p < 1.0f) {
@@ -92,34 +134,107 @@ Sampler::Sampler(ModelPtr model, const hw_sampler_params& params) : model_(std::
     add(llama_sampler_init_dist(params.seed));
 }
 
-void Sampler::add(llama_sampler* sampler) { llama_sampler_chain_add(chain_.get(), sampler); }
-
 void Sampler::reset() {
     std::lock_guard<std::mutex> lock(mutex_);
     llama_sampler_reset(chain_.get());
+    if (grammar_ != nullptr) {
+        llama_sampler_reset(grammar_.get());
+    }
+    recent_.clear();
 }
 
 int32_t Sampler::sample(const float* logits) {
     std::lock_guard<std::mutex> lock(mutex_);
-    LogScope log;
-    bool any = false;
-    for (size_t i = 0; i < candidates_.size(); i++) {
-        if (std::isnan(logits[i]) || logits[i] == INFINITY) {
-            fail(HW_ERROR_ARGUMENT, "the logit of token %d is not a finite number", static_cast<int>(i));
+    check_finite(logits, n_vocab());
+    take_promising(logits);
+    llama_token token = choose();
+    if (token >= 0 && grammar_ != nullptr && !is_allowed(token)) {
+        take_all(logits);
+        llama_token_data_array array = {candidates_.data(), candidates_.size(), -1, false};
+        llama_sampler_apply(grammar_.get(), &array);
+        token = choose();
+    }
+    if (token < 0) {
+        fail(HW_ERROR_ARGUMENT, "no token can be chosen: none is allowed");
+    }
+    accept(token);
+    return token;
+}
+
+void Sampler::take_all(const float* logits) {
+    candidates_.clear();
+    for (llama_token token = 0; token < n_vocab(); token++) {
+        candidates_.push_back({token, logits[token], 0.0f});
+    }
+}
+
+// The n_best of what penalties and biases leave are either changed by them, or among the n_best of the others: so the
+// best n_best + n_changed of all, and the changed ones, hold them.
+void Sampler::take_promising(const float* logits) {
+    std::vector<llama_token> changed(biased_);
+    changed.insert(changed.end(), recent_.begin(), recent_.end());
+    const size_t n = n_best_ + changed.size();
+    if (n_best_ == 0 || n * (biased_.size() + 8) >= static_cast<size_t>(n_vocab())) {
+        take_all(logits);
+        return;
+    }
+    best_.assign(logits, logits + n);
+    std::make_heap(best_.begin(), best_.end(), std::greater<float>());
+    for (int32_t i = static_cast<int32_t>(n); i < n_vocab(); i++) {
+        if (logits[i] > best_.front()) {
+            std::pop_heap(best_.begin(), best_.end(), std::greater<float>());
+            best_.back() = logits[i];
+            std::push_heap(best_.begin(), best_.end(), std::greater<float>());
         }
-        any = any || std::isfinite(logits[i]);
-        candidates_[i] = {static_cast<llama_token>(i), logits[i], 0.0f};
+    }
+    candidates_.clear();
+    for (llama_token token = 0; token < n_vocab(); token++) {
+        if (logits[token] >= best_.front()) {
+            candidates_.push_back({token, logits[token], 0.0f});
+        }
+    }
+    std::sort(changed.begin(), changed.end());
+    changed.erase(std::unique(changed.begin(), changed.end()), changed.end());
+    for (const llama_token token : changed) {
+        if (logits[token] < best_.front()) {
+            candidates_.push_back({token, logits[token], 0.0f});
+        }
+    }
+    // In the order of the vocabulary, as all of them would be: it decides between equal logits.
+    std::sort(candidates_.begin(), candidates_.end(),
+              [](const llama_token_data& a, const llama_token_data& b) { return a.id < b.id; });
+}
+
+bool Sampler::is_allowed(llama_token token) {
+    llama_token_data data = {token, 1.0f, 0.0f};
+    llama_token_data_array array = {&data, 1, -1, false};
+    llama_sampler_apply(grammar_.get(), &array);
+    return std::isfinite(data.logit);
+}
+
+// -1: none. Every sampler of the chain may reorder the candidates.
+llama_token Sampler::choose() {
+    const auto is_possible = [](const llama_token_data& candidate) { return std::isfinite(candidate.logit); };
+    if (std::none_of(candidates_.begin(), candidates_.end(), is_possible)) {
+        return -1;
     }
     llama_token_data_array array = {candidates_.data(), candidates_.size(), -1, false};
-    if (any) {
-        llama_sampler_apply(chain_.get(), &array);
-    }
-    if (!any || array.selected < 0 || !std::isfinite(array.data[array.selected].logit)) {
-        fail(HW_ERROR_ARGUMENT, "no token can be chosen: %s", any ? "none is allowed" : "the logits are not finite");
-    }
-    const llama_token token = array.data[array.selected].id;
+    llama_sampler_apply(chain_.get(), &array);
+    const bool is_chosen = array.selected >= 0 && is_possible(array.data[array.selected]);
+    return is_chosen ? array.data[array.selected].id : -1;
+}
+
+void Sampler::accept(llama_token token) {
     llama_sampler_accept(chain_.get(), token);
-    return token;
+    if (grammar_ != nullptr) {
+        llama_sampler_accept(grammar_.get(), token);
+    }
+    if (n_penalized_ > 0) {
+        recent_.push_back(token);
+        if (recent_.size() > n_penalized_) {
+            recent_.pop_front();
+        }
+    }
 }
 
 }  // namespace hw

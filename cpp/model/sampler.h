@@ -1,6 +1,12 @@
 // A worker's own chain of llama.cpp's samplers, run on logits that our graphs made.
+//
+// A vocabulary has up to some 250,000 tokens, of which a chain that begins with top_k looks at few: those are picked
+// from the logits first, and the tokens are the same (what a penalty or a bias may lift or lower is always looked at).
+// A grammar is tested on the drawn token alone, as llama.cpp does; only where it refuses that one it is asked about all
+// tokens, and the token is drawn again.
 #pragma once
 
+#include <deque>
 #include <mutex>
 #include <vector>
 
@@ -19,11 +25,24 @@ class Sampler {
 
   private:
     void add(llama_sampler* sampler);
+    void add_bias(const hw_sampler_params& params);
+    void add_choice(const hw_sampler_params& params);
+    void take_all(const float* logits);
+    void take_promising(const float* logits);
+    bool is_allowed(llama_token token);
+    llama_token choose();
+    void accept(llama_token token);
 
     std::mutex mutex_;
     ModelPtr model_;
-    llama_sampler_ptr chain_;
-    std::vector<llama_token_data> candidates_;  // [n_vocab]
+    llama_sampler_ptr chain_;                   // all but the grammar
+    llama_sampler_ptr grammar_;                 // NULL: none
+    size_t n_best_ = 0;                         // the chain chooses among so many; 0: among all
+    std::vector<llama_token> biased_;           // tokens that have a bias
+    size_t n_penalized_ = 0;                    // so many of the last tokens are penalized
+    std::deque<llama_token> recent_;            // [up to n_penalized]
+    std::vector<float> best_;                   // the largest logits, a heap with the smallest of them on top
+    std::vector<llama_token_data> candidates_;  // [up to n_vocab]
 };
 
 }  // namespace hw
