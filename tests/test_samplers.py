@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import ctypes
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-import llama_cpp
 import numpy as np
 import numpy.typing as npt
 import pytest
+from llama_chain import chain_of
 
 from hogwild_local import Model, Sampler, SamplingParams, SharedCache
 from hogwild_local.engine.native import DecodeView, ffi, lib
@@ -36,55 +34,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
 
 def rows(n: int, seed: int = 0) -> Rows:
     return np.random.default_rng(seed).normal(0, 3, (n, N_VOCAB)).astype(np.float32)
-
-
-@contextmanager
-def chain_of(model: Model, params: SamplingParams, with_grammar: bool = False) -> Iterator[Callable[[Rows], int]]:
-    """llama.cpp's chain over all tokens, its samplers in the order of its own default chain."""
-    vocab = llama_cpp.llama_model_get_vocab(model.llama_address)
-    chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
-    made = []
-    if params.logit_bias:
-        array = (llama_cpp.llama_logit_bias * len(params.logit_bias))(*params.logit_bias.items())
-        made.append(llama_cpp.llama_sampler_init_logit_bias(model.n_vocab, len(array), array))
-    if params.repeat_penalty != 1 or params.presence_penalty or params.frequency_penalty:
-        made.append(
-            llama_cpp.llama_sampler_init_penalties(
-                model.n_vocab,
-                params.penalty_last_n,
-                params.repeat_penalty,
-                params.frequency_penalty,
-                params.presence_penalty,
-            )
-        )
-    if with_grammar:
-        made.append(llama_cpp.llama_sampler_init_grammar(vocab, (params.grammar or "").encode(), b"root"))
-    if params.temperature <= 0:
-        made.append(llama_cpp.llama_sampler_init_greedy())
-    else:
-        if params.top_k > 0:
-            made.append(llama_cpp.llama_sampler_init_top_k(params.top_k))
-        made += [
-            llama_cpp.llama_sampler_init_top_p(params.top_p, 1),
-            llama_cpp.llama_sampler_init_min_p(params.min_p, 1),
-            llama_cpp.llama_sampler_init_temp(params.temperature),
-            llama_cpp.llama_sampler_init_dist(params.seed),
-        ]
-    for sampler in made:
-        llama_cpp.llama_sampler_chain_add(chain, sampler)
-
-    def choose(logits: Rows) -> int:
-        rows = np.zeros(len(logits), dtype=[("id", np.int32), ("logit", np.float32), ("p", np.float32)])
-        rows["id"], rows["logit"] = np.arange(len(logits)), logits
-        data = (llama_cpp.llama_token_data * len(logits)).from_buffer(rows)
-        array = llama_cpp.llama_token_data_array(data=data, size=len(logits), selected=-1, sorted=False)
-        llama_cpp.llama_sampler_apply(chain, ctypes.byref(array))
-        token = int(array.data[array.selected].id)
-        llama_cpp.llama_sampler_accept(chain, token)
-        return token
-
-    yield choose
-    llama_cpp.llama_sampler_free(chain)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +102,7 @@ def test_a_token_that_the_grammar_allows_is_the_one_drawn_without_it(model: Mode
 def test_a_greedy_grammar_chooses_what_it_chooses_from_all_tokens(model: Model) -> None:
     params = SamplingParams(temperature=0, grammar=DIGITS)
     sampler = Sampler(model, params)
-    with chain_of(model, params, with_grammar=True) as choose:
+    with chain_of(model, params) as choose:
         assert [sampler.sample(row) for row in rows(6)] == [choose(row) for row in rows(6)]
 
 

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
 #include <map>
 
 #include "base/error.h"
@@ -54,6 +53,11 @@ void check(const hw_sampler_params& params, int32_t n_vocab) {
     }
 }
 
+// Of two equal ones the first in the vocabulary, as a search of all would find it. A heap has the worst on top.
+bool is_better(const llama_token_data& a, const llama_token_data& b) {
+    return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
+}
+
 // Throws where there is no logit to choose by.
 void check_finite(const float* logits, int32_t n_vocab) {
     int is_wrong = 0;  // without branches, so that compilers make vectors of it
@@ -73,16 +77,17 @@ void check_finite(const float* logits, int32_t n_vocab) {
 
 }  // namespace
 
-Sampler::Sampler(ModelPtr model, const hw_sampler_params& params) : model_(std::move(model)) {
+Sampler::Sampler(ModelPtr model, const hw_sampler_params& params)
+    : model_(std::move(model)), n_vocab_(model_->n_vocab()) {
     LogScope log;
-    check(params, model_->n_vocab());
-    candidates_.reserve(static_cast<size_t>(model_->n_vocab()));
+    check(params, n_vocab_);
+    candidates_.reserve(static_cast<size_t>(n_vocab_));
     chain_.reset(llama_sampler_chain_init(llama_sampler_chain_default_params()));
     add_bias(params);
     if (params.penalty_last_n > 0 &&
         (params.repeat_penalty != 1.0f || params.presence_penalty != 0.0f || params.frequency_penalty != 0.0f)) {
         n_penalized_ = static_cast<size_t>(params.penalty_last_n);
-        add(llama_sampler_init_penalties(model_->n_vocab(), params.penalty_last_n, params.repeat_penalty,
+        add(llama_sampler_init_penalties(n_vocab_, params.penalty_last_n, params.repeat_penalty,
                                          params.frequency_penalty, params.presence_penalty));
     }
     if (params.grammar != nullptr) {
@@ -109,7 +114,7 @@ void Sampler::add_bias(const hw_sampler_params& params) {
         biased_.push_back(token);
     }
     if (!bias.empty()) {
-        add(llama_sampler_init_logit_bias(model_->n_vocab(), static_cast<int32_t>(bias.size()), bias.data()));
+        add(llama_sampler_init_logit_bias(n_vocab_, static_cast<int32_t>(bias.size()), bias.data()));
     }
 }
 
@@ -145,7 +150,7 @@ void Sampler::reset() {
 
 int32_t Sampler::sample(const float* logits) {
     std::lock_guard<std::mutex> lock(mutex_);
-    check_finite(logits, n_vocab());
+    check_finite(logits, n_vocab_);
     take_promising(logits);
     llama_token token = choose();
     if (token >= 0 && grammar_ != nullptr && !is_allowed(token)) {
@@ -163,7 +168,7 @@ int32_t Sampler::sample(const float* logits) {
 
 void Sampler::take_all(const float* logits) {
     candidates_.clear();
-    for (llama_token token = 0; token < n_vocab(); token++) {
+    for (llama_token token = 0; token < n_vocab_; token++) {
         candidates_.push_back({token, logits[token], 0.0f});
     }
 }
@@ -174,35 +179,30 @@ void Sampler::take_promising(const float* logits) {
     std::vector<llama_token> changed(biased_);
     changed.insert(changed.end(), recent_.begin(), recent_.end());
     const size_t n = n_best_ + changed.size();
-    if (n_best_ == 0 || n * (biased_.size() + 8) >= static_cast<size_t>(n_vocab())) {
+    if (n_best_ == 0 || n * (biased_.size() + 8) >= static_cast<size_t>(n_vocab_)) {
         take_all(logits);
         return;
     }
-    best_.assign(logits, logits + n);
-    std::make_heap(best_.begin(), best_.end(), std::greater<float>());
-    for (int32_t i = static_cast<int32_t>(n); i < n_vocab(); i++) {
-        if (logits[i] > best_.front()) {
-            std::pop_heap(best_.begin(), best_.end(), std::greater<float>());
-            best_.back() = logits[i];
-            std::push_heap(best_.begin(), best_.end(), std::greater<float>());
-        }
-    }
     candidates_.clear();
-    for (llama_token token = 0; token < n_vocab(); token++) {
-        if (logits[token] >= best_.front()) {
-            candidates_.push_back({token, logits[token], 0.0f});
+    for (llama_token token = 0; token < static_cast<llama_token>(n); token++) {
+        candidates_.push_back({token, logits[token], 0.0f});
+    }
+    std::make_heap(candidates_.begin(), candidates_.end(), is_better);
+    for (llama_token token = static_cast<llama_token>(n); token < n_vocab_; token++) {
+        if (logits[token] > candidates_.front().logit) {
+            std::pop_heap(candidates_.begin(), candidates_.end(), is_better);
+            candidates_.back() = {token, logits[token], 0.0f};
+            std::push_heap(candidates_.begin(), candidates_.end(), is_better);
         }
     }
-    std::sort(changed.begin(), changed.end());
-    changed.erase(std::unique(changed.begin(), changed.end()), changed.end());
     for (const llama_token token : changed) {
-        if (logits[token] < best_.front()) {
-            candidates_.push_back({token, logits[token], 0.0f});
-        }
+        candidates_.push_back({token, logits[token], 0.0f});
     }
-    // In the order of the vocabulary, as all of them would be: it decides between equal logits.
-    std::sort(candidates_.begin(), candidates_.end(),
-              [](const llama_token_data& a, const llama_token_data& b) { return a.id < b.id; });
+    // In the order of the vocabulary, as all of them would be, and each once.
+    const auto is_before = [](const llama_token_data& a, const llama_token_data& b) { return a.id < b.id; };
+    const auto is_same = [](const llama_token_data& a, const llama_token_data& b) { return a.id == b.id; };
+    std::sort(candidates_.begin(), candidates_.end(), is_before);
+    candidates_.erase(std::unique(candidates_.begin(), candidates_.end(), is_same), candidates_.end());
 }
 
 bool Sampler::is_allowed(llama_token token) {

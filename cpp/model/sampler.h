@@ -21,7 +21,7 @@ class Sampler {
     void reset();
     // Throws HW_ERROR_ARGUMENT if no token can be chosen.
     int32_t sample(const float* logits);
-    int32_t n_vocab() const { return model_->n_vocab(); }
+    int32_t n_vocab() const { return n_vocab_; }
 
   private:
     void add(llama_sampler* sampler);
@@ -35,13 +35,13 @@ class Sampler {
 
     std::mutex mutex_;
     ModelPtr model_;
+    int32_t n_vocab_;
     llama_sampler_ptr chain_;                   // all but the grammar
     llama_sampler_ptr grammar_;                 // NULL: none
     size_t n_best_ = 0;                         // the chain chooses among so many; 0: among all
     std::vector<llama_token> biased_;           // tokens that have a bias
     size_t n_penalized_ = 0;                    // so many of the last tokens are penalized
     std::deque<llama_token> recent_;            // [up to n_penalized]
-    std::vector<float> best_;                   // the largest logits, a heap with the smallest of them on top
     std::vector<llama_token_data> candidates_;  // [up to n_vocab]
 };
 
