@@ -17,10 +17,11 @@ from .engine.cache import CacheBlock, SharedCache
 from .engine.model import Model
 from .engine.native import set_log_hook
 from .engine.sampling import Sampler
-from .hogwild import Hogwild, Result
+from .hogwild import Hogwild
 from .options import SamplingParams
 from .prompts.style import PromptStyle
 from .workers.layouts import Layout
+from .workers.result import Result
 from .workers.run import Run
 
 __all__ = [

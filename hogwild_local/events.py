@@ -1,11 +1,16 @@
 """What a run tells its consumer: one small frozen dataclass per event, in the order in which things happen.
 
+    RunQueued... while it waits for other runs;
     RunStarted, PromptProgress..., StepStarted of each worker;
     then in every pass, in worker order: Token of all who sampled, then what came to an end:
         StepEnded, RedundancyCheck?, StepStarted, or StepEnded?, WorkerFinished;
-    at last FinisherStarted?, Token..., Answer?, RunEnded.
+        and at its end PassEnded;
+    StepEnded?, WorkerFinished of those that end between two passes (no room, nothing left to read);
+    FinisherStarted?, then in every pass of it: Token, PassEnded;
+    at last Answer?, RunEnded.
 
-RunEnded is always last; a run that is closed or fails has none.
+RunEnded is always last; a run that is closed or fails has none. A run that is cancelled in the queue has only
+WorkerFinished of each worker, and RunEnded.
 Worker names are the user's; token is the model's token id; text is what may be shown already.
 """
 
@@ -18,16 +23,19 @@ from typing import Any, Literal
 
 Reason = Literal["answer", "eos", "stop", "stopped", "cache_full", "budget", "cancelled"]
 """Why a worker or a run ended: an answer was found; the model said end of text; a stop string was written;
-stop() was called; the cache had no room for it; max_passes passes were made; cancel() was called."""
+stop() was called; the cache had no room for it; max_passes passes were made; cancel() was called. Of several workers'
+reasons, a run's is the first in this order: answer, cancelled, budget, cache_full, stopped, stop, eos."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Times of a run. prompt_ms is prefill; the passes of the workers (finisher included) took generate_ms in
-    all, decode_ms of it inside the engine, which decodes and samples; tokens_per_second counts sampled tokens over
-    generate_ms."""
+    """Times of a run. passes are those of the budget, at most max_passes; closing_passes come on top: of the workers'
+    last tokens, which the finisher is to read, and of the finisher. prompt_ms is prefill; all these passes took
+    generate_ms, decode_ms of it inside the engine, which decodes and samples (for other runs too, and may let this one
+    wait for them); ms_per_pass is the mean of both kinds; tokens_per_second counts sampled tokens over generate_ms."""
 
     passes: int = 0
+    closing_passes: int = 0
     prompt_ms: float = 0.0
     generate_ms: float = 0.0
     decode_ms: float = 0.0
@@ -37,8 +45,8 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of a run: fed as prompt and headers, sampled by all workers, and cells of the cache still
-    free."""
+    """Tokens of a run: fed as prompt and headers, sampled by all workers and the finisher, and cells of the cache that
+    it can still have: those that other runs have, or that are kept for their finishers, are not among them."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -61,6 +69,14 @@ class Event:
     def to_json(self) -> str:
         """One line of ASCII JSON, as `hogwild run --json` prints it."""
         return json.dumps(self.to_dict())
+
+
+@dataclass(frozen=True, slots=True)
+class RunQueued(Event):
+    """Nothing is computed yet: other runs must end first. position 1 is the next to begin; told again when it
+    changes."""
+
+    position: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +149,18 @@ class WorkerFinished(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class PassEnded(Event):
+    """A forward pass after the prompt was made, and all that followed from it was told. timings and usage are those of
+    the run up to now; n_pass is passes and closing_passes together."""
+
+    n_pass: int
+    timings: Timings
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
 class FinisherStarted(Event):
-    """No answer was found in the budget: text asks for it. Token events with worker None follow."""
+    """The workers ended without an answer: text asks for it. Token events with worker None follow."""
 
     text: str
 

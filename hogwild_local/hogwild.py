@@ -8,7 +8,7 @@ import secrets
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -16,35 +16,24 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from .engine.adapters import ControlVector, Lora
 from .engine.devices import Device, merged
 from .engine.protocols import Engine, ModelLike, SamplerLike, native_engine
-from .errors import Busy, Closed, InvalidArgument
-from .events import Reason, RunEnded, RunStarted, StepEnded, Timings, Token, Usage
+from .errors import Closed, InvalidArgument
 from .options import SamplingParams
 from .prompts.chat_template import ChatTemplate, Message
 from .prompts.model_defaults import ModelDefaults
 from .prompts.style import PromptStyle, Wording
+from .workers.admission import Admission
+from .workers.held import free_all
 from .workers.layouts import Layout, make_layout
-from .workers.loop import Loop, RunSettings
+from .workers.loop import Loop
+from .workers.result import Result, collect
 from .workers.run import Run
+from .workers.settings import AnswerAt, RunSettings
 from .workers.worker import default_names, worker_seed
 
 if TYPE_CHECKING:
     from .engine.rpc import Servers  # needs the compiled library
 
 Prompt = str | Sequence[Message]
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """A whole run. texts: what each worker wrote, without step prefixes; history: all steps, with their
-    prefixes, in the order in which they ended; seed repeats the run."""
-
-    answer: str | None
-    texts: Mapping[str, str]
-    history: str
-    reason: Reason
-    seed: int
-    timings: Timings
-    usage: Usage
 
 
 class Hogwild:
@@ -62,10 +51,12 @@ class Hogwild:
     here; None: with rpc, because ggml ends the process whose server dies. type_k, type_v: types of the stored keys and
     values ("f16", "f32", "bf16", "q8_0", "q5_0", "q5_1", "q4_0", "q4_1"). attention: "auto", "fused", "ggml" or
     "composed", see SharedCache. prompts: path of a TOML file or a PromptStyle; None: the model's own, or else the
-    built-in one. engine: see engine_types; for tests.
+    built-in one. max_runs: how many runs may go on at the same time; None: as many as the cache has room for.
+    engine: see engine_types; for tests.
 
-    Raises InvalidArgument, ModelError, UnsupportedModel and DeviceError; nothing is kept then. One run at a time
-    (Busy); all methods may be called from any thread.
+    Raises InvalidArgument, ModelError, UnsupportedModel and DeviceError; nothing is kept then. All methods may be
+    called from any thread, and several runs may go on at the same time: each iterated in a thread of its own, or in
+    turn in one thread. Each counts its own cells; one for which there is no room waits its turn (RunQueued).
 
     .prompts is the style in use; .sampling how workers sample unless told otherwise, and .examples are prompts that
     the model can be tried with: both come with the model (see model_defaults).
@@ -90,6 +81,7 @@ class Hogwild:
         split_mode: str = "layer",
         main_gpu: int = 0,
         isolate: bool | None = None,
+        max_runs: int | None = None,
         progress: Callable[[float], object] | None = None,
         engine: Engine | None = None,
     ) -> None:
@@ -101,6 +93,8 @@ class Hogwild:
             _check_bool("isolate", isolate)
         if n_threads is not None:
             _check_int("n_threads", n_threads, 1)
+        if max_runs is not None:
+            _check_int("max_runs", max_runs, 1)
         style = _load_prompts(prompts)
         self._engine = engine or _engine_for(model, rpc, isolate)
         self._owns_model = isinstance(model, str | os.PathLike)
@@ -138,8 +132,9 @@ class Hogwild:
         except BaseException:
             self._free()
             raise
-        self._lock = threading.Lock()
-        self._run: weakref.ref[Run] | None = None
+        self._lock = threading.RLock()  # a signal handler may close() inside stream()
+        self._admission = Admission(self._cache.n_ctx, max_runs)
+        self._runs: weakref.WeakSet[Run] = weakref.WeakSet()
         self._closed = False
 
     @property
@@ -166,6 +161,8 @@ class Hogwild:
         finisher_tokens: int = 16,
         redundancy_every: int = 1024,
         thinking: bool = True,
+        answer_at: AnswerAt = "token",
+        eos_ends_run: bool = False,
     ) -> Run:
         """Starts a run and gives its iterator of events. Nothing is computed before the first event is asked
         for.
@@ -173,75 +170,69 @@ class Hogwild:
         prompt: text, or messages as dicts of role and content, a user's among them. workers: how many, or
         their names. max_passes: budget of forward passes after the prompt; each gives every worker a token.
         seed: any whole number; None draws one (RunStarted tells it). sampling: for all, or by name; where none
-        is given, .sampling. stop:
-        strings that end the worker that writes them. finisher: ask for the answer when the budget, or the
-        room, has ended without one; in at most finisher_tokens tokens. redundancy_every: sampled tokens
-        between two redundancy questions, 0 for none. thinking: let the workers write inside <think>, where
-        the model knows it.
+        is given, .sampling; a seed in it takes the place of the run's. stop: strings that end the worker that writes
+        them. finisher: ask for the answer when all workers have ended without one, however they did, in at most
+        finisher_tokens tokens, and in passes that come on top of max_passes. redundancy_every: tokens fed between two
+        redundancy questions, 0 for none. thinking: let the workers write inside <think>, where the model knows it.
+        answer_at: when an answer counts, with the "token" that closes it or at the end of its "step"; eos_ends_run:
+        whether the run ends when one worker ends by end of text: both for comparisons, see docs/fidelity.md.
 
-        Raises Busy while another run is going on, Closed, InvalidArgument; the first event raises CacheFull
-        if prompt and finisher do not fit. Nothing is changed then.
+        Raises Closed and InvalidArgument; the first event raises CacheFull if prompt and finisher could never fit. One
+        that fits once other runs have ended waits for that. Nothing is changed then.
         """
         self._check_open()
-        names = _check_names(workers)
-        if len(names) > self._cache.n_batch:
-            raise InvalidArgument(
-                f"workers: {len(names)} of them need n_batch >= {len(names)}, not {self._cache.n_batch}"
-            )
+        names = _check_names(workers, self._cache.n_batch, self.prompts.workers.most)
         messages = _check_messages(prompt)
         _check_int("max_passes", max_passes, 1)
         _check_int("finisher_tokens", finisher_tokens, 1)
         _check_int("redundancy_every", redundancy_every, 0)
         _check_bool("finisher", finisher)
         _check_bool("thinking", thinking)
+        if answer_at not in ("token", "step"):
+            raise InvalidArgument(f"answer_at must be token or step, not {answer_at!r}")
+        _check_bool("eos_ends_run", eos_ends_run)
         if seed is None:
             seed = secrets.randbits(32)
         _check_int("seed", seed)
         settings = RunSettings(
-            names, seed, max_passes, redundancy_every, finisher_tokens if finisher else 0, _check_stops(stop)
+            names,
+            seed,
+            max_passes,
+            redundancy_every,
+            finisher_tokens if finisher else 0,
+            _check_stops(stop),
+            answer_at,
+            eos_ends_run,
         )
-        most = self.prompts.workers.most
-        if most and len(names) > most:
-            raise InvalidArgument(f"workers: the prompts are for at most {most}, not {len(names)}")
         layout = make_layout(layout)
         wording = Wording(self.prompts, names, layout.name, thinking)
         samplings = _check_sampling(sampling, names, self.sampling)
         text = wording.prompt(self._chat, messages)
-        return self._start(
-            lambda: Loop(self.model, self._cache, layout, wording, text, self._samplers(samplings, seed), settings)
-        )
+        samplers = self._samplers(samplings, seed)
+        with self._lock:
+            self._check_open()
+            place = self._admission.place()
+            run = Run(Loop(self.model, self._cache, layout, wording, text, samplers, settings, place), self._cache)
+            self._runs.add(run)
+            return run
 
     def generate(self, prompt: Prompt, **options: Any) -> Result:
         """Runs to the end; options are stream()'s. Raises what stream() raises, and Closed if close() ended
         the run."""
-        texts: dict[str, list[str]] = {}
-        steps: list[str] = []
-        for event in self.stream(prompt, **options):
-            match event:
-                case RunStarted():
-                    seed = event.seed
-                    texts = {name: [] for name in event.workers}
-                case Token(worker=str() as worker):
-                    texts[worker].append(event.text)
-                case StepEnded():
-                    steps.append(event.text)
-                case RunEnded():
-                    joined = {name: "".join(pieces) for name, pieces in texts.items()}
-                    history = "\n\n".join(steps)
-                    return Result(event.answer, joined, history, event.reason, seed, event.timings, event.usage)
-        raise Closed("the Hogwild was closed while it ran")
+        return collect(self.stream(prompt, **options))
 
     def close(self) -> None:
-        """Ends a run that is going on (within one pass, or chunk of the prompt) and frees cache and model.
-        May be called twice, and from any thread."""
+        """Ends the runs that are going on (within one pass, or chunk of the prompt) and frees cache and model.
+        May be called twice, and from any thread; what Ctrl+C, or an error, left undone, the next call does."""
         with self._lock:
-            if self._closed:
-                return
             self._closed = True
-            run = self._run() if self._run else None
-            if run is not None:
-                run.close()
-            self._free()
+            runs = list(self._runs)
+            for run in runs:
+                run.cancel()  # all at once: none of them waits for another one
+            try:
+                free_all(runs, Run.close)
+            finally:
+                self._free()
 
     def __enter__(self) -> Self:
         return self
@@ -255,39 +246,37 @@ class Hogwild:
         if self._closed:
             raise Closed("this Hogwild is closed")
 
-    def _start(self, make_loop: Callable[[], Loop]) -> Run:
-        with self._lock:
-            self._check_open()
-            run = self._run() if self._run else None
-            if run is not None and not run.done:
-                raise Busy("a run of this Hogwild is going on: iterate it to its end, or close() it")
-            run = Run(make_loop())
-            self._run = weakref.ref(run)
-            return run
-
-    def _samplers(self, samplings: Sequence[SamplingParams], seed: int) -> Callable[[int], SamplerLike]:
-        """Makes the sampler of a worker: with a seed of its own, and without the forbidden tokens."""
+    def _samplers(self, samplings: Sequence[SamplingParams], seed: int) -> Callable[[int | None], SamplerLike]:
+        """Makes the sampler of a worker: with a seed of its own, and without the forbidden tokens; or the finisher's
+        (None), which is greedy."""
         forbidden = {}
         tags = self._chat.think_tags
         own = {"<think>": tags.open.strip(), "</think>": tags.close.strip()} if tags else {}
+        if self.model.eos is not None:
+            own["<eos>"] = self.model.token_text(self.model.eos)
         for text in self.prompts.step.forbidden:
             tokens = self.model.tokenize(own.get(text, text), add_special=False, parse_special=True)
             if len(tokens) == 1:
                 forbidden[tokens[0]] = -math.inf
 
-        def make(worker: int) -> SamplerLike:
+        def make(worker: int | None) -> SamplerLike:
+            if worker is None:
+                return self._engine.sampler(self.model, SamplingParams(temperature=0))
             params = samplings[worker]
-            own_seed = worker_seed(seed, worker) if params.seed is None else params.seed
+            own_seed = worker_seed(seed if params.seed is None else params.seed, worker)
             bias = {**forbidden, **params.logit_bias}
             return self._engine.sampler(self.model, replace(params, seed=own_seed, logit_bias=bias))
 
         return make
 
     def _free(self) -> None:
-        if self._cache is not None:
-            self._cache.close()
-        if self._owns_model:
-            self.model.close()
+        """Cache and model may both be closed twice."""
+        try:
+            if self._cache is not None:
+                self._cache.close()
+        finally:
+            if self._owns_model:
+                self.model.close()
 
 
 def _engine_for(model: object, rpc: Servers, isolate: bool | None) -> Engine:
@@ -315,18 +304,28 @@ def _check_bool(name: str, value: object) -> None:
         raise InvalidArgument(f"{name} must be True or False, not {value!r}")
 
 
-def _check_names(workers: int | Sequence[str]) -> tuple[str, ...]:
+def _check_names(workers: int | Sequence[str], n_batch: int, most: int) -> tuple[str, ...]:
+    """n_batch and most: how many workers the cache and the prompts are for (most 0: any number)."""
     if isinstance(workers, int) and not isinstance(workers, bool):
         _check_int("workers", workers, 1)
+        _check_how_many(workers, n_batch, most)
         return tuple(default_names(workers))
     if isinstance(workers, str | bytes) or not isinstance(workers, Sequence) or not workers:
         raise InvalidArgument(f"workers must be a number or a list of names, not {workers!r}")
+    _check_how_many(len(workers), n_batch, most)
     for name in workers:
         if not isinstance(name, str) or not name.strip():
             raise InvalidArgument(f"workers: names must be non-empty strings, not {name!r}")
         if workers.count(name) > 1:
             raise InvalidArgument(f"workers: the name {name!r} is given twice")
     return tuple(workers)
+
+
+def _check_how_many(n: int, n_batch: int, most: int) -> None:
+    if n > n_batch:
+        raise InvalidArgument(f"workers: {n} of them need n_batch >= {n}, not {n_batch}")
+    if most and n > most:
+        raise InvalidArgument(f"workers: the prompts are for at most {most}, not {n}")
 
 
 def _check_messages(prompt: Prompt) -> list[Message]:
@@ -347,6 +346,8 @@ def _check_messages(prompt: Prompt) -> list[Message]:
 
 
 def _check_stops(stop: str | Sequence[str]) -> tuple[str, ...]:
+    if not isinstance(stop, Sequence) or isinstance(stop, bytes):
+        raise InvalidArgument(f"stop must be a string or a list of strings, not {stop!r}")
     stops = (stop,) if isinstance(stop, str) else tuple(stop)
     for text in stops:
         if not isinstance(text, str) or not text:

@@ -8,6 +8,7 @@ It enters by the front door: Hogwild(engine=...), the command line's context obj
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy as np
 
 from hogwild_local.engine.devices import Device
 from hogwild_local.engine.protocols import Engine, Logits
-from hogwild_local.errors import BatchTooLarge, CacheFull, Closed, ModelError
+from hogwild_local.errors import BatchTooLarge, CacheFull, Closed, InvalidArgument, ModelError
 from hogwild_local.options import SamplingParams
 from hogwild_local.prompts.style import PromptStyle
 
@@ -129,7 +130,8 @@ class FakeBlock:
         del self.tokens[n:]
 
     def free(self) -> None:
-        assert not self.freed, f"block {self.name} freed twice"
+        if self.freed:
+            raise InvalidArgument(f"block {self.name!r} was freed")
         self.freed = True
         self.cache.blocks.remove(self)
 
@@ -158,10 +160,11 @@ class FakeCache:
     on_decode: Callable[[FakeCache], None] = lambda cache: None
     closed: bool = False
     devices: list[Device] = field(default_factory=list)
+    lock: Any = field(default_factory=threading.RLock)
 
     @property
     def n_free(self) -> int:
-        return self.n_ctx - sum(len(block) for block in self.blocks)
+        return self.n_ctx - sum(len(block) for block in list(self.blocks))
 
     def block(self, name: str) -> FakeBlock:
         if self.closed:
@@ -170,6 +173,10 @@ class FakeCache:
         return self.blocks[-1]
 
     def decode(self, views: Sequence[tuple[Sequence[FakeBlock], Sequence[int]]]) -> Logits:
+        with self.lock:
+            return self._decode(views)
+
+    def _decode(self, views: Sequence[tuple[Sequence[FakeBlock], Sequence[int]]]) -> Logits:
         if self.closed:
             raise Closed("cache")
         owns = [blocks[-1] for blocks, _ in views]
@@ -199,7 +206,10 @@ class FakeCache:
 
     def next_tokens(self, views: Sequence[Any], samplers: Sequence[FakeSampler | None]) -> list[int | None]:
         rows = self.decode(views)
-        return [None if sampler is None else sampler.sample(row) for sampler, row in zip(samplers, rows, strict=True)]
+        return [
+            None if sampler is None else int(row.argmax()) if sampler.is_finisher else sampler.sample(row)
+            for sampler, row in zip(samplers, rows, strict=True)
+        ]
 
     def close(self) -> None:
         self.closed = True
@@ -211,6 +221,7 @@ class FakeSampler:
     def __init__(self, params: SamplingParams, script: Sequence[int] | None, filler: int) -> None:
         self.params = params
         self.closed = False
+        self.is_finisher = params.seed is None
         self._script = None if script is None else list(script)
         self._filler = filler
         self._random = random.Random(params.seed)
@@ -223,7 +234,6 @@ class FakeSampler:
         return self._script.pop(0) if self._script else self._filler
 
     def close(self) -> None:
-        assert not self.closed, "sampler closed twice"
         self.closed = True
 
 
@@ -276,7 +286,7 @@ class FakeEngine:
         return self.cache
 
     def _make_sampler(self, model: FakeModel, params: SamplingParams) -> FakeSampler:
-        index = len(self.samplers)
+        index = sum(not sampler.is_finisher for sampler in self.samplers)
         script = self._scripts[index] if index < len(self._scripts) else None
         self.samplers.append(FakeSampler(params, script, self.filler))
         return self.samplers[-1]

@@ -27,6 +27,8 @@ class GuessingEngine(FakeEngine):
         self.temperatures: set[float] = set()
 
     def _guess(self, model: FakeModel, params: SamplingParams) -> FakeSampler:
+        if params.seed is None:  # the finisher's
+            return FakeSampler(params, [], self.filler)
         rng = random.Random(params.seed)
         text = "".join(rng.choice(("a", "b", "c.\n\n")) for _ in range(rng.randrange(20)))
         end: list[int] | None = self._tokens(rng.choice((r"\boxed{0}", r"\boxed{1}", r"\boxed{2}", "", "")))

@@ -12,7 +12,7 @@ from fakes import TINY_STYLE, FakeEngine
 from rich.console import Console
 
 from hogwild_local.cli.display import JsonOutput, LiveOutput, Output, PlainOutput, printable
-from hogwild_local.events import Answer, Event, PromptProgress, RunEnded, StepEnded, StepStarted, Token
+from hogwild_local.events import Answer, Event, PassEnded, PromptProgress, RunEnded, StepEnded, StepStarted, Token
 from hogwild_local.hogwild import Hogwild
 from hogwild_local.workers.run import Run
 
@@ -54,7 +54,7 @@ def frame(output: LiveOutput, width: int, height: int) -> list[str]:
 def test_plain_lines_begin_with_the_workers_name_and_never_mix() -> None:
     file = io.StringIO()
     with running("One\ntwo.\n\nx", "Hello\nyou") as run:
-        show(run, PlainOutput(run, file))
+        show(run, PlainOutput(file))
     lines = file.getvalue().splitlines()
     alice = [line for line in lines if line.startswith("Alice: ")]
     bob = [line for line in lines if line.startswith("Bob: ")]
@@ -68,7 +68,7 @@ def test_plain_lines_begin_with_the_workers_name_and_never_mix() -> None:
 def test_plain_output_shows_what_there_was_when_the_run_is_interrupted() -> None:
     file = io.StringIO()
     with running("abc", "xyz") as run, pytest.raises(KeyboardInterrupt):
-        show_and_interrupt(run, PlainOutput(run, file))
+        show_and_interrupt(run, PlainOutput(file))
     assert file.getvalue().splitlines()[:2] == ["Alice: <Alice1>ab", "Bob: <Bob1>x"]
 
 
@@ -158,7 +158,7 @@ def test_the_status_line_shows_progress_then_passes_speed_and_room() -> None:
         assert "prompt 5/10" in frame(output, 80, 24)[-1]
         for event in run:
             output.feed(event)
-            if isinstance(event, Token) and event.n_pass == 3:
+            if isinstance(event, PassEnded) and event.n_pass == 3:
                 break
         status = frame(output, 80, 24)[-1]
     assert "pass 3" in status

@@ -100,25 +100,25 @@ def test_the_last_user_message_becomes_the_task_and_the_opening_ends_the_prompt(
 
 
 @pytest.mark.parametrize(
-    ("text", "answer"),
+    ("text", "answers"),
     [
-        (r"so \boxed{42}.", "42"),
-        (r"\boxed{\frac{1}{\sqrt{2}}}", r"\frac{1}{\sqrt{2}}"),
-        (r"\boxed{1} no, \boxed{ 2 }", "2"),
-        (r"\boxed{1} \boxed{}", "1"),
-        (r"\boxed{}", None),
-        (r"\boxed{4", None),
-        ("42", None),
+        (r"so \boxed{42}.", ["42"]),
+        (r"\boxed{\frac{1}{\sqrt{2}}}", [r"\frac{1}{\sqrt{2}}"]),
+        (r"\boxed{1} no, \boxed{ 2 }", ["1", "2"]),
+        (r"\boxed{1} \boxed{}", ["1"]),
+        (r"\boxed{}", []),
+        (r"\boxed{4", []),
+        ("42", []),
     ],
 )
-def test_the_answer_is_what_stands_in_the_box(text: str, answer: str | None) -> None:
-    assert PromptStyle.default().find_answer(text) == answer
+def test_an_answer_is_what_stands_in_a_box(text: str, answers: list[str]) -> None:
+    assert PromptStyle.default().find_answers(text) == answers
 
 
 def test_the_finisher_ends_where_an_answer_begins() -> None:
     style = PromptStyle.default()
     assert style.finisher.text.startswith("\n\n")
-    assert style.find_answer(style.finisher.text + "42}") == "42"
+    assert style.find_answers(style.finisher.text + "42}") == ["42"]
 
 
 @pytest.mark.parametrize("end", [".", "!", "?", "。", '."', ".)", ".**", "…", "$x=1$.", "؟"])

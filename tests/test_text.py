@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hogwild_local.errors import InvalidArgument
-from hogwild_local.workers.text import CodeFence, EndOfStep, StopStrings, Utf8Stream
+from hogwild_local.workers.text import OpenBlock, EndOfStep, StopStrings, Utf8Stream
 
 ENDS = re.compile(r"""[.!?]["')*]*$""")
 
@@ -102,8 +102,8 @@ def test_a_stop_string_must_be_text(bad: object) -> None:
         ("  ```\nx\n", True),
     ],
 )
-def test_code_fence(text: str, is_open: bool) -> None:
-    at_once, bytewise = CodeFence(), CodeFence()
+def test_open_blocks(text: str, is_open: bool) -> None:
+    at_once, bytewise = OpenBlock(), OpenBlock()
     at_once.feed(text)
     for char in text:
         bytewise.feed(char)

@@ -28,13 +28,17 @@ def printable(text: str) -> str:
     return text.translate(_CONTROL)
 
 
-def last_lines(run: Run, answer: str | None) -> list[str]:
-    """The answer, if there is one, and the timings of a run that has begun."""
+Figures = ev.PassEnded | ev.RunEnded
+"""What tells timings and usage of a run."""
+
+
+def last_lines(figures: Figures | None, answer: str | None) -> list[str]:
+    """The answer, if there is one, and the timings of a run that has made a pass."""
     lines = [] if answer is None else [f"Answer: {printable(answer)}"]
-    timings, usage = run.timings, run.usage
-    if timings.prompt_ms or timings.passes:
+    if figures is not None:
+        timings, usage = figures.timings, figures.usage
         lines.append(
-            f"{timings.passes} passes, {usage.completion_tokens} tokens "
+            f"{timings.passes + timings.closing_passes} passes, {usage.completion_tokens} tokens "
             f"in {timings.generate_ms / 1e3:.2f} s: {timings.tokens_per_second:.1f} tokens/s, "
             f"{timings.ms_per_pass:.1f} ms a pass; "
             f"prompt: {usage.prompt_tokens} tokens in {timings.prompt_ms / 1e3:.2f} s; "
@@ -71,8 +75,8 @@ class PlainOutput(Output):
     """Lines that begin with the worker's name. A line appears when it is complete, so workers never mix in
     one."""
 
-    def __init__(self, run: Run, file: TextIO | None = None) -> None:
-        self._run = run
+    def __init__(self, file: TextIO | None = None) -> None:
+        self._figures: Figures | None = None
         self._file = file or sys.stdout
         self._lines: dict[str, str] = {}
         self._answer: str | None = None
@@ -91,11 +95,13 @@ class PlainOutput(Output):
                 self._write("finisher", event.text)
             case ev.Answer():
                 self._answer = event.text
+            case ev.PassEnded() | ev.RunEnded():
+                self._figures = event
 
     def close(self) -> None:
         for worker in list(self._lines):
             self._flush(worker)
-        for line in last_lines(self._run, self._answer):
+        for line in last_lines(self._figures, self._answer):
             self._print(line)
 
     def _write(self, worker: str, text: str) -> None:
@@ -125,7 +131,7 @@ class LiveOutput(Output):
     def __init__(self, run: Run, console: Console) -> None:
         from rich.live import Live
 
-        self._run = run
+        self._figures: Figures | None = None
         self._console = console
         self._history = ""
         self._steps: dict[str, str] = dict.fromkeys(run.workers, "")
@@ -147,11 +153,13 @@ class LiveOutput(Output):
 
     def close(self) -> None:
         self._live.stop()
-        for line in last_lines(self._run, self._answer):
+        for line in last_lines(self._figures, self._answer):
             self._console.print(line, markup=False, highlight=False)
 
     def _take(self, event: ev.Event) -> None:
         match event:
+            case ev.RunQueued():
+                self._prompt = f"waiting for {event.position} other run{'s' if event.position > 1 else ''}"
             case ev.PromptProgress():
                 self._prompt = f"prompt {event.done}/{event.total}" if event.done < event.total else ""
             case ev.StepStarted():
@@ -169,6 +177,8 @@ class LiveOutput(Output):
                 self._finisher = event.text.lstrip()
             case ev.Answer():
                 self._answer = event.text
+            case ev.PassEnded() | ev.RunEnded():
+                self._figures = event
 
     def render(self) -> RenderableType:
         """The frame as it is now, for the console's present size."""
@@ -219,10 +229,10 @@ class LiveOutput(Output):
         return Text("\n").join(wrapped[-max(1, lines) :])
 
     def _status(self) -> str:
-        timings, usage = self._run.timings, self._run.usage
-        if self._prompt:
+        if self._prompt or self._figures is None:
             return self._prompt
+        timings, usage = self._figures.timings, self._figures.usage
         return (
-            f"pass {timings.passes}  {usage.completion_tokens} tokens  "
+            f"pass {timings.passes + timings.closing_passes}  {usage.completion_tokens} tokens  "
             f"{timings.tokens_per_second:.1f} tokens/s  {usage.context_left} of context left"
         )

@@ -104,7 +104,7 @@ def _output(run: Run, as_json: bool, plain: bool) -> Output:
     from rich.console import Console
 
     console = Console()
-    return PlainOutput(run) if plain or not console.is_terminal else LiveOutput(run, console)
+    return PlainOutput() if plain or not console.is_terminal else LiveOutput(run, console)
 
 
 def _example(hogwild: Hogwild, seed: int | None) -> str:

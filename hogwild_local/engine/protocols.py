@@ -66,7 +66,8 @@ class BlockLike(Protocol):
 
 class CacheLike(Protocol):
     """A shared KV cache (see hogwild_local.SharedCache). next_tokens() is decode() and sampling in one call, so that
-    an engine in another process is asked once a pass; the samplers are those of the same engine, or None."""
+    an engine in another process is asked once a pass; the samplers are those of the same engine, or None. It may be
+    called from several threads."""
 
     @property
     def n_ctx(self) -> int: ...

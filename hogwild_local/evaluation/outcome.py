@@ -65,7 +65,7 @@ def follow(
         try:
             follower.follow(run)
         except CacheFull as error:
-            return [*follower.cuts, Outcome(budget, passes=run.timings.passes, reason="cache_full", error=str(error))]
+            return [*follower.cuts, Outcome(budget, reason="cache_full", error=str(error))]
     return [*follower.cuts, follower.outcome(plan.transcripts)]
 
 
@@ -76,25 +76,18 @@ class _Follower:
         self.cuts: list[Outcome] = []
         self._budget, self._marks = budget, marks
         self._timings, self._usage = ev.Timings(), ev.Usage()
-        self._passes: int | None = None
         self._answer: ev.Answer | None = None
-        self._ended = False
-        self._reasons: list[str] = []
+        self._reason: ev.Reason | None = None
         self._steps: list[list[str]] = []
         self._texts: dict[str, str] = {}
 
     def follow(self, run: Run) -> None:
         for event in run:
-            timings = run.timings
-            # The first event beyond a mark: what was before it is all that a run with that budget does.
-            while self._marks and timings.passes > self._marks[0]:
-                self.cuts.append(self._cut(self._marks.pop(0)))
-            self._take(event, timings)
-            self._timings, self._usage = timings, run.usage
-        if not self._ended:
+            self._take(event)
+        if self._reason is None:
             raise Closed("the Hogwild was closed while it ran")
 
-    def _take(self, event: ev.Event, timings: ev.Timings) -> None:
+    def _take(self, event: ev.Event) -> None:
         match event:
             case ev.RunStarted():
                 self._texts = dict.fromkeys(event.workers, "")
@@ -102,14 +95,15 @@ class _Follower:
                 self._texts[worker] += event.text
             case ev.StepEnded():
                 self._steps.append([event.worker, event.text, event.reason])
-            case ev.WorkerFinished():
-                self._reasons.append(event.reason)
-            case ev.FinisherStarted():
-                self._passes = timings.passes
+            case ev.PassEnded():
+                # The first pass beyond a mark: what was before it is all that a run with that budget does.
+                while self._marks and event.timings.passes > self._marks[0]:
+                    self.cuts.append(self._cut(self._marks.pop(0)))
+                self._timings, self._usage = event.timings, event.usage
             case ev.Answer():
                 self._answer = event
             case ev.RunEnded():
-                self._ended = True
+                self._timings, self._usage, self._reason = event.timings, event.usage, event.reason
 
     def _cut(self, budget: int) -> Outcome:
         """Without a finisher, and not ended yet: there is no answer."""
@@ -118,22 +112,15 @@ class _Follower:
 
     def outcome(self, transcript: bool) -> Outcome:
         answer = self._answer
+        assert self._reason is not None
         return Outcome(
             self._budget,
             answer=answer.text if answer else None,
             by_finisher=answer is not None and answer.worker is None,
-            passes=self._timings.passes if self._passes is None else self._passes,
+            passes=self._timings.passes,
             tokens=self._usage.completion_tokens,
-            reason=self._reason(),
+            reason=self._reason,
             milliseconds=self._timings.prompt_ms + self._timings.generate_ms,
             steps=self._steps if transcript else None,
             texts=self._texts if transcript else None,
         )
-
-    def _reason(self) -> str:
-        """Why the workers ended. The budget, if it ended any of them, since then another one could change all."""
-        if "budget" in self._reasons:
-            return "budget"
-        if self._answer is not None and self._answer.worker is not None:
-            return "answer"
-        return self._reasons[-1]

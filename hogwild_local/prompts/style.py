@@ -149,10 +149,10 @@ class PromptStyle:
         """step.sentence_end, compiled."""
         return re.compile(self.step.sentence_end)
 
-    def find_answer(self, text: str) -> str | None:
-        """The last answer in text, stripped; None if there is none, or only empty ones."""
+    def find_answers(self, text: str) -> list[str]:
+        """All answers in text, stripped, without empty ones."""
         answers = [match.group(1).strip() for match in re.finditer(self.answer.pattern, text)]
-        return next((answer for answer in reversed(answers) if answer), None)
+        return [answer for answer in answers if answer]
 
 
 class Wording:
@@ -174,6 +174,19 @@ class Wording:
             "header": _last_line(self.layout.header),
             "separator": _last_line(self.layout.separator),
         }
+
+    def find_answer(self, text: str) -> str | None:
+        """The last answer in text; None if there is none. One that stands in the style's own texts is no answer but a
+        quotation of how the rules show it. (The user's words may well hold the right one.)"""
+        answers = self.style.find_answers(text)
+        return next((answer for answer in reversed(answers) if answer not in self._quotations), None)
+
+    @functools.cached_property
+    def _quotations(self) -> frozenset[str]:
+        style = self.style
+        texts = [style.answer.example, self.rules(), self.task(""), style.redundancy.question]
+        texts += map(self.first, range(len(self._names)))
+        return frozenset(answer for text in texts for answer in style.find_answers(text))
 
     def prompt(self, chat: ChatTemplate, messages: Sequence[Message]) -> str:
         """The text that all workers share, through the model's chat template. The last user message becomes

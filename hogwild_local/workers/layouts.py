@@ -11,14 +11,21 @@ Finished steps are moved, never computed again. To write a layout, subclass Layo
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar, TypeAlias
 
 from ..engine.protocols import CacheLike
 from ..errors import Busy, HogwildError, InvalidArgument
+from .held import free_all
 
 Block: TypeAlias = Any  # a CacheBlock, or a fake one: whatever cache.block() gives
+
+
+def _free(block: Block) -> None:
+    with contextlib.suppress(InvalidArgument):  # it was freed, but Ctrl+C came before that was noted
+        block.free()
 
 
 class Layout(ABC):
@@ -66,9 +73,8 @@ class Layout(ABC):
             raise
 
     def close(self) -> None:
-        """Frees every block. May be called at any time, and twice."""
-        while self.blocks:
-            self.blocks.pop().free()
+        """Frees every block. May be called at any time, and twice: after an error or Ctrl+C, the rest is freed."""
+        free_all(self.blocks, _free)
         self.prefills = []
         self._cache = None
 
@@ -84,6 +90,11 @@ class Layout(ABC):
     @abstractmethod
     def drop_step(self, worker: int) -> None:
         """Forgets worker's unfinished step and gives its cells back."""
+
+    def cut_step(self, worker: int, n: int) -> None:
+        """Forgets the last n tokens of worker's unfinished step."""
+        own = self.own[worker]
+        own.truncate(len(own) - n)
 
     @abstractmethod
     def closing_view(self, own: Block) -> list[Block]:

@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+import atexit
+import inspect
 import threading
-from collections.abc import Iterator
+import weakref
+from collections.abc import Generator, Iterator
 from types import TracebackType
 from typing import Self
 
 from .. import events as ev
+from ..engine.protocols import CacheLike
 from ..errors import InvalidArgument
+from .commands import Cancel, Stop
 from .loop import Loop
+
+
+def drive(loop: Loop, cache: CacheLike) -> Generator[ev.Event, None, None]:
+    """The whole run: plan, one pass, take, and so on. RunEnded comes after everything is free again."""
+    try:
+        yield from loop.begin()
+        while feeds := loop.plan():
+            views = [(feed.view, feed.tokens) for feed in feeds]
+            yield from loop.take(cache.next_tokens(views, [feed.sampler for feed in feeds]))
+        yield from loop.end()
+    finally:
+        loop.close()
+    yield loop.ended()
 
 
 class Run:
@@ -19,14 +37,21 @@ class Run:
             for event in run: ...
 
     Leaving the for loop (break, an exception), the with block, or close() ends the run and frees what it
-    holds; so does dropping the last reference. next(run) does not. stop(), cancel() and close() may be called
-    from any thread and take effect within one pass, or one chunk of the prompt.
+    holds; so does dropping the last reference, and the end of the interpreter. next(run) does not. stop(), cancel() and
+    close() may be called from any thread and take effect within one pass, or one chunk of the prompt; at once, where
+    the run waits in the queue.
+
+    Several runs of one Hogwild go on at the same time: each in a thread of its own, which shares passes with the
+    others, or in turn in one thread. A run that waits for others (RunQueued) raises Busy, and goes on waiting, where
+    only its own thread could end them.
     """
 
-    def __init__(self, loop: Loop) -> None:
+    def __init__(self, loop: Loop, cache: CacheLike) -> None:
         self._loop = loop
-        self._events = loop.events()
+        self._events = drive(loop, cache)
+        self._begun = False
         self._lock = threading.RLock()
+        _alive.add(self)
 
     @property
     def workers(self) -> tuple[str, ...]:
@@ -38,41 +63,39 @@ class Run:
         """True once the run has ended and holds nothing any more."""
         return self._loop.done
 
-    @property
-    def timings(self) -> ev.Timings:
-        """Up to now."""
-        return self._loop.timings()
-
-    @property
-    def usage(self) -> ev.Usage:
-        """Up to now."""
-        return self._loop.usage()
-
     def stop(self, worker: str) -> None:
-        """Lets one worker end before the next pass; the others go on. Raises InvalidArgument for an unknown
-        name."""
+        """Lets one worker end: it samples no more from the next pass on; the others go on. Raises InvalidArgument for
+        an unknown name."""
         if worker not in self.workers:
             raise InvalidArgument(f"worker must be one of {', '.join(self.workers)}, not {worker!r}")
-        self._loop.stop_requests.add(worker)
+        self._loop.commands.put(Stop(worker))
 
     def cancel(self) -> None:
         """Ends the run early but in order: WorkerFinished and RunEnded, reason "cancelled", are its last
         events."""
-        self._loop.cancelled = True
+        self._loop.commands.put(Cancel())
+        self._loop.place.give_up()
 
     def close(self) -> None:
         """Ends the run at once, without further events. Waits for a pass that another thread is in. May be
-        called twice."""
-        self._loop.cancelled = True
+        called twice. Raises what freeing raises, after all else is free."""
+        if self.done:
+            return
+        self.cancel()
         with self._lock:
-            try:
-                self._events.close()
-            except ValueError:
-                return  # called inside a pass of this very thread (a signal handler): .cancelled ends it
+            if inspect.getgeneratorstate(self._events) == inspect.GEN_RUNNING:
+                return  # called inside a pass of this very thread (a signal handler): the run ends behind it
+            self._begun = True
+            self._events.close()
             self._loop.close()
 
     def __next__(self) -> ev.Event:
         with self._lock:
+            if not self._begun:
+                queued = self._loop.wait()
+                if queued is not None:
+                    return queued
+                self._begun = True
             return next(self._events)
 
     def __iter__(self) -> Iterator[ev.Event]:
@@ -93,3 +116,16 @@ class Run:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+
+_alive: weakref.WeakSet[Run] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """While modules still work: a generator that is dropped later can't clean up."""
+    for run in list(_alive):
+        run.close()

@@ -1,5 +1,5 @@
-"""Text as it streams: bytes to characters, stop strings, code fences; and text inside text. What streams is fed piece
-by piece and costs the length of the piece, never of the text so far."""
+"""Text as it streams: bytes to characters, stop strings, code and formulas; and text inside text. What streams is fed
+piece by piece and costs the length of the piece, never of the text so far."""
 
 from __future__ import annotations
 
@@ -23,6 +23,10 @@ def inner_tokens(model: ModelLike, text: str) -> list[int]:
     before = model.tokenize("\n", add_special=False, parse_special=False)
     both = model.tokenize("\n" + text, add_special=False, parse_special=False)
     return both[len(before) :] if both[: len(before)] == before else tokens
+
+
+# Before a code fence or a formula: quotes and items of lists.
+_MARKS = re.compile(r"^(?:\s|>|[-*+]\s|\d{1,9}[.)]\s)*")
 
 
 class Utf8Stream:
@@ -78,6 +82,11 @@ class StopStrings:
         self._held = text[len(text) - held :]
         return text[: len(text) - held]
 
+    @property
+    def n_held(self) -> int:
+        """Characters held back."""
+        return len(self._held)
+
     def flush(self) -> str:
         """The text held back; it was no stop string after all."""
         held, self._held = self._held, ""
@@ -92,14 +101,15 @@ class StopStrings:
         return 0
 
 
-class CodeFence:
-    """Knows whether a Markdown code fence (a line that begins with ``` or ~~~) is open after the complete
-    lines."""
+class OpenBlock:
+    """Knows whether Markdown that is shown as it is, a code fence (``` or ~~~) or a formula ($$), is open after the
+    complete lines. Marks of quotes and lists may stand before it."""
 
     __slots__ = ("_line", "_mark")
 
-    # Longer than any fence with its info string needs; keeps a line that never ends from growing.
-    _MAX_LINE = 256
+    # Longer than any line of code or formula needs; keeps a line that never ends from growing.
+    _MAX_LINE = 2048
+    _FORMULA = "$$"
 
     def __init__(self) -> None:
         self._mark = ""
@@ -117,28 +127,39 @@ class CodeFence:
             return
         *lines, rest = (self._line + piece).split("\n")
         for line in lines:
-            self._take_line(line.strip())
+            self._take_line(line)
         self._line = rest
 
     def _take_line(self, line: str) -> None:
         if not self._mark:
-            if line.startswith(("```", "~~~")):
-                char = line[0]
-                self._mark = char * (len(line) - len(line.lstrip(char)))
-        elif line.startswith(self._mark) and not line.strip(self._mark[0]):
+            self._mark = self._opened_by(_MARKS.sub("", line).rstrip())
+        elif self._mark == self._FORMULA:
+            if line.count(self._FORMULA) % 2:
+                self._mark = ""
+        else:
             # Only a bare run of at least the opening length closes: "```python" inside a fence is text.
-            self._mark = ""
+            bare = line.strip().lstrip("> ")
+            if bare.startswith(self._mark) and not bare.strip(self._mark[0]):
+                self._mark = ""
+
+    def _opened_by(self, line: str) -> str:
+        if line.startswith(("```", "~~~")):
+            char = line[0]
+            return char * (len(line) - len(line.lstrip(char)))
+        # In the middle of a line $$ is a formula that ends there, a process number, or a price.
+        at_edge = line.startswith(self._FORMULA) or line.endswith(self._FORMULA)
+        return self._FORMULA if at_edge and line.count(self._FORMULA) % 2 else ""
 
 
 class EndOfStep:
     """The end-of-step rule (paper, section 3): a step ends with a token that contains the separator, if the
-    text before it ends a sentence and no code fence is open.
+    text before it ends a sentence and no code fence or formula is open.
 
     spans_tokens: the vocabulary has no token for the separator, so one that is made of several tokens counts
     too.
     """
 
-    __slots__ = ("_fence", "_sentence_end", "_separator", "_spans", "_tail")
+    __slots__ = ("_block", "_sentence_end", "_separator", "_spans", "_tail")
 
     # Enough for the longest end of a sentence with its closing brackets and quotes.
     _TAIL = 64
@@ -152,16 +173,16 @@ class EndOfStep:
     def reset(self) -> None:
         """A new step begins."""
         self._tail = ""
-        self._fence = CodeFence()
+        self._block = OpenBlock()
 
     def feed(self, piece: str) -> bool:
         """Takes the text of one token; True if it ends the step."""
         text = self._tail + piece
         self._tail = text[-self._TAIL :]
-        self._fence.feed(piece)
+        self._block.feed(piece)
         # Where the separator may span tokens, it must still end inside this one.
         n_new = len(piece) + (len(self._separator) - 1 if self._spans else 0)
-        if self._separator not in text[max(0, len(text) - n_new) :] or self._fence.open:
+        if self._separator not in text[max(0, len(text) - n_new) :] or self._block.open:
             return False
         before = text[: text.rindex(self._separator)].rstrip()
         return self._sentence_end.search(before) is not None

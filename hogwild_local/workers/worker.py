@@ -35,6 +35,9 @@ class Worker:
 
     .pending are the tokens to feed next. A worker that has fed all of them samples one more, which takes
     their place; where that token ends the step, the prefix of the next step comes behind it.
+
+    .finished is why the model ended it. .leaving is why it ends after its next pass, in which it samples nothing more:
+    the others are still to read what it sampled last.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class Worker:
         self.step_tokens = 0
         self.step_ended = False
         self.finished: Reason | None = None
+        self.leaving: Reason | None = None
         self._token_bytes = model.token_bytes
         self._is_eog = model.is_eog
         self._end_of_step = end_of_step
@@ -61,6 +65,8 @@ class Worker:
         self._stops = StopStrings(stops)
         self.prefix = ""
         self._pieces: list[str] = []
+        self._n_chars: list[int] = []  # of each token sampled in this step
+        self._n_carried = 0  # characters of the step before that were held back at its end
 
     @property
     def written(self) -> str:
@@ -81,6 +87,8 @@ class Worker:
         self._end_of_step.reset()
         self.prefix = prefix
         self._pieces = []
+        self._n_chars = []
+        self._n_carried = self._stops.n_held
 
     def take(self, token: int, n_pass: int) -> Token:
         """The token that was sampled becomes .pending. Sets .step_ended or .finished where it ends something."""
@@ -90,21 +98,36 @@ class Worker:
             self.finished = "eos"
             return Token(self.name, token, "", n_pass)
         piece = self._utf8.feed(self._token_bytes(token))
+        self._n_chars.append(len(piece))
         shown = self._stops.feed(piece)
         if self._stops.found is not None:
             self.finished = "stop"
         elif self._end_of_step.feed(piece):
-            # The next prefix stands between the two steps, so no stop string can begin here and end there.
             self.step_ended = True
-            shown += self._stops.flush()
         self._pieces.append(shown)
         return Token(self.name, token, shown, n_pass)
 
+    def let_go(self, n_pass: int) -> Token | None:
+        """What was held back for a stop string can't be one any more: a prefix follows."""
+        return self._rest(self._stops.flush(), n_pass)
+
     def end_text(self, n_pass: int) -> Token | None:
         """The worker writes no more: what was held back, if anything."""
-        rest = self._stops.feed(self._utf8.flush()) + self._stops.flush()
-        self._pieces.append(rest)
-        return Token(self.name, None, rest, n_pass) if rest else None
+        return self._rest(self._stops.feed(self._utf8.flush()) + self._stops.flush(), n_pass)
+
+    def before_stop(self) -> tuple[int, str]:
+        """A stop string was found: how many tokens of this step lie before it, and what the token that it begins in
+        has of text before it."""
+        n_chars = max(0, len(self.written) - self._n_carried)
+        kept = at = 0
+        while at < n_chars and at + self._n_chars[kept] <= n_chars:
+            at += self._n_chars[kept]
+            kept += 1
+        return kept, self.written[len(self.written) - (n_chars - at) :] if at < n_chars else ""
+
+    def _rest(self, text: str, n_pass: int) -> Token | None:
+        self._pieces.append(text)
+        return Token(self.name, None, text, n_pass) if text else None
 
     def close(self) -> None:
         """Frees the sampler."""

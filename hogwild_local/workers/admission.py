@@ -1,0 +1,155 @@
+"""Which runs may use a cache now, in order of arrival, and how many of its cells each has and may still take.
+
+A run arrives when its first event is asked for. It is let in when the cache has room for its prompt, the workers'
+first words and the finisher, and fewer than max_runs are inside; nobody overtakes. From then on its cells are counted
+here, so that what one run has been promised, another does not take.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+
+from ..errors import Busy, CacheFull
+
+WAKE_S = 1.0  # a run that was lost without a word (Ctrl+C twice in its clean-up) wakes nobody
+
+
+class Admission:
+    """The runs of one cache of n_ctx cells."""
+
+    def __init__(self, n_ctx: int, max_runs: int | None = None) -> None:
+        self._n_ctx, self._max_runs = n_ctx, max_runs
+        self._changed = threading.Condition()
+        self._inside: list[weakref.ref[Place]] = []
+        self._waiting: list[weakref.ref[Place]] = []
+
+    def place(self) -> Place:
+        """A place for one run, which has not arrived yet."""
+        return Place(self)
+
+    # -- for Place, inside the lock --
+
+    def _arrive(self, place: Place) -> None:
+        if place.least > self._n_ctx:
+            raise CacheFull(place.least, self._n_ctx)
+        self._waiting.append(weakref.ref(place))
+
+    def _leave(self, place: Place) -> None:
+        for line in (self._inside, self._waiting):
+            line[:] = [ref for ref in line if ref() not in (None, place)]
+        self._let_in()
+        self._changed.notify_all()
+
+    def _let_in(self) -> None:
+        """Lets in from the head of the queue whoever fits."""
+        self._inside = [ref for ref in self._inside if ref() is not None]
+        self._waiting = [ref for ref in self._waiting if ref() is not None]
+        while self._waiting and (self._max_runs is None or len(self._inside) < self._max_runs):
+            first = self._waiting[0]()
+            if first is None or min(first.wanted, self._n_ctx) > self._n_ctx - self._held_by_others(first):
+                break
+            first.reserved = min(first.wanted, self._n_ctx)
+            first.inside = True
+            self._inside.append(self._waiting.pop(0))
+            self._changed.notify_all()
+
+    def _held_by_others(self, place: Place) -> int:
+        others = [other for ref in self._inside if (other := ref()) is not None and other is not place]
+        return sum(other.used + other.reserved for other in others)
+
+    def _position(self, place: Place) -> int:
+        """0: not in the queue, or not any more."""
+        return next((i for i, ref in enumerate(self._waiting, 1) if ref() is place), 0)
+
+    def _nobody_can_leave(self) -> bool:
+        """Are all runs inside held by threads that wait here, this one among them?"""
+        asleep = {place.asleep for ref in self._waiting if (place := ref()) is not None} | {threading.get_ident()}
+        return all(place.thread in asleep for ref in self._inside if (place := ref()) is not None)
+
+
+class Place:
+    """One run's place: before it arrives, in the queue, inside, and gone."""
+
+    def __init__(self, admission: Admission) -> None:
+        self.least = self.wanted = 0
+        self.used = self.reserved = 0
+        """Cells that it has, and that are kept for it."""
+        self.thread = 0
+        """Who iterated it last."""
+        self.asleep = 0
+        """Who waits for it to be let in."""
+        self.inside = False
+        self._admission = admission
+        self._told = -1
+        self._gone = False
+
+    def wait(self, least: int, wanted: int) -> int:
+        """Waits until the run's position in the queue is another than the one returned last, and returns it; 0: it
+        waits no more, because it was let in or gone.
+
+        least: cells without which it can never run; wanted: with which it begins well. Raises CacheFull, with nothing
+        changed, where least is more than the cache has; Busy, leaving it in the queue, where it would wait for ever:
+        all runs inside were iterated last by this thread, or by others that wait as well.
+        """
+        admission = self._admission
+        with admission._changed:
+            self.thread = threading.get_ident()
+            if self._told < 0 and not self._gone:
+                self.least, self.wanted = least, wanted
+                admission._arrive(self)
+            admission._let_in()
+            while (position := admission._position(self)) == self._told:
+                if admission._nobody_can_leave():
+                    raise Busy("this run waits for others that only this thread can end: close or finish them")
+                self._sleep()
+                admission._let_in()
+            self._told = position
+            return position
+
+    def give_up(self) -> None:
+        """Leaves the queue, if it is there or before it was."""
+        with self._admission._changed:
+            if not self.inside:
+                self.leave()
+
+    def leave(self) -> None:
+        """Gives everything back. May be called twice."""
+        with self._admission._changed:
+            self._gone = True
+            self.inside = False
+            self._admission._leave(self)
+
+    def grow(self, n: int, keep: int) -> bool:
+        """Takes n cells if keep more than these stay for the run; these are then kept from others too."""
+        with self._admission._changed:
+            self.thread = threading.get_ident()
+            if self.left < n + keep:
+                return False
+            self.used, self.reserved = self.used + n, keep
+            return True
+
+    def spend(self, n: int) -> None:
+        """Takes n of the cells that are kept for the run."""
+        with self._admission._changed:
+            self.thread = threading.get_ident()
+            self.used, self.reserved = self.used + n, max(0, self.reserved - n)
+
+    def shrink(self, n: int) -> None:
+        """Gives n cells back."""
+        with self._admission._changed:
+            self.used -= n
+            self._admission._let_in()
+
+    @property
+    def left(self) -> int:
+        """Cells that this run can still have: all but its own and those that others have or are kept for them."""
+        with self._admission._changed:
+            return self._admission._n_ctx - self._admission._held_by_others(self) - self.used
+
+    def _sleep(self) -> None:
+        self.asleep = threading.get_ident()
+        try:
+            self._admission._changed.wait(WAKE_S)
+        finally:
+            self.asleep = 0

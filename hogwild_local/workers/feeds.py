@@ -1,0 +1,36 @@
+"""What a run wants of the next forward pass, and the parts of a run that ask for passes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, Protocol, TypeAlias
+
+from ..engine.protocols import SamplerLike
+from .layouts import Block
+
+Kind: TypeAlias = Literal["prompt", "workers", "closing"]
+"""Of a pass: a chunk of the prompt; one of the budget; one on top of it, with the workers' last tokens or the
+finisher's."""
+
+
+class Feed(NamedTuple):
+    """One view of a pass: its blocks, the tokens for the last of them, and what chooses the next one (None: nothing is
+    sampled yet)."""
+
+    view: Sequence[Block]
+    tokens: Sequence[int]
+    sampler: SamplerLike | None = None
+
+
+class Phase(Protocol):
+    """A part of a run. Its events go to a list that the loop hands out after each pass."""
+
+    @property
+    def kind(self) -> Kind:
+        """Of the pass that was planned last."""
+
+    def plan(self) -> list[Feed]:
+        """What to feed next; nothing: the phase is over."""
+
+    def take(self, tokens: Sequence[int | None]) -> None:
+        """The pass was made: what was sampled, feed by feed (None where there was no sampler)."""

@@ -1,0 +1,65 @@
+"""The tokens that a run begins with, known before it holds anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+from ..engine.protocols import ModelLike
+from ..errors import InvalidArgument
+from ..prompts.style import Wording
+from .settings import RunSettings
+from .text import inner_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """prompt, header and separator are prefilled, firsts are what each worker feeds first, finisher asks at the end."""
+
+    prompt: list[int]
+    header: list[int]
+    separator: list[int]
+    firsts: list[list[int]]
+    finisher: list[int]
+    n_closing: int
+    """Cells for the finisher, without the workers' last tokens; 0: no finisher."""
+
+    @classmethod
+    def of(cls, model: ModelLike, prompt: str, wording: Wording, settings: RunSettings) -> Self:
+        """Tokenizes. Raises InvalidArgument if there is nothing to go on from."""
+        bos = "" if model.bos is None else model.token_text(model.bos)
+        # A template that writes the BOS itself must not get a second one.
+        add_special = not (bos and prompt.startswith(bos))
+        tokens = model.tokenize(prompt, add_special=add_special, parse_special=True)
+        firsts = [inner_tokens(model, wording.first(index)) for index in range(len(settings.names))]
+        if not all(firsts):
+            if not tokens:
+                raise InvalidArgument("prompt must not be empty: the model has nothing to go on from")
+            # Somebody has no words of its own to begin with: all go on from the prompt's last token.
+            tokens, firsts = tokens[:-1], [[tokens[-1], *first] for first in firsts]
+        finisher = inner_tokens(model, wording.style.finisher.text)
+        return cls(
+            tokens,
+            inner_tokens(model, wording.layout.header),
+            inner_tokens(model, wording.layout.separator),
+            firsts,
+            finisher,
+            len(finisher) + settings.finisher_tokens if settings.finisher_tokens else 0,
+        )
+
+    @property
+    def n_prompt(self) -> int:
+        """Tokens of the built-in layouts' prefills."""
+        return len(self.prompt) + len(self.header) + len(self.separator)
+
+    def kept(self, n_workers: int) -> int:
+        """Cells that are kept for the end: of the finisher, and of n workers' last tokens, which it is to read."""
+        return self.n_closing + n_workers if self.n_closing else 0
+
+    def least(self, n_prompt: int) -> int:
+        """Cells without which the run can't begin."""
+        return n_prompt + len(self.firsts[0]) + self.kept(len(self.firsts))
+
+    def wanted(self, n_prompt: int) -> int:
+        """Cells with which all workers begin."""
+        return n_prompt + sum(map(len, self.firsts)) + self.kept(len(self.firsts))
