@@ -226,11 +226,8 @@ class Hogwild:
         May be called twice, and from any thread; what Ctrl+C, or an error, left undone, the next call does."""
         with self._lock:
             self._closed = True
-            runs = list(self._runs)
-            for run in runs:
-                run.cancel()  # all at once: none of them waits for another one
             try:
-                free_all(runs, Run.close)
+                free_all(list(self._runs), Run.close)
             finally:
                 self._free()
 

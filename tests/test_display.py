@@ -163,7 +163,8 @@ def test_the_status_line_shows_progress_then_passes_speed_and_room() -> None:
         status = frame(output, 80, 24)[-1]
     assert "pass 3" in status
     assert "tokens/s" in status
-    assert f"{run.usage.context_left} of context left" in status
+    assert isinstance(event, PassEnded)
+    assert f"{event.usage.context_left} of context left" in status
 
 
 def test_the_live_view_ends_with_the_answer_and_restores_the_terminal() -> None:

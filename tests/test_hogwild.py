@@ -23,6 +23,8 @@ from hogwild_local.workers.worker import default_names, worker_seed
         ({"n_batch": 0}, "n_batch"),
         ({"n_gpu_layers": -2}, "n_gpu_layers"),
         ({"n_threads": 0}, "n_threads"),
+        ({"max_runs": 0}, "max_runs"),
+        ({"max_runs": True}, "max_runs"),
         ({"prompts": 3}, "prompts"),
         ({"prompts": "none.toml"}, "none.toml"),
     ],
@@ -58,6 +60,12 @@ def test_a_wrong_setting_is_named_before_the_model_is_loaded(options: dict[str, 
         ({"seed": "x"}, "seed"),
         ({"stop": ["a", ""]}, "stop"),
         ({"stop": [1]}, "stop"),
+        ({"stop": 3}, "stop.*3"),
+        ({"stop": None}, "stop.*None"),
+        ({"stop": b"x"}, "stop.*b'x'"),
+        ({"workers": 100_000_000}, "workers.*n_batch >= 100000000"),
+        ({"answer_at": "end"}, "answer_at.*end"),
+        ({"eos_ends_run": 1}, "eos_ends_run"),
         ({"finisher": 1}, "finisher"),
         ({"finisher_tokens": 0}, "finisher_tokens"),
         ({"redundancy_every": -1}, "redundancy_every"),
@@ -137,4 +145,4 @@ def test_seeds_of_workers_are_valid_and_differ() -> None:
     assert len(set(seeds)) == len(seeds)
     assert all(0 <= seed < 2**32 - 1 for seed in seeds)
     # Part of the contract: changing it changes everybody's output.
-    assert worker_seed(1, 0) == worker_seed(1, 0)
+    assert [worker_seed(1, 0), worker_seed(1, 1)] == [601028396, 2894673474]

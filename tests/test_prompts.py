@@ -121,7 +121,9 @@ def test_the_finisher_ends_where_an_answer_begins() -> None:
     assert style.find_answers(style.finisher.text + "42}") == ["42"]
 
 
-@pytest.mark.parametrize("end", [".", "!", "?", "。", '."', ".)", ".**", "…", "$x=1$.", "؟"])
+@pytest.mark.parametrize(
+    "end", [".", "!", "?", "。", '."', ".)", ".**", "…", "$x=1$.", "؟", "‽", "།", "\u1803", "჻", "¶", "❧"]
+)
 def test_what_ends_a_sentence(end: str) -> None:
     assert PromptStyle.default().sentence_end.search("So it is" + end)
 

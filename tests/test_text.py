@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hogwild_local.errors import InvalidArgument
-from hogwild_local.workers.text import OpenBlock, EndOfStep, StopStrings, Utf8Stream
+from hogwild_local.workers.text import EndOfStep, OpenBlock, StopStrings, Utf8Stream
 
 ENDS = re.compile(r"""[.!?]["')*]*$""")
 
@@ -100,6 +100,22 @@ def test_a_stop_string_must_be_text(bad: object) -> None:
         ("~~~\n```\n", True),
         ("a ``` b\n", False),
         ("  ```\nx\n", True),
+        ("> ```\n> x\n", True),
+        ("> ```\n> x\n> ```\n", False),
+        ("- ```python\n  x\n", True),
+        ("1. ~~~\n   x\n   ~~~\n", False),
+        ("> - 12) ```\n", True),
+        ("a\n$$\nx\n", True),
+        ("a\n$$\nx\n$$\n", False),
+        ("so $$\nx\n$$.\n", False),
+        ("so $$\nx\n", True),
+        ("$$ x = 1\n", True),
+        ("$$ x = 1 $$\n", False),
+        ("$$ x = 1\n + 2 $$ and\n", False),
+        ("- $$\n  x\n", True),
+        ("it costs $$ or $$$ a day\n", False),
+        ("```\n$$\n```\n", False),
+        ("$$\n```\n$$\n", False),
     ],
 )
 def test_open_blocks(text: str, is_open: bool) -> None:
@@ -128,6 +144,10 @@ def test_no_step_ends_without_a_sentence_before() -> None:
 
 def test_no_step_ends_inside_a_code_fence() -> None:
     assert ends(["```\n", "x = 1.", "\n\n", "```\n", "End.", "\n\n"]) == [False] * 5 + [True]
+
+
+def test_no_step_ends_inside_a_formula() -> None:
+    assert ends(["$$\n", "x = 1.", "\n\n", "$$\n", "End.", "\n\n"]) == [False] * 5 + [True]
 
 
 def test_a_separator_of_several_tokens_counts_only_where_the_vocabulary_has_none() -> None:

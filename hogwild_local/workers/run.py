@@ -49,7 +49,7 @@ class Run:
     def __init__(self, loop: Loop, cache: CacheLike) -> None:
         self._loop = loop
         self._events = drive(loop, cache)
-        self._begun = False
+        self._begun = self._closing = False
         self._lock = threading.RLock()
         _alive.add(self)
 
@@ -81,22 +81,28 @@ class Run:
         called twice. Raises what freeing raises, after all else is free."""
         if self.done:
             return
-        self.cancel()
+        self._closing = True
+        self._loop.place.give_up()
         with self._lock:
-            if inspect.getgeneratorstate(self._events) == inspect.GEN_RUNNING:
-                return  # called inside a pass of this very thread (a signal handler): the run ends behind it
-            self._begun = True
-            self._events.close()
-            self._loop.close()
+            self._finish()
 
     def __next__(self) -> ev.Event:
         with self._lock:
-            if not self._begun:
+            if not self._begun and not self._closing:
                 queued = self._loop.wait()
                 if queued is not None:
                     return queued
                 self._begun = True
+            if self._closing:
+                self._finish()
+                raise StopIteration
             return next(self._events)
+
+    def _finish(self) -> None:
+        if inspect.getgeneratorstate(self._events) == inspect.GEN_RUNNING:
+            return  # inside a pass of this very thread (a signal handler): the next event is the end
+        self._events.close()
+        self._loop.close()
 
     def __iter__(self) -> Iterator[ev.Event]:
         try:

@@ -128,7 +128,3 @@ class Worker:
     def _rest(self, text: str, n_pass: int) -> Token | None:
         self._pieces.append(text)
         return Token(self.name, None, text, n_pass) if text else None
-
-    def close(self) -> None:
-        """Frees the sampler."""
-        self.sampler.close()
