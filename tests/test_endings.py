@@ -101,6 +101,17 @@ def test_the_run_ends_when_all_have_ended() -> None:
     assert events[-1].timings.passes == 2  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("eos_after", [2, 40])
+def test_the_finisher_is_asked_whether_the_last_to_end_had_no_room_or_nothing_more_to_say(eos_after: int) -> None:
+    fake = FakeEngine([*b"a" * eos_after, EOS], "b" * 99, finisher="5}")
+    events = run(fake, n_ctx=101, max_passes=99, finisher=True)
+    assert [event.reason for event in of(events, ev.WorkerFinished)] == ["eos", "cache_full"][
+        :: 1 if eos_after == 2 else -1
+    ]
+    assert of(events, ev.Answer) == [ev.Answer("5", None)]
+    assert events[-1].reason == "cache_full"  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize("order", [1, -1])
 def test_the_finisher_is_asked_however_the_workers_ended_and_whoever_ended_last(order: int) -> None:
     scripts = [[ord("a"), EOS], "b STOP", "c" * 99][::order]

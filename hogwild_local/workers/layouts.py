@@ -17,14 +17,16 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, TypeAlias
 
 from ..engine.protocols import CacheLike
-from ..errors import Busy, HogwildError, InvalidArgument
+from ..errors import Busy, Closed, HogwildError, InvalidArgument
 from .held import free_all
 
 Block: TypeAlias = Any  # a CacheBlock, or a fake one: whatever cache.block() gives
 
 
-def _free(block: Block) -> None:
-    with contextlib.suppress(InvalidArgument):  # it was freed, but Ctrl+C came before that was noted
+def free_block(block: Block) -> None:
+    """Frees a block, if it is not free already."""
+    # It was freed, but Ctrl+C came before that was noted; or the cache was closed, and nothing is left to free.
+    with contextlib.suppress(InvalidArgument, Closed):
         block.free()
 
 
@@ -74,7 +76,7 @@ class Layout(ABC):
 
     def close(self) -> None:
         """Frees every block. May be called at any time, and twice: after an error or Ctrl+C, the rest is freed."""
-        free_all(self.blocks, _free)
+        free_all(self.blocks, free_block)
         self.prefills = []
         self._cache = None
 

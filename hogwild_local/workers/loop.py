@@ -4,6 +4,7 @@ but to make blocks and samplers (paper, section 3)."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from time import perf_counter
 
 from .. import events as ev
@@ -16,7 +17,7 @@ from .context import Context
 from .feeds import Feed, Phase
 from .finisher import Finisher
 from .held import free_all
-from .layouts import Layout
+from .layouts import Layout, free_block
 from .opening import Opening
 from .passes import Passes
 from .prefill import Prefill
@@ -153,7 +154,7 @@ class Loop:
             return Passes(self._run, self._team, self._opening)
         if isinstance(phase, Passes) and self.settings.finisher_tokens and not self._team.answer:
             block = self._run.cache.block("finisher")
-            self._held.append(block.free)
+            self._held.append(partial(free_block, block))
             self._finisher = Finisher(self._run, self._opening.finisher, self._sampler(None), block)
             return self._finisher
         return None
