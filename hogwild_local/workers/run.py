@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import atexit
 import inspect
 import threading
-import weakref
 from collections.abc import Generator, Iterator
 from types import TracebackType
 from typing import Self
@@ -37,7 +35,7 @@ class Run:
             for event in run: ...
 
     Leaving the for loop (break, an exception), the with block, or close() ends the run and frees what it
-    holds; so does dropping the last reference, and the end of the interpreter. next(run) does not. stop(), cancel() and
+    holds; so does dropping the last reference. next(run) does not. stop(), cancel() and
     close() may be called from any thread and take effect within one pass, or one chunk of the prompt; at once, where
     the run waits in the queue.
 
@@ -51,7 +49,6 @@ class Run:
         self._events = drive(loop, cache)
         self._begun = self._closing = False
         self._lock = threading.RLock()
-        _alive.add(self)
 
     @property
     def workers(self) -> tuple[str, ...]:
@@ -125,13 +122,3 @@ class Run:
 
     def __del__(self) -> None:
         self.close()
-
-
-_alive: weakref.WeakSet[Run] = weakref.WeakSet()
-
-
-@atexit.register
-def _close_all() -> None:
-    """While modules still work: a generator that is dropped later can't clean up."""
-    for run in list(_alive):
-        run.close()
