@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,34 @@ def test_fused_and_composed_attention_write_the_same_greedy_text(tiny_path: Call
             sampling = SamplingParams(temperature=0)
             results.append(dict(hw.generate("Go.", max_passes=30, seed=1, sampling=sampling).texts))
     assert results[0] == results[1]
+
+
+def test_runs_at_the_same_time_write_what_they_write_alone() -> None:
+    with Hogwild(default_model_path(), n_threads=1) as hw:  # which samples greedily
+        cases = [(prompt, 1 + i % 4) for i, prompt in enumerate(hw.examples[:6])]
+
+        def solve(case: tuple[str, int]) -> tuple[object, ...]:
+            result = hw.generate(case[0], workers=case[1])
+            return result.answer, dict(result.texts), result.history, result.timings.passes
+
+        alone = [solve(case) for case in cases]
+        assert all(answer for answer, *_ in alone)
+        with ThreadPoolExecutor(3) as pool:
+            assert list(pool.map(solve, cases)) == alone
+        assert hw._cache.n_free == hw.n_ctx
+
+
+def test_runs_in_turn_in_one_thread_write_what_they_write_alone() -> None:
+    with Hogwild(default_model_path(), n_threads=1) as hw:
+        alone = [hw.generate(prompt).texts for prompt in hw.examples[:2]]
+        runs = [hw.stream(prompt) for prompt in hw.examples[:2]]
+        texts: list[dict[str, str]] = [dict.fromkeys(run.workers, "") for run in runs]
+        while not all(run.done for run in runs):
+            for run, written in zip(runs, texts, strict=True):
+                event = next(run, None)
+                if isinstance(event, events.Token) and event.worker:
+                    written[event.worker] += event.text
+        assert texts == alone
 
 
 def test_break_ends_a_run_and_the_object_runs_again(tiny_path: Callable[..., Path]) -> None:

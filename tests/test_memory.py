@@ -84,10 +84,10 @@ def run(n, seed):
                     events.stop("B")
                 if i % 5 == 4 and passes == 200:
                     break
-run(15, 0)
+run(45, 0)
 for window in range(5):
     before = rss()
-    run(10, 15 + 10 * window)
+    run(10, 45 + 10 * window)
     print(rss() - before)
 """
     # Five times 1,000 passes. A buffer for passes of a new size shows in one of them, a leak in each.

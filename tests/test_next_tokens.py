@@ -16,7 +16,7 @@ from hogwild_local import Hogwild, Model, Sampler, SamplingParams, SharedCache
 from hogwild_local.engine.isolated.engine import RemoteCache, RemoteModel, RemoteSampler
 from hogwild_local.engine.isolated.process import EngineProcess
 from hogwild_local.errors import Closed, InvalidArgument
-from hogwild_local.events import PromptProgress
+from hogwild_local.events import PromptProgress, RunEnded
 
 PathOf = Callable[..., Path]
 
@@ -114,9 +114,11 @@ def test_a_run_in_a_process_of_its_own_is_one_message_a_pass(
         run = hogwild.stream("Count.", workers=4, seed=5, max_passes=20, finisher=False)
         seen = list(run)
     n_chunks = sum(isinstance(event, PromptProgress) for event in seen) - 1  # the first one is before any
-    assert sent["decode"] == n_chunks
-    assert run.timings.passes == sent["next_tokens"] == 20
-    assert run.usage.completion_tokens == 80
+    last = seen[-1]
+    assert isinstance(last, RunEnded)
+    assert last.timings.passes == 20
+    assert sent["next_tokens"] == n_chunks + 20
+    assert last.usage.completion_tokens == 80
     assert {"sample", "block_len", "cache_number"}.isdisjoint(sent)
 
 
