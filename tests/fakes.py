@@ -206,10 +206,7 @@ class FakeCache:
 
     def next_tokens(self, views: Sequence[Any], samplers: Sequence[FakeSampler | None]) -> list[int | None]:
         rows = self.decode(views)
-        return [
-            None if sampler is None else int(row.argmax()) if sampler.is_finisher else sampler.sample(row)
-            for sampler, row in zip(samplers, rows, strict=True)
-        ]
+        return [None if sampler is None else sampler.sample(row) for sampler, row in zip(samplers, rows, strict=True)]
 
     def close(self) -> None:
         self.closed = True
@@ -221,7 +218,7 @@ class FakeSampler:
     def __init__(self, params: SamplingParams, script: Sequence[int] | None, filler: int) -> None:
         self.params = params
         self.closed = False
-        self.is_finisher = params.seed is None
+        self.is_finisher = params.seed is None  # it is greedy
         self._script = None if script is None else list(script)
         self._filler = filler
         self._random = random.Random(params.seed)
@@ -229,6 +226,8 @@ class FakeSampler:
     def sample(self, logits: Logits) -> int:
         assert not self.closed
         assert logits.shape == (N_VOCAB,)
+        if self.is_finisher:
+            return int(logits.argmax())
         if self._script is None:
             return self._random.choice(b"abcdefgh")
         return self._script.pop(0) if self._script else self._filler
