@@ -7,7 +7,7 @@ HogwildError
 ├── InvalidArgument       an argument is wrong (named); also a ValueError
 │   └── BatchTooLarge     more tokens in one call than n_batch
 ├── Closed                use after close()
-├── Busy                  a run is going on already, or a log hook calls the engine
+├── Busy                  something is in use, would wait for its own caller, or is called by a log hook
 ├── OutOfMemory           memory could not be had; also a MemoryError
 ├── ComputeError          a backend failed
 ├── DeviceError           a device, or the backend of one, cannot be had: an RPC server that is not there, ...
@@ -59,8 +59,9 @@ class Closed(HogwildError):
 
 
 class Busy(HogwildError):
-    """A run of this object is going on: close it or wait for its end. Or a log hook calls the engine that it runs in:
-    note the line, and call afterwards. Nothing is disturbed."""
+    """A run waits for others that only this thread can end; a layout or a file is in use by another one; or a log hook
+    calls the engine that it runs in (note the line, and call afterwards). Nothing is disturbed: finish or close what is
+    in the way."""
 
 
 class OutOfMemory(HogwildError, MemoryError):

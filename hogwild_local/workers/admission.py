@@ -46,12 +46,14 @@ class Admission:
         self._inside = [ref for ref in self._inside if ref() is not None]
         self._waiting = [ref for ref in self._waiting if ref() is not None]
         while self._waiting and (self._max_runs is None or len(self._inside) < self._max_runs):
-            first = self._waiting[0]()
+            ref = self._waiting[0]
+            first = ref()
             if first is None or min(first.wanted, self._n_ctx) > self._n_ctx - self._held_by_others(first):
                 break
             first.reserved = min(first.wanted, self._n_ctx)
             first.inside = True
-            self._inside.append(self._waiting.pop(0))
+            self._waiting.remove(ref)
+            self._inside.append(ref)
             self._changed.notify_all()
 
     def _held_by_others(self, place: Place) -> int:
