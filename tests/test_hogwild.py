@@ -63,7 +63,6 @@ def test_a_wrong_setting_is_named_before_the_model_is_loaded(options: dict[str, 
         ({"stop": 3}, "stop.*3"),
         ({"stop": None}, "stop.*None"),
         ({"stop": b"x"}, "stop.*b'x'"),
-        ({"workers": 100_000_000}, "workers.*n_batch >= 100000000"),
         ({"answer_at": "end"}, "answer_at.*end"),
         ({"eos_ends_run": 1}, "eos_ends_run"),
         ({"finisher": 1}, "finisher"),
@@ -81,6 +80,13 @@ def test_a_wrong_option_of_a_run_is_named_at_once(options: dict[str, Any], fault
         with pytest.raises(InvalidArgument, match=fault):
             hw.stream(**{"prompt": "P", **options})
         assert hw.generate("P", max_passes=1).reason == "budget"
+
+
+def test_too_many_workers_are_refused_before_their_names_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hogwild_local.hogwild.default_names", lambda n: pytest.fail(f"{n} names"))
+    hw = Hogwild("m.gguf", prompts=TINY_STYLE, n_batch=64, engine=FakeEngine().engine)
+    with hw, pytest.raises(InvalidArgument, match="n_batch >= 100000000"):
+        hw.stream("P", workers=100_000_000)
 
 
 def test_an_unknown_option_is_a_type_error() -> None:
