@@ -38,8 +38,7 @@ class Admission:
     def _leave(self, place: Place) -> None:
         for line in (self._inside, self._waiting):
             line[:] = [ref for ref in line if ref() not in (None, place)]
-        self._let_in()
-        self._changed.notify_all()
+        self._changed.notify_all()  # who waits looks who can be let in
 
     def _let_in(self) -> None:
         """Lets in from the head of the queue whoever fits."""
@@ -141,7 +140,7 @@ class Place:
         """Gives n cells back."""
         with self._admission._changed:
             self.used -= n
-            self._admission._let_in()
+            self._admission._changed.notify_all()
 
     @property
     def left(self) -> int:
