@@ -2,8 +2,8 @@
 // write in disorder. Whatever fails, all blocks hold what they held. Prints the first fault and returns 1.
 //
 // A cell is two numbers: the token it was made from, and the position its key is rotated to.
+#include <algorithm>
 #include <cstdio>
-#include <cstring>
 #include <random>
 #include <stdexcept>
 
@@ -44,10 +44,10 @@ class FailingCells : public hw::Cells {
 
     size_t n_bytes(int64_t n) const override { return static_cast<size_t>(n) * sizeof(Cell); }
     void read(int64_t begin, int64_t n, std::byte* data) const override {
-        std::memcpy(data, cells_.data() + begin, n_bytes(n));
+        std::copy_n(cells_.begin() + begin, n, reinterpret_cast<Cell*>(data));
     }
     void write(int64_t begin, int64_t n, const std::byte* data) override {
-        std::memcpy(&at(begin), data, n_bytes(n));
+        std::copy_n(reinterpret_cast<const Cell*>(data), n, cells_.begin() + begin);
     }
 
     Cell& at(int64_t cell) { return cells_.at(static_cast<size_t>(cell)); }
@@ -76,7 +76,7 @@ class Trial {
         for (int i = 0; i < 60; i++) {
             const int64_t before = cells_.n_steps();
             if (between(0, 2) == 0) {
-                cells_.fails_at = before + between(0, 6);
+                cells_.fails_at = before + between(0, 3);
                 cells_.fails_on = between(0, 1) == 0;
             }
             step();
@@ -169,8 +169,7 @@ class Trial {
         }
         const hw::Run& run = blocks_.table().run(block);
         for (int64_t i = 0; i < n; i++) {
-            cells_.at(run.end() + i) = {tokens[static_cast<size_t>(i)],
-                                        static_cast<int32_t>(run.origin + run.len + i)};
+            cells_.at(run.end() + i) = {tokens[static_cast<size_t>(i)], static_cast<int32_t>(run.origin + run.len + i)};
         }
         blocks_.grow(block, tokens.data(), static_cast<int32_t>(n));
         known_[block].insert(known_[block].end(), tokens.begin(), tokens.end());
@@ -216,7 +215,7 @@ class Trial {
 int main() {
     int n_failed = 0;
     int n_by_host = 0;
-    for (uint32_t seed = 0; seed < 20000; seed++) {
+    for (uint32_t seed = 0; seed < 5000; seed++) {
         Trial trial(seed);
         try {
             trial.run();
@@ -228,5 +227,5 @@ int main() {
         n_by_host += trial.n_by_host;
     }
     std::printf("failed %d, by host %d\n", n_failed, n_by_host);
-    return n_failed > 20000 && n_by_host > 1000 ? 0 : 1;
+    return n_failed > 1000 && n_by_host > 500 ? 0 : 1;
 }
