@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import importlib.metadata
+import re
 import threading
 import weakref
 from collections.abc import Callable, Sequence
@@ -88,7 +89,8 @@ def _call(function: Callable[..., int], *args: Any) -> None:
         return
     message = ffi.string(text).decode("utf-8", errors="replace")
     if status == lib.HW_ERROR_CACHE_FULL:
-        raise errors.CacheFull(0, 0, message)
+        needed, free = map(int, re.findall(r"\d+", message)[:2])
+        raise errors.CacheFull(needed, free, message)
     raise ERROR_OF_STATUS[status](message)
 
 
@@ -431,10 +433,7 @@ class NativeCache(Handle):
             _call(lib.hw_cache_check, self._use())
 
     def new_block(self) -> int:
-        block = ffi.new("int32_t *")
-        with self._lock:
-            _call(lib.hw_block_new, self._use(), block)
-        return int(block[0])
+        return self._made(lib.hw_block_new)
 
     def len(self, block: int) -> int:
         length = ffi.new("int32_t *")
@@ -454,6 +453,46 @@ class NativeCache(Handle):
         with self._lock:
             _call(lib.hw_block_append, self._use(), dst, src)
 
+    def _made(self, function: Callable[..., int], *args: Any) -> int:
+        """The id of the block that a function makes."""
+        block = ffi.new("int32_t *")
+        with self._lock:
+            _call(function, self._use(), *args, block)
+        return int(block[0])
+
+    def split(self, block: int, n: int) -> int:
+        return self._made(lib.hw_block_split, block, n)
+
+    def copy(self, block: int) -> int:
+        return self._made(lib.hw_block_copy, block)
+
+    def tokens(self, block: int) -> list[int]:
+        n = ffi.new("int32_t *")
+        with self._lock:
+            _call(lib.hw_block_tokens, self._use(), block, ffi.NULL, 0, n)
+            tokens = ffi.new("int32_t[]", int(n[0]))
+            _call(lib.hw_block_tokens, self._use(), block, tokens, len(tokens), n)
+        return list(tokens)
+
+    def read(self, block: int) -> bytearray:
+        size = ffi.new("size_t *")
+        with self._lock:
+            _call(lib.hw_block_state_size, self._use(), block, size)
+            data = bytearray(size[0])
+            _call(lib.hw_block_read, self._use(), block, ffi.from_buffer(data), len(data))
+        return data
+
+    def write(self, data: bytes | bytearray) -> int:
+        return self._made(lib.hw_block_write, ffi.from_buffer(data), len(data))
+
+    def blocks(self) -> dict[int, int]:
+        """Length by id, of all blocks."""
+        with self._lock:
+            n = lib.hw_cache_blocks(self._use(), ffi.NULL, ffi.NULL, 0)
+            ids, lens = ffi.new("int32_t[]", n), ffi.new("int32_t[]", n)
+            lib.hw_cache_blocks(self._use(), ids, lens, n)
+        return dict(zip(ids, lens, strict=True))
+
     def decode(self, views: Sequence[DecodeView]) -> list[Decoded]:
         """One forward pass of all views. Raises the errors of hw_decode, and Closed where a sampler was closed."""
         c_views = [_CView(view, self._n_vocab) for view in views]
@@ -466,13 +505,7 @@ class NativeCache(Handle):
             for row, view in zip(array, views, strict=True):
                 row.sampler = ffi.NULL if view.sampler is None else view.sampler._use()
             locks.enter_context(self._lock)
-            cache = self._use()
-            try:
-                _call(lib.hw_decode, cache, array, len(views))
-            except errors.CacheFull as full:
-                needed = sum(len(view.tokens) for view in views)
-                n_free = 0 if self.closed else lib.hw_cache_n_free(cache)  # a log hook may have closed it
-                raise errors.CacheFull(needed, n_free, str(full)) from None
+            _call(lib.hw_decode, self._use(), array, len(views))
         return [c_view.result() for c_view in c_views]
 
 
