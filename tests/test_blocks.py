@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from isolated import run_isolated
+from rpc_helper import needs_rpc, rpc_server
 from test_adapters import TOKENS, by_layer, directions, lora_tensors, write_control, write_lora
 
 from hogwild_local import CacheBlock, Model, SharedCache
@@ -419,3 +421,46 @@ def test_tokens_of_a_pass_that_failed_are_not_kept(single: Load) -> None:
         with pytest.raises(InvalidArgument):
             cache.decode([([block], [model.n_vocab])])
         assert block.tokens == [1, 2, 3]
+
+
+# -- on other devices ------------------------------------------------------------------------------------------
+
+ON_A_SERVER = """
+import numpy as np
+from hogwild_local import Model, SharedCache
+
+path, server, cache_type = sys.argv[1:]
+tokens = [(7 * i * i + 3 * i + 1) % 300 for i in range(90)]
+options = {"n_ctx": 100, "type_k": cache_type, "type_v": cache_type, "attention": "ggml"}
+
+def probe(cache, *blocks):
+    own = cache.block()
+    return cache.decode([([*blocks, own], [5])])[0]
+
+with Model(path, n_threads=1) as here, Model(path, n_gpu_layers=2, n_threads=1, rpc=server) as there:
+    with SharedCache(here, **options) as at_home, SharedCache(there, **options) as away:
+        block = away.block()
+        away.decode([([block], tokens)])
+        data, wanted = away.read(block), probe(away, block)
+        home = at_home.write(data)
+        assert at_home.read(home) == data
+        assert home.tokens == tokens
+        print(np.abs(probe(at_home, home) - wanted).max())
+        block.free()
+        tail = (head := away.write(data)).split(40)
+        assert np.array_equal(probe(away, head, tail), wanted)
+        rest = head.split(10)
+        rest.append(tail)  # there is no room for it beside itself
+        assert np.abs(probe(away, head, rest) - wanted).max() < 0.02 * np.abs(wanted).max()
+        assert head.tokens + rest.tokens == tokens
+        away.check()
+"""
+
+
+@needs_rpc
+@pytest.mark.parametrize("cache_type", ["f32", "q8_0"])
+def test_a_block_moves_between_a_server_and_this_machine(cache_type: str, tiny_path: Paths) -> None:
+    with rpc_server() as server:
+        done = run_isolated(ON_A_SERVER, tiny_path("llama-mha"), server.address, cache_type)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) <= 1e-3
