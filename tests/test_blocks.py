@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from isolated import run_isolated
+from mla import CELL_BYTES, write_mla
 from rpc_helper import needs_rpc, rpc_server
 from test_adapters import TOKENS, by_layer, directions, lora_tensors, write_control, write_lora
 
@@ -259,6 +260,26 @@ def test_a_block_is_written_where_it_stands_elsewhere_and_in_other_attention(nam
         assert np.abs(probe(other, *there) - wanted).max() <= 5e-3  # the composed form's tables, see test_equivalence
         assert other.read(there[1]) == one.read(step)
         filler.free()
+
+
+@pytest.mark.parametrize("attention", ["fused", "ggml", "composed"])
+def test_values_that_are_part_of_the_keys_are_kept_once(attention: str, tmp_path: Path) -> None:
+    options = {"n_ctx": 100, "type_k": "f32", "type_v": "f32", "attention": attention}
+    with Model(write_mla(tmp_path / "mla.gguf"), n_threads=1) as model, SharedCache(model, **options) as cache:
+        block = cache.block()
+        cache.decode([([block], TOKENS[:60])])
+        wanted, data = probe(cache, block), cache.read(block)
+        n_text = struct.unpack_from("<I", data, 44)[0]
+        assert len(data) == 48 + n_text + 60 * (4 + CELL_BYTES)
+        block.free()
+        block = cache.write(data)
+        assert np.array_equal(probe(cache, block), wanted)
+        tail = block.split(40)
+        assert np.array_equal(probe(cache, block, tail), wanted)
+        copy = cache.copy(tail)
+        assert np.abs(probe(cache, block, copy) - wanted).max() <= ORDER_OF_SUMS
+        block.append(copy)
+        assert np.abs(probe(cache, block) - wanted).max() <= ORDER_OF_SUMS
 
 
 def test_a_block_is_refused_by_the_name_of_what_is_other(single: Load, tiny_path: Paths, tmp_path: Path) -> None:
