@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import random
 import shutil
 import struct
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -98,20 +99,24 @@ def test_a_block_is_split_within_its_tokens_only(single: Load) -> None:
 # -- handles ---------------------------------------------------------------------------------------------------
 
 
-def test_a_block_is_freed_with_its_last_handle(single: Load) -> None:
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_a_block_is_freed_with_its_last_handle(order: Sequence[int], single: Load) -> None:
     model = single("llama-bos")
     with SharedCache(model, n_ctx=20) as cache:
-        first = cache.block("b")
-        cache.decode([([first], [1, 2, 3])])
-        second, third = first.share(), first.share()
-        assert (second.tokens, second.name) == ([1, 2, 3], "b")
+        block = cache.block("b")
+        cache.decode([([block], [1, 2, 3])])
+        handles = [block, block.share(), block.share()]
+        del block
+        assert [(handle.tokens, handle.name) for handle in handles] == [([1, 2, 3], "b")] * 3
+        first, second, last = (handles[i] for i in order)
+        handles.clear()
         first.free()
         with pytest.raises(InvalidArgument, match="was freed"):
             first.share()
         del second
-        cache.decode([([third], [4])])
-        assert (len(third), cache.n_free) == (4, 16)
-        third.free()
+        cache.decode([([last], [4])])
+        assert (len(last), cache.n_free) == (4, 16)
+        last.free()
         assert cache.n_free == 20
 
 

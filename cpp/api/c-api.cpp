@@ -273,8 +273,7 @@ hw_status hw_block_new(hw_cache* cache, int32_t* block, char* err, size_t err_si
 }
 
 hw_status hw_block_len(hw_cache* cache, int32_t block, int32_t* len, char* err, size_t err_size) {
-    return guard(err, err_size,
-                 [&] { not_null(len, "len") = static_cast<int32_t>(of(cache).blocks()->len(block)); });
+    return guard(err, err_size, [&] { not_null(len, "len") = static_cast<int32_t>(of(cache).blocks()->len(block)); });
 }
 
 hw_status hw_block_tokens(hw_cache* cache, int32_t block, int32_t* tokens, int32_t max, int32_t* n, char* err,

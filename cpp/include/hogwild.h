@@ -42,7 +42,7 @@ enum hw_status {
     HW_ERROR_BATCH = 5,        // the tokens of the call do not fit n_batch: feed them in several calls
     HW_ERROR_MEMORY = 6,       // memory for weights, cache or compute buffers could not be had: ask for less
     HW_ERROR_CANCELLED = 7,    // the progress callback said stop
-    HW_ERROR_COMPUTE = 8,      // a backend failed: the lengths of all blocks are as before, the call can be repeated
+    HW_ERROR_COMPUTE = 8,      // a backend failed: all blocks hold what they held, the call can be repeated
     HW_ERROR_DEVICE = 9,       // a device, or the backend of one, cannot be had (named)
     HW_ERROR_BUSY = 10         // called from inside a log hook, see hw_log_set: nothing was done
 };
