@@ -14,7 +14,7 @@ from .checks import c_text, token_list, whole
 from .devices import devices_of
 from .holders import Held, Holders
 from .model import Model
-from .native import ATTENTIONS, INT32_MAX, Decoded, DecodeView
+from .native import ATTENTIONS, INT32_MAX, Decoded, DecodeView, float_rows
 from .sampling import Sampler
 
 # Logits that a pass of a single view holds at once (128 MiB), where more than the last are asked for.
@@ -255,7 +255,7 @@ class SharedCache:
             raise CacheFull(total, self.n_free)
         before = self._native.len(own)
         whole_view = Decoded(
-            np.empty((view.n_outputs, self._model.n_vocab), dtype=np.float32) if view.wants_logits else None,
+            float_rows(view.n_outputs, self._model.n_vocab) if view.wants_logits else None,
             None if view.targets is None else np.empty(view.n_outputs, dtype=np.float32),
             None,
         )

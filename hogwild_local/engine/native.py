@@ -359,6 +359,17 @@ class NativeModel(Handle):
 # -- cache -----------------------------------------------------------------------------------------------------
 
 
+def float_rows(n_rows: int, n_vocab: int) -> npt.NDArray[np.float32]:
+    """Room for logits, not filled. Raises OutOfMemory, also where the system would hand out more than there is."""
+    try:
+        n_bytes = 4 * n_rows * n_vocab
+        if n_bytes < 2**26 or n_bytes <= free_host_memory():  # to ask costs a tenth of a millisecond
+            return np.empty((n_rows, n_vocab), dtype=np.float32)
+    except MemoryError:
+        pass
+    raise errors.OutOfMemory(f"no memory for {n_rows} rows of logits, {n_vocab} numbers each: ask for fewer tokens")
+
+
 class DecodeView(NamedTuple):
     """What a view feeds, and what it wants of the pass: struct hw_view."""
 
@@ -386,7 +397,7 @@ class _CView:
         if view.targets is not None and len(view.targets) != view.n_outputs:
             raise errors.InvalidArgument(f"{len(view.targets)} targets for {view.n_outputs} outputs of a view")
         n_rows = max(view.n_outputs, 0)
-        self._logits = np.empty((n_rows, n_vocab), dtype=np.float32) if view.wants_logits else None
+        self._logits = float_rows(n_rows, n_vocab) if view.wants_logits else None
         self._logprobs = None if view.targets is None else np.empty(n_rows, dtype=np.float32)
         self._sampled = ffi.NULL if view.sampler is None else ffi.new("int32_t *")
         self.fields = {
@@ -617,6 +628,7 @@ __all__ = [
     "attention_isas",
     "devices",
     "ffi",
+    "float_rows",
     "free_host_memory",
     "log_hook",
     "rpc_load",
