@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
+from ..checks import number, whole
 from ..errors import InvalidArgument
-from .adapters import ControlVector, Lora, checked_control_vectors, checked_loras
-from .checks import c_path, number, whole
+from ..options import ControlVector, Lora, Servers, SplitMode
+from .adapters import checked_control_vectors, checked_loras
+from .checks import c_path
 from .devices import devices_of
 from .native import SPLITS, NativeModel
-from .rpc import Servers, greet, load_backend, parse_servers, short_address
+from .rpc import greet, load_backend, parse_servers, short_address
 
 
 class Model:
@@ -47,7 +49,7 @@ class Model:
         control_vectors: Sequence[ControlVector] = (),
         rpc: Servers = (),
         tensor_split: Sequence[float] = (),
-        split_mode: Literal["layer", "none"] = "layer",
+        split_mode: SplitMode = "layer",
         main_gpu: int = 0,
     ) -> None:
         file = c_path(path, "path")

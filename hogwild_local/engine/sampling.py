@@ -7,9 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
+from ..checks import whole
 from ..errors import InvalidArgument
 from ..options import SamplingParams
-from .checks import c_text, whole
+from .checks import c_text
 from .model import Model
 from .native import INT32_MAX
 
