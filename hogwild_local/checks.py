@@ -20,9 +20,9 @@ def whole(value: object, name: str, least: int = -INT32_MAX - 1, most: int = INT
     except TypeError:
         raise InvalidArgument(f"{name} must be a whole number, not {value!r}") from None
     if number < least:
-        raise InvalidArgument(f"{name} must be at least {least}, not {_shown(number)}")
+        raise InvalidArgument(f"{name} is {_shown(number)}: it must be at least {least}")
     if number > most:
-        raise InvalidArgument(f"{name} must be at most {most}, not {_shown(number)}")
+        raise InvalidArgument(f"{name} is {_shown(number)}: it must be at most {most}")
     return number
 
 

@@ -312,6 +312,7 @@ def _check_messages(prompt: Prompt) -> list[Message]:
         keys = ("role", "content")
         if not isinstance(message, Mapping) or not all(isinstance(message.get(key), str) for key in keys):
             raise InvalidArgument(f"prompt: a message is a dict with the texts role and content, not {message!r}")
+        text(message["content"], "prompt", "surrogateescape")
     if not any(message["role"] == "user" for message in messages):
         raise InvalidArgument("prompt: one of the messages must be the user's")
     return messages

@@ -31,6 +31,7 @@ SplitMode: TypeAlias = Literal["layer", "none"]
 
 MOST_THREADS = 512
 MOST_SEED = 2**32 - 2  # of a sampler: the next number means "random" to llama.cpp
+MOST_LAST_N = 2**20  # a sampler allocates room for so many tokens
 SEEDS = (-(2**63), 2**64 - 1)
 USUAL_N_CTX = 8192
 
@@ -127,8 +128,7 @@ class EngineOptions(Options):
         default=None,
         metadata=_whole(
             -1,
-            "Layers that lie on GPUs or on servers, the last ones first; -1 is all. Without it all where there is such a "
-            "device, else none.",
+            "Layers that lie on GPUs or on servers, if there are any, the last ones first. -1, or none given, is all.",
         ),
     )
     n_threads: int | None = field(
@@ -211,7 +211,7 @@ class SamplingParams(Options):
         default=0.0, metadata=_number("What is taken from the logit of a token each time it was written lately.")
     )
     penalty_last_n: int = field(
-        default=64, metadata=_whole(0, "So many tokens are lately, for the three penalties.", 2**20)
+        default=64, metadata=_whole(0, "So many tokens are lately, for the three penalties.", MOST_LAST_N)
     )
     seed: int | None = field(default=None, metadata=_whole(0, "Where the sampler's random numbers begin.", MOST_SEED))
     logit_bias: Mapping[int, float] = field(default_factory=dict)
