@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import select
 import stat
 import sys
 import time
@@ -158,6 +159,8 @@ def _stdin_has_text() -> bool:
         mode = os.fstat(sys.stdin.fileno()).st_mode
     except (OSError, ValueError, AttributeError):  # closed, or no real file
         return False
+    if stat.S_ISFIFO(mode) and not select.select([sys.stdin], [], [], 1.0)[0]:
+        note("hogwild: waiting for the prompt on standard input, a pipe")
     return stat.S_ISFIFO(mode) or stat.S_ISREG(mode)
 
 
