@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from fakes import TINY_STYLE, FakeEngine, FakeModel
 
+from hogwild_local import Model, Sampler
 from hogwild_local.checks import number, whole
 from hogwild_local.cli.main import cli
 from hogwild_local.cli.options import flags_of
@@ -206,3 +208,32 @@ def test_a_prompt_that_the_model_cannot_read_is_refused_and_its_characters_named
         with pytest.raises(InvalidArgument, match=r"prompt: .* no tokens for W I$"):
             hw.stream("What Is it?")
         hw.stream("what is it?\n\té").close()
+
+
+# -- the layer below ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("call", "fault"),
+    [
+        (lambda model: model.detokenize(None), "ids"),
+        (lambda model: model.detokenize("ab"), "ids"),
+        (lambda model: model.detokenize([1], special="no"), "special"),
+        (lambda model: model.tokenize("a", add_special="no"), "add_special"),
+        (lambda model: model.tokenize("a", parse_special=1), "parse_special"),
+        (lambda model: Sampler(model, {"temperature": 0}), "params"),
+        (lambda model: Sampler(model, SamplingParams(logit_bias={1: 10**400})), "logit_bias"),
+        (lambda model: Model(model.path, progress=3), "progress"),
+        (lambda model: Model(model.path, tensor_split=[10**400]), "tensor_split"),
+        (lambda model: Model(model.path, lora=[("a", 10**400)]), "lora"),
+    ],
+)
+def test_wrong_types_below_are_named_too(call: Any, fault: str, single: Callable[..., Model]) -> None:
+    with pytest.raises(InvalidArgument, match=fault):
+        call(single("llama-bos"))
+
+
+def test_layers_without_a_number_go_where_all_would(tiny_path: Callable[..., Path]) -> None:
+    """On a machine without a GPU that is the CPU: see tests/test_gpu.py for the other kind."""
+    with Model(tiny_path("llama"), n_threads=1) as auto, Model(tiny_path("llama"), -1, n_threads=1) as every:
+        assert auto.devices == every.devices
