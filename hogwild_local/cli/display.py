@@ -14,23 +14,15 @@ from typing import TYPE_CHECKING, TextIO
 
 from .. import events as ev
 from ..workers.run import Run
+from .terminal import printable
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-# Terminals obey control characters; a model must not be able to write any.
-_CONTROL = {code: "\ufffd" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
-_CONTROL[ord("\r")] = ""
-
-
-def printable(text: str) -> str:
-    """text without control characters other than line ends and tabs."""
-    return text.translate(_CONTROL)
-
 
 def last_lines(run: Run, answer: str | None) -> list[str]:
     """The answer, if there is one, and the timings of a run that has begun."""
-    lines = [] if answer is None else [f"Answer: {printable(answer)}"]
+    lines = [] if answer is None else [f"Answer: {answer}"]
     timings, usage = run.timings, run.usage
     if timings.prompt_ms or timings.passes:
         lines.append(
@@ -99,7 +91,7 @@ class PlainOutput(Output):
             self._print(line)
 
     def _write(self, worker: str, text: str) -> None:
-        *lines, rest = (self._lines.get(worker, "") + printable(text)).split("\n")
+        *lines, rest = (self._lines.get(worker, "") + text).split("\n")
         for line in lines:
             self._lines[worker] = line
             self._flush(worker)
@@ -111,7 +103,7 @@ class PlainOutput(Output):
             self._print(f"{worker}: {line}")
 
     def _print(self, line: str) -> None:
-        print(line, file=self._file, flush=True)
+        print(printable(line), file=self._file, flush=True)
 
 
 class LiveOutput(Output):
@@ -148,7 +140,7 @@ class LiveOutput(Output):
     def close(self) -> None:
         self._live.stop()
         for line in last_lines(self._run, self._answer):
-            self._console.print(line, markup=False, highlight=False)
+            self._console.print(printable(line), markup=False, highlight=False)
 
     def _take(self, event: ev.Event) -> None:
         match event:

@@ -9,8 +9,9 @@ from typing import Literal, Self, overload
 import numpy as np
 import numpy.typing as npt
 
+from ..checks import whole
 from ..errors import CacheFull, HogwildError, InvalidArgument
-from .checks import c_text, token_list, whole
+from .checks import c_text, token_list
 from .devices import devices_of
 from .holders import Held, Holders
 from .model import Model
