@@ -2,8 +2,8 @@
 
 before: logits are copied to Python, and llama.cpp's chain looks at all tokens, one worker after the other; a grammar is
 asked about each of them. after: next_tokens(), which samples on a pool of threads from what lies in ggml's buffer.
-Both as milliseconds a pass beyond one that computes logits and gives them to nobody. Method: warm-up, then the median and the spread over
-repeated passes, the kinds in turn.
+Both as milliseconds a pass beyond one that computes logits and gives them to nobody. Method: warm-up, then the median
+and the spread over repeated passes, the kinds in turn.
 
     python benchmarks/sampling.py [--workers 8] [--vocabulary 150000] [--threads 2] [--passes 30]
 """

@@ -12,6 +12,8 @@ log lines a place to go. Importing checks that the llama.cpp found is the one th
 raises ImportError if not.
 """
 
+from importlib.metadata import version as _version
+
 from . import errors, events
 from .engine.cache import CacheBlock, SharedCache
 from .engine.model import Model
@@ -39,3 +41,5 @@ __all__ = [
     "events",
     "set_log_hook",
 ]
+
+__version__ = _version("hogwild-local")

@@ -6,34 +6,75 @@ import math
 import os
 import secrets
 import threading
+import warnings
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import Any, Self, cast
 
-from .engine.adapters import ControlVector, Lora
+from .checks import text, whole
 from .engine.devices import Device, merged
 from .engine.protocols import Engine, ModelLike, SamplerLike, native_engine
 from .errors import Closed, InvalidArgument
-from .options import SamplingParams
+from .options import USUAL_N_CTX, EngineOptions, RunOptions, SamplingParams, Servers, default_of, takes
 from .prompts.chat_template import ChatTemplate, Message
 from .prompts.model_defaults import ModelDefaults
+from .prompts.readable import check_readable
 from .prompts.style import PromptStyle, Wording
 from .workers.admission import Admission
 from .workers.held import free_all
-from .workers.layouts import Layout, make_layout
+from .workers.layouts import make_layout
 from .workers.loop import Loop
 from .workers.result import Result, collect
 from .workers.run import Run
-from .workers.settings import AnswerAt, RunSettings
+from .workers.settings import RunSettings
 from .workers.worker import default_names, worker_seed
 
-if TYPE_CHECKING:
-    from .engine.rpc import Servers  # needs the compiled library
-
 Prompt = str | Sequence[Message]
+
+
+@dataclass(frozen=True, kw_only=True)
+class HogwildOptions(EngineOptions):
+    """What Hogwild takes beside a model: the engine's options, and what is of no engine. max_runs: how many runs may go
+    on at the same time; None: as many as the cache has room for."""
+
+    prompts: str | os.PathLike[str] | PromptStyle | None = None
+    progress: Callable[[float], object] | None = None
+    engine: Engine | None = None
+    max_runs: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.max_runs is not None:
+            whole(self.max_runs, "max_runs", 1)
+        if self.progress is not None and not callable(self.progress):
+            raise InvalidArgument(f"progress must be a function of one number, not {self.progress!r}")
+        if self.engine is not None and not isinstance(self.engine, Engine):
+            raise InvalidArgument(f"engine must be an Engine, not {self.engine!r}")
+
+    def of_model(self) -> dict[str, Any]:
+        """What a model is loaded with."""
+        return {name: getattr(self, name) for name in _OF_MODEL}
+
+    def of_cache(self) -> dict[str, Any]:
+        """What a cache is made with, beside its size."""
+        return {name: getattr(self, name) for name in _OF_CACHE}
+
+
+_OF_MODEL = (
+    "n_gpu_layers",
+    "n_threads",
+    "progress",
+    "lora",
+    "control_vectors",
+    "rpc",
+    "tensor_split",
+    "split_mode",
+    "main_gpu",
+)
+_OF_CACHE = ("n_batch", "type_k", "type_v", "attention")
 
 
 class Hogwild:
@@ -43,82 +84,32 @@ class Hogwild:
             for event in hw.stream("PROMPT", workers=["Alice", "Bob"]): ...
             print(hw.generate("PROMPT", workers=4).answer)
 
-    model: path of a GGUF file, or a Model, which is then not closed by close(). n_ctx: tokens that the cache
-    holds, those of all workers together. n_batch: most tokens of one pass. n_gpu_layers, n_threads, progress
-    (called with 0..1 while loading), lora and control_vectors (lists of paths, or of pairs of path and scale), rpc
-    (servers of other machines, "host:port,..."), tensor_split, split_mode and main_gpu: for a model given by path, as
-    Model takes them. isolate: whether model and cache live in a process of their own, whose end is an EngineDied
-    here; None: with rpc, because ggml ends the process whose server dies. type_k, type_v: types of the stored keys and
-    values ("f16", "f32", "bf16", "q8_0", "q5_0", "q5_1", "q4_0", "q4_1"). attention: "auto", "fused", "ggml" or
-    "composed", see SharedCache. prompts: path of a TOML file or a PromptStyle; None: the model's own, or else the
-    built-in one. max_runs: how many runs may go on at the same time; None: as many as the cache has room for.
-    engine: see engine_types; for tests.
+    model: path of a GGUF file, or a Model, which is then not closed by close(); what says how to load one cannot be
+    given beside it. prompts: path of a TOML file or a PromptStyle; None: the model's own, or else the built-in one.
+    progress: called with 0..1 while a model is loaded. engine: where model and cache come from; for tests. All other
+    keywords are the fields of EngineOptions, which says what they are.
 
-    Raises InvalidArgument, ModelError, UnsupportedModel and DeviceError; nothing is kept then. All methods may be
-    called from any thread, and several runs may go on at the same time: each iterated in a thread of its own, or in
-    turn in one thread. Each counts its own cells; one for which there is no room waits its turn (RunQueued).
+    Raises InvalidArgument, ModelError, UnsupportedModel and DeviceError; nothing is kept then. Warns of an n_ctx beyond
+    what the model was trained for. All methods may be called from any thread, and
+    several runs may go on at the same time: each iterated in a thread of its own, or in turn in one thread. Each counts
+    its own cells; one for which there is no room waits its turn (RunQueued).
 
     .prompts is the style in use; .sampling how workers sample unless told otherwise, and .examples are prompts that
     the model can be tried with: both come with the model (see model_defaults).
     """
 
-    def __init__(
-        self,
-        model: str | os.PathLike[str] | ModelLike,
-        *,
-        n_ctx: int = 8192,
-        n_gpu_layers: int | None = None,
-        n_threads: int | None = None,
-        n_batch: int = 512,
-        type_k: str = "f16",
-        type_v: str = "f16",
-        attention: str = "auto",
-        lora: Sequence[Lora] = (),
-        control_vectors: Sequence[ControlVector] = (),
-        prompts: str | os.PathLike[str] | PromptStyle | None = None,
-        rpc: Servers = (),
-        tensor_split: Sequence[float] = (),
-        split_mode: str = "layer",
-        main_gpu: int = 0,
-        isolate: bool | None = None,
-        max_runs: int | None = None,
-        progress: Callable[[float], object] | None = None,
-        engine: Engine | None = None,
-    ) -> None:
-        _check_int("n_ctx", n_ctx, 1)
-        _check_int("n_batch", n_batch, 1)
-        if n_gpu_layers is not None:
-            _check_int("n_gpu_layers", n_gpu_layers, -1)
-        if isolate is not None:
-            _check_bool("isolate", isolate)
-        if n_threads is not None:
-            _check_int("n_threads", n_threads, 1)
-        if max_runs is not None:
-            _check_int("max_runs", max_runs, 1)
-        style = _load_prompts(prompts)
-        self._engine = engine or _engine_for(model, rpc, isolate)
+    @takes(HogwildOptions)
+    def __init__(self, model: str | os.PathLike[str] | ModelLike, options: HogwildOptions) -> None:
+        style = _load_prompts(options.prompts)
         self._owns_model = isinstance(model, str | os.PathLike)
-        if self._owns_model:
-            path = Path(cast("str | os.PathLike[str]", model))
-            self.model = self._engine.model(
-                path,
-                n_gpu_layers=n_gpu_layers,
-                n_threads=n_threads,
-                progress=progress,
-                lora=lora,
-                control_vectors=control_vectors,
-                rpc=rpc,
-                tensor_split=tensor_split,
-                split_mode=split_mode,
-                main_gpu=main_gpu,
-            )
-        elif n_gpu_layers or n_threads or progress or lora or control_vectors or rpc or tensor_split or main_gpu:
-            raise InvalidArgument(
-                "n_gpu_layers, n_threads, lora, control_vectors, rpc, tensor_split, main_gpu and progress belong to "
-                "the Model that was passed"
-            )
-        else:
-            self.model = cast(ModelLike, model)
+        if not self._owns_model:
+            _check_loaded(model, options)
+        self._engine = options.engine or _engine_for(model, options.rpc, options.isolate)
+        self.model: ModelLike = (
+            self._engine.model(Path(cast("str | os.PathLike[str]", model)), **options.of_model())
+            if self._owns_model
+            else cast(ModelLike, model)
+        )
         self._cache: Any = None
         try:
             self._chat = ChatTemplate(self.model)
@@ -127,13 +118,13 @@ class Hogwild:
             self.sampling: SamplingParams = defaults.sampling
             self.examples: tuple[str, ...] = defaults.examples
             self._cache = self._engine.cache(
-                self.model, n_ctx=n_ctx, n_batch=n_batch, type_k=type_k, type_v=type_v, attention=attention
+                self.model, n_ctx=_n_ctx(options.n_ctx, self.model.n_ctx_train), **options.of_cache()
             )
         except BaseException:
             self._free()
             raise
         self._lock = threading.RLock()  # a signal handler may close() inside stream()
-        self._admission = Admission(self._cache.n_ctx, max_runs)
+        self._admission = Admission(self._cache.n_ctx, options.max_runs)
         self._runs: weakref.WeakSet[Run] = weakref.WeakSet()
         self._closed = False
 
@@ -147,66 +138,37 @@ class Hogwild:
         """What lies on which device: weights, keys and values."""
         return merged(self.model.devices, self._cache.devices)
 
-    def stream(
-        self,
-        prompt: Prompt,
-        *,
-        workers: int | Sequence[str] = 2,
-        layout: str | Layout | type[Layout] = "combined",
-        max_passes: int = 1024,
-        seed: int | None = None,
-        sampling: SamplingParams | Mapping[str, SamplingParams] | None = None,
-        stop: str | Sequence[str] = (),
-        finisher: bool = True,
-        finisher_tokens: int = 16,
-        redundancy_every: int = 1024,
-        thinking: bool = True,
-        answer_at: AnswerAt = "token",
-        eos_ends_run: bool = False,
-    ) -> Run:
-        """Starts a run and gives its iterator of events. Nothing is computed before the first event is asked
-        for.
+    @takes(RunOptions)
+    def stream(self, prompt: Prompt, options: RunOptions) -> Run:
+        """Starts a run and gives its iterator of events. Nothing is computed before the first event is asked for.
 
-        prompt: text, or messages as dicts of role and content, a user's among them. workers: how many, or
-        their names. max_passes: budget of forward passes after the prompt; each gives every worker a token.
-        seed: any whole number; None draws one (RunStarted tells it). sampling: for all, or by name; where none
-        is given, .sampling; a seed in it takes the place of the run's. stop: strings that end the worker that writes
-        them. finisher: ask for the answer when all workers have ended without one, however they did, in at most
-        finisher_tokens tokens, and in passes that come on top of max_passes. redundancy_every: tokens fed between two
-        redundancy questions, 0 for none. thinking: let the workers write inside <think>, where the model knows it.
-        answer_at: when an answer counts, with the "token" that closes it or at the end of its "step"; eos_ends_run:
-        whether the run ends when one worker ends by end of text: both for comparisons, see docs/fidelity.md.
+        prompt: text, or messages as dicts of role and content, a user's among them. The keywords are the fields of
+        RunOptions, which says what they are.
 
         Raises Closed and InvalidArgument; the first event raises CacheFull if prompt and finisher could never fit. One
         that fits once other runs have ended waits for that. Nothing is changed then.
         """
+        return self._stream(prompt, options)
+
+    def _stream(self, prompt: Prompt, options: RunOptions) -> Run:
         self._check_open()
-        names = _check_names(workers, self._cache.n_batch, self.prompts.workers.most)
+        names = self._names(options.workers)
         messages = _check_messages(prompt)
-        _check_int("max_passes", max_passes, 1)
-        _check_int("finisher_tokens", finisher_tokens, 1)
-        _check_int("redundancy_every", redundancy_every, 0)
-        _check_bool("finisher", finisher)
-        _check_bool("thinking", thinking)
-        if answer_at not in ("token", "step"):
-            raise InvalidArgument(f"answer_at must be token or step, not {answer_at!r}")
-        _check_bool("eos_ends_run", eos_ends_run)
-        if seed is None:
-            seed = secrets.randbits(32)
-        _check_int("seed", seed)
+        check_readable(self.model, [message["content"] for message in messages])
+        seed = secrets.randbits(32) if options.seed is None else options.seed
         settings = RunSettings(
             names,
             seed,
-            max_passes,
-            redundancy_every,
-            finisher_tokens if finisher else 0,
-            _check_stops(stop),
-            answer_at,
-            eos_ends_run,
+            options.max_passes,
+            options.redundancy_every,
+            options.finisher_tokens if options.finisher else 0,
+            tuple(options.stop),
+            options.answer_at,
+            options.eos_ends_run,
         )
-        layout = make_layout(layout)
-        wording = Wording(self.prompts, names, layout.name, thinking)
-        samplings = _check_sampling(sampling, names, self.sampling)
+        layout = make_layout(options.layout)
+        wording = Wording(self.prompts, names, layout.name, options.thinking)
+        samplings = _check_sampling(options.sampling, names, self.sampling)
         text = wording.prompt(self._chat, messages)
         samplers = self._samplers(samplings, seed)
         with self._lock:
@@ -216,10 +178,21 @@ class Hogwild:
             self._runs.add(run)
             return run
 
-    def generate(self, prompt: Prompt, **options: Any) -> Result:
+    def _names(self, workers: int | Sequence[str]) -> tuple[str, ...]:
+        """The names of so many workers, who must be as many as a pass and the prompts have room for."""
+        n = workers if isinstance(workers, int) else len(workers)
+        if n > self._cache.n_batch:
+            raise InvalidArgument(f"workers: {n} of them need n_batch >= {n}, not {self._cache.n_batch}")
+        most = self.prompts.workers.most
+        if most and n > most:
+            raise InvalidArgument(f"workers: the prompts are for at most {most}, not {n}")
+        return tuple(default_names(n) if isinstance(workers, int) else workers)
+
+    @takes(RunOptions)
+    def generate(self, prompt: Prompt, options: RunOptions) -> Result:
         """Runs to the end; options are stream()'s. Raises what stream() raises, and Closed if close() ended
         the run."""
-        return collect(self.stream(prompt, **options))
+        return collect(self._stream(prompt, options))
 
     def close(self) -> None:
         """Ends the runs that are going on (within one pass, or chunk of the prompt) and frees cache and model.
@@ -251,8 +224,8 @@ class Hogwild:
         own = {"<think>": tags.open.strip(), "</think>": tags.close.strip()} if tags else {}
         if self.model.eos is not None:
             own["<eos>"] = self.model.token_text(self.model.eos)
-        for text in self.prompts.step.forbidden:
-            tokens = self.model.tokenize(own.get(text, text), add_special=False, parse_special=True)
+        for name in self.prompts.step.forbidden:
+            tokens = self.model.tokenize(own.get(name, name), add_special=False, parse_special=True)
             if len(tokens) == 1:
                 forbidden[tokens[0]] = -math.inf
 
@@ -289,47 +262,32 @@ def _engine_for(model: object, rpc: Servers, isolate: bool | None) -> Engine:
     return native_engine()
 
 
-def _check_int(name: str, value: object, least: int | None = None) -> None:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise InvalidArgument(f"{name} must be a whole number, not {value!r}")
-    if least is not None and value < least:
-        raise InvalidArgument(f"{name} must be at least {least}, not {value}")
+def _check_loaded(model: object, options: HogwildOptions) -> None:
+    if not all(hasattr(model, name) for name in ("tokenize", "metadata", "chat_template")):
+        raise InvalidArgument(f"model must be the path of a GGUF file or a Model, not {model!r}")
+    given = [name for name, value in options.of_model().items() if value != default_of(HogwildOptions, name)]
+    if given:
+        raise InvalidArgument(f"{', '.join(given)}: the model is loaded already; give it to the Model that is passed")
 
 
-def _check_bool(name: str, value: object) -> None:
-    if not isinstance(value, bool):
-        raise InvalidArgument(f"{name} must be True or False, not {value!r}")
-
-
-def _check_names(workers: int | Sequence[str], n_batch: int, most: int) -> tuple[str, ...]:
-    """n_batch and most: how many workers the cache and the prompts are for (most 0: any number)."""
-    if isinstance(workers, int) and not isinstance(workers, bool):
-        _check_int("workers", workers, 1)
-        _check_how_many(workers, n_batch, most)
-        return tuple(default_names(workers))
-    if isinstance(workers, str | bytes) or not isinstance(workers, Sequence) or not workers:
-        raise InvalidArgument(f"workers must be a number or a list of names, not {workers!r}")
-    _check_how_many(len(workers), n_batch, most)
-    for name in workers:
-        if not isinstance(name, str) or not name.strip():
-            raise InvalidArgument(f"workers: names must be non-empty strings, not {name!r}")
-        if workers.count(name) > 1:
-            raise InvalidArgument(f"workers: the name {name!r} is given twice")
-    return tuple(workers)
-
-
-def _check_how_many(n: int, n_batch: int, most: int) -> None:
-    if n > n_batch:
-        raise InvalidArgument(f"workers: {n} of them need n_batch >= {n}, not {n_batch}")
-    if most and n > most:
-        raise InvalidArgument(f"workers: the prompts are for at most {most}, not {n}")
+def _n_ctx(given: int | None, trained: int) -> int:
+    """Tokens of the cache. trained: those of the longest text that the model was trained on; 0: unknown."""
+    if given is None:
+        return min(USUAL_N_CTX, trained or USUAL_N_CTX)
+    if 0 < trained < given:
+        warnings.warn(
+            f"n_ctx is {given}, but the model was trained on texts of at most {trained} tokens: beyond them it may "
+            "write nonsense",
+            stacklevel=4,
+        )
+    return given
 
 
 def _check_messages(prompt: Prompt) -> list[Message]:
     if isinstance(prompt, str):
         if not prompt.strip():
             raise InvalidArgument("prompt must not be empty")
-        return [{"role": "user", "content": prompt}]
+        return [{"role": "user", "content": text(prompt, "prompt", "surrogateescape")}]
     if not isinstance(prompt, Sequence) or not prompt:
         raise InvalidArgument(f"prompt must be a text or a list of messages, not {prompt!r}")
     messages = list(cast("Sequence[Message]", prompt))
@@ -337,19 +295,10 @@ def _check_messages(prompt: Prompt) -> list[Message]:
         keys = ("role", "content")
         if not isinstance(message, Mapping) or not all(isinstance(message.get(key), str) for key in keys):
             raise InvalidArgument(f"prompt: a message is a dict with the texts role and content, not {message!r}")
+        text(message["content"], "prompt", "surrogateescape")
     if not any(message["role"] == "user" for message in messages):
         raise InvalidArgument("prompt: one of the messages must be the user's")
     return messages
-
-
-def _check_stops(stop: str | Sequence[str]) -> tuple[str, ...]:
-    if not isinstance(stop, Sequence) or isinstance(stop, bytes):
-        raise InvalidArgument(f"stop must be a string or a list of strings, not {stop!r}")
-    stops = (stop,) if isinstance(stop, str) else tuple(stop)
-    for text in stops:
-        if not isinstance(text, str) or not text:
-            raise InvalidArgument(f"stop: the strings must not be empty, not {text!r}")
-    return stops
 
 
 def _check_sampling(

@@ -65,6 +65,7 @@ class FakeModel:
 
     def __init__(self, chat_template: str | None = TEMPLATE, words: bool = True, description: str = "fake") -> None:
         self.n_vocab = N_VOCAB
+        self.n_ctx_train = 0  # unknown
         self.chat_template = chat_template
         self.description = description
         self.metadata: dict[str, str] = {}

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import inspect
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 from fakes import FakeCache, FakeEngine
 
+from hogwild_local.cli import terminal
 from hogwild_local.cli.main import cli
+from hogwild_local.engine.devices import Device
+from hogwild_local.errors import ModelError
 
 FAKE_PROGRAM = """
 import sys
@@ -80,8 +87,8 @@ def test_options_reach_engine_and_run() -> None:
     assert events[-1]["timings"]["passes"] == 3
     assert fake.model_arguments["n_threads"] == 2
     assert fake.model_arguments["n_gpu_layers"] == -1
-    assert fake.model_arguments["lora"] == [("a.gguf", 0.5), ("b.gguf", 1.0)]
-    assert fake.model_arguments["control_vectors"] == [("c.gguf", -1.0)]
+    assert fake.model_arguments["lora"] == (("a.gguf", 0.5), ("b.gguf", 1.0))
+    assert fake.model_arguments["control_vectors"] == (("c.gguf", -1.0),)
     assert fake.cache
     assert (fake.cache.type_k, fake.cache.n_batch) == ("f32", 64)
     assert (fake.samplers[0].params.temperature, fake.samplers[0].params.top_k) == (0.5, 7)
@@ -202,18 +209,31 @@ def test_help_lists_the_commands() -> None:
 
 
 def test_on_a_terminal_ctrl_c_leaves_it_usable() -> None:
-    program = FAKE_PROGRAM.format(tests=str(Path(__file__).parent))
     master, slave = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80", "LINES": "24"}
-    arguments = [sys.executable, "-P", "-c", program, "run", "-m", "m.gguf", "P"]
-    process = subprocess.Popen(arguments, stdin=slave, stdout=slave, stderr=slave, env=environment)
+    process = start("run", "-m", "m.gguf", "P", stdin=slave, stdout=slave)
     os.close(slave)
-    seen = b""
-    deadline = time.monotonic() + 30
-    while b"pass " not in seen and time.monotonic() < deadline:
-        seen += os.read(master, 65536)
+    seen = everything_read(master, until=b"pass ")
     process.send_signal(signal.SIGINT)
-    while True:
+    seen += everything_read(master)
+    os.close(master)
+    assert process.wait(10) == 130
+    assert b"Traceback" not in seen
+    assert seen.rfind(b"\x1b[?25h") > seen.rfind(b"\x1b[?25l") > 0
+    assert b"tokens/s" in seen[seen.rfind(b"\x1b[?25h") :]
+
+
+def start(*arguments: str, stdin: int = subprocess.DEVNULL, stdout: int = subprocess.PIPE) -> subprocess.Popen[bytes]:
+    """The fake program in a process of its own; what it writes takes minutes, unless it is ended."""
+    program = FAKE_PROGRAM.format(tests=str(Path(__file__).parent))
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80", "LINES": "24"}
+    command = [sys.executable, "-P", "-c", program, *arguments]
+    return subprocess.Popen(command, stdin=stdin, stdout=stdout, stderr=stdout, env=environment)
+
+
+def everything_read(master: int, until: bytes = b"") -> bytes:
+    """What comes from a terminal, to its end or until something was seen."""
+    seen, deadline = b"", time.monotonic() + 30
+    while not (until and until in seen) and time.monotonic() < deadline:
         try:
             chunk = os.read(master, 65536)
         except OSError:  # the other side is gone
@@ -221,11 +241,142 @@ def test_on_a_terminal_ctrl_c_leaves_it_usable() -> None:
         if not chunk:
             break
         seen += chunk
+    return seen
+
+
+def test_sigterm_leaves_the_terminal_as_it_was() -> None:
+    master, slave = pty.openpty()
+    process = start("run", "-m", "m.gguf", "P", stdin=slave, stdout=slave)
+    os.close(slave)
+    seen = everything_read(master, until=b"pass ")
+    process.terminate()
+    seen += everything_read(master)
     os.close(master)
-    assert process.wait(10) == 130
-    assert b"Traceback" not in seen
+    assert process.wait(10) == 128 + signal.SIGTERM
     assert seen.rfind(b"\x1b[?25h") > seen.rfind(b"\x1b[?25l") > 0
     assert b"tokens/s" in seen[seen.rfind(b"\x1b[?25h") :]
+    assert b"Traceback" not in seen
+
+
+@pytest.mark.parametrize("kind", ["pipe", "file"])
+def test_standard_input_that_is_a_pipe_or_a_file_is_the_prompt(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "prompt.txt"
+    path.write_text("one two three", encoding="utf-8")
+    arguments = ("run", "-m", "m.gguf", "-n", "1", "--no-finisher", "--json")
+    if kind == "file":
+        with path.open() as file:
+            out, _ = start(*arguments, stdin=file.fileno()).communicate(timeout=30)
+    else:
+        out, _ = start(*arguments, stdin=subprocess.PIPE).communicate(path.read_bytes(), timeout=30)
+    without, _ = start(*arguments, "P").communicate(timeout=30)
+    prompts = [json.loads(lines.splitlines()[0])["prompt_tokens"] for lines in (out, without)]
+    assert prompts[0] - prompts[1] == len("one two three") - len("P")
+
+
+@pytest.mark.parametrize("stdin", [subprocess.DEVNULL, subprocess.PIPE])
+def test_without_a_prompt_an_input_that_says_nothing_is_none(stdin: int) -> None:
+    process = start("run", "-m", "m.gguf", stdin=stdin)
+    out, err = process.communicate(b"" if stdin == subprocess.PIPE else None, timeout=30)
+    assert (process.returncode, out) == (2, b"")
+    assert b"PROMPT or --file" in err
+
+
+def test_a_prompt_is_taken_as_it_is_whatever_standard_input_holds() -> None:
+    process = start("run", "-m", "m.gguf", "-n", "1", "P", stdin=subprocess.PIPE)  # nobody writes, nobody closes it
+    assert process.wait(30) == 0
+    process.communicate()
+
+
+def test_the_embedded_model_says_what_to_do_with_a_question_that_it_cannot_read() -> None:
+    for text in ("What is 6*7?", "Hello"):
+        result = CliRunner().invoke(cli, ["run", "-t", "1", text])
+        assert result.exit_code == 2
+        assert result.stdout == ""
+        assert "no tokens for" in result.stderr
+        assert "--model" in result.stderr
+        assert "no prompt" in result.stderr
+
+
+def test_an_absurd_number_of_workers_is_refused_at_once() -> None:
+    result = run("-w", "100000000", "P")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "n_batch" in result.stderr
+
+
+ESCAPE = "\x1b]0;gotcha\x07\x9b31m"
+STYLE_KEY = f'"a{ESCAPE}" = 1\n'.replace("\x1b", "\\u001b").replace("\x07", "\\u0007").replace("\x9b", "\\u009b")
+
+
+@pytest.mark.parametrize(
+    ("metadata", "where"),
+    [
+        ({"hogwild.examples": json.dumps([f"2+2{ESCAPE}?"])}, "2+2"),
+        ({"hogwild.prompts": STYLE_KEY}, "unknown key a"),
+        ({"general.sampling.temp": ESCAPE}, "general.sampling.temp"),
+        ({"hogwild.examples": f"[{ESCAPE}"}, "hogwild.examples"),
+    ],
+    ids=["example", "key", "number", "json"],
+)
+def test_no_text_of_a_model_reaches_the_terminal_with_its_escapes(metadata: dict[str, str], where: str) -> None:
+    fake = FakeEngine("a" + ESCAPE, "b")
+    fake.model.metadata = metadata
+    result = hogwild(fake, "run", "-m", "m.gguf", "-n", "20", "--plain")
+    assert where in result.stderr
+    assert not set("\x1b\x07\x9b") & set(result.stdout + result.stderr)
+
+
+@pytest.mark.parametrize("fault", [ModelError, ImportError])
+def test_no_error_reaches_the_terminal_with_escapes(fault: type[Exception]) -> None:
+    fake = FakeEngine()
+    fake.on_decode = lambda cache: (_ for _ in ()).throw(fault(f"architecture {ESCAPE}"))
+    result = hogwild(fake, "run", "-m", "m.gguf", "P")
+    assert result.exit_code == 1
+    assert "architecture" in result.stderr
+    assert not set("\x1b\x07\x9b") & set(result.stderr)
+
+
+def test_only_these_modules_write() -> None:
+    """Whoever writes elsewhere could forget printable(). bench writes JSON, to a file."""
+    folder = Path(inspect.getfile(terminal)).parent
+    writes = re.compile(r"click\.s?echo|\bprint\(|\.write\(")
+    found = {path.name for path in folder.glob("*.py") if writes.search(path.read_text())}
+    assert found == {"terminal.py", "display.py", "bench.py"}
+
+
+def test_help_shows_groups_and_each_line_explains() -> None:
+    for name, titles in (
+        ("run", ["Model", "Workers", "Sampling", "Output", "Devices", "Other"]),
+        ("eval", ["Model", "Workers", "Sampling", "Evaluation", "Output", "Devices", "Other"]),
+        ("bench", ["Model", "Measurement", "Output", "Devices", "Other"]),
+    ):
+        text = CliRunner().invoke(cli, [name, "--help"]).stdout
+        assert re.findall(r"^(\w+):$", text, flags=re.MULTILINE) == titles
+        for param in cli.commands[name].params:
+            if isinstance(param, click.Option):
+                assert re.fullmatch(r"[A-Z].*\.", param.help or ""), f"{name} {param.opts}: {param.help}"
+                assert param.opts[-1] in text
+
+
+def test_version_is_ours_and_that_of_llama_cpp_python() -> None:
+    result = CliRunner().invoke(cli, ["--version"])
+    ours, theirs = (importlib.metadata.version(name) for name in ("hogwild-local", "llama-cpp-python"))
+    assert result.stdout == f"hogwild-local {ours}, llama-cpp-python {theirs}\n"
+
+
+def test_what_is_not_on_the_cpu_is_said_on_load() -> None:
+    fake = FakeEngine()
+    assert hogwild(fake, "run", "-m", "m.gguf", "-n", "1", "P").stderr == ""
+    fake.model.devices = [Device("CUDA0", "a GPU", layers=(0, 1), weight_bytes=2**20)]
+    assert "CUDA0 (a GPU): layers 0-1" in hogwild(fake, "run", "-m", "m.gguf", "-n", "1", "P").stderr
+
+
+def test_a_warning_is_one_line() -> None:
+    fake = FakeEngine()
+    fake.model.n_ctx_train = 100
+    result = hogwild(fake, "run", "-m", "m.gguf", "-n", "1", "--ctx", "4000", "P")
+    assert result.exit_code == 0
+    assert len(result.stderr.splitlines()) == 1
+    assert "trained" in result.stderr
 
 
 def test_pace_waits_once_a_pass_and_without_it_nothing_waits(monkeypatch: pytest.MonkeyPatch) -> None:

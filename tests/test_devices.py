@@ -43,16 +43,16 @@ def test_options_of_devices_reach_the_engine() -> None:
         "--main-gpu", "1", "P", fake=fake,
     )  # fmt: skip
     assert result.exit_code == 0, result.output
-    wanted = {"rpc": "a:1,b:2", "tensor_split": [3.0, 1.0], "split_mode": "none", "main_gpu": 1, "n_gpu_layers": None}
+    wanted = {"rpc": "a:1,b:2", "tensor_split": (3.0, 1.0), "split_mode": "none", "main_gpu": 1, "n_gpu_layers": None}
     assert {name: fake.model_arguments[name] for name in wanted} == wanted
 
 
-def test_what_lies_where_is_said_where_a_device_was_asked_for() -> None:
-    for options, is_said in ((["--rpc", "a:1"], True), (["-v"], True), (["--n-gpu-layers", "1"], True), ([], False)):
+def test_what_lies_where_is_said_if_it_is_not_the_cpu_or_somebody_asks() -> None:
+    for name, options, is_said in (("RPC0", [], True), ("CPU", [], False), ("CPU", ["-v"], True)):
         fake = FakeEngine()
-        fake.model.devices = [Device("RPC0", "a:1", (0,), False, MIB)]
+        fake.model.devices = [Device(name, "a:1", (0,), False, MIB)]
         result = invoke("run", "-m", "m.gguf", "-n", "1", *options, "P", fake=fake)
-        assert ("hogwild: RPC0 (a:1): layers 0: 1.0 MiB of weights" in result.stderr) is is_said, options
+        assert (f"hogwild: {name} (a:1): layers 0: 1.0 MiB of weights" in result.stderr) is is_said, options
 
 
 @pytest.mark.parametrize(

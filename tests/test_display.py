@@ -11,7 +11,8 @@ import pytest
 from fakes import TINY_STYLE, FakeEngine
 from rich.console import Console
 
-from hogwild_local.cli.display import JsonOutput, LiveOutput, Output, PlainOutput, printable
+from hogwild_local.cli.display import JsonOutput, LiveOutput, Output, PlainOutput
+from hogwild_local.cli.terminal import printable
 from hogwild_local.events import Answer, Event, PassEnded, PromptProgress, RunEnded, StepEnded, StepStarted, Token
 from hogwild_local.hogwild import Hogwild
 from hogwild_local.workers.run import Run

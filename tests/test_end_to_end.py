@@ -28,7 +28,7 @@ def texts(path: Path, **options: object) -> dict[str, str]:
 
 
 def test_the_embedded_model_runs_and_says_in_one_line_what_it_is() -> None:
-    done = hogwild("run", "--max-passes", "5", "--threads", "1", "Hello")
+    done = hogwild("run", "--max-passes", "5", "--threads", "1", "a=01+02")
     assert done.returncode == 0
     assert len(done.stderr.splitlines()) == 1
     assert "embedded" in done.stderr
@@ -36,7 +36,7 @@ def test_the_embedded_model_runs_and_says_in_one_line_what_it_is() -> None:
 
 
 def test_json_lines_tell_a_whole_run() -> None:
-    done = hogwild("run", "--json", "--max-passes", "5", "--seed", "1", "--threads", "1", "--workers", "3", "Hello")
+    done = hogwild("run", "--json", "--max-passes", "5", "--seed", "1", "--threads", "1", "--workers", "3", "a=01+02")
     kinds = [json.loads(line)["event"] for line in done.stdout.splitlines()]
     assert (kinds[0], kinds[-1]) == ("run_started", "run_ended")
     assert kinds.count("token") >= 5 * 3 - 2

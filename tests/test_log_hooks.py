@@ -84,7 +84,10 @@ set_log_hook(None)
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read from /proc")
 def test_memory_of_what_hooks_close_is_given_back(tiny_path: Callable[..., Path]) -> None:
     code = """
+import ctypes
 from pathlib import Path
+if hasattr(ctypes.CDLL(None), "mallopt"):
+    ctypes.CDLL(None).mallopt(-3, 1 << 16)  # large buffers lie alone, see test_memory.py
 def pages():
     return int(Path("/proc/self/statm").read_text().split()[1])
 def once():
@@ -101,4 +104,5 @@ for _ in range(10):
     once()
 print(pages() - before)
 """
-    assert int(output(code, tiny_path("llama-mha"))) < 2000
+    # Ten caches of 12 MiB are 30,000 pages.
+    assert int(output(code, tiny_path("llama-mha"))) < 5000

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from isolated import run_isolated
 
-from hogwild_local.engine.native import free_host_memory
+from hogwild_local.engine.native import float_rows, free_host_memory
+from hogwild_local.errors import OutOfMemory
 
 PathOf = Callable[..., Path]
 linux = pytest.mark.skipif(sys.platform != "linux", reason="limits of the address space and control groups are Linux's")
@@ -109,7 +110,7 @@ def test_logits_beyond_memory_are_refused(tiny_path: PathOf) -> None:
 cache = SharedCache(model, n_ctx=8192, n_batch=8192)
 block = cache.block()
 cache.decode([([block], [1])])
-limit(size() + (8 << 20))
+limit(size() + (8 << 20))  # less than the rows themselves
 for views in ([DecodeView([block._use()], [1] * 8000, 8000)], [DecodeView([block._use()], [1] * 8000, 8000, True)]):
     try:
         cache._native.decode(views)
@@ -166,3 +167,8 @@ def test_pages_of_files_do_not_count_as_used(groups: str, mount: str, words: str
     stat = f"cache 0\n{words}inactive_file 300\n{words}active_file 200\nunevictable 3"
     files = {f"{mount}memory_{limit}": 1000, f"{mount}memory_{usage}": 600, f"{mount}memory_stat": stat}
     assert system(tmp_path, groups, **files) == 900
+
+
+def test_more_rows_of_logits_than_the_machine_has_memory_for_are_refused() -> None:
+    with pytest.raises(OutOfMemory, match="rows of logits"):
+        float_rows(2**20, 2**20)

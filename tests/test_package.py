@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ast
 import ctypes
+import importlib.metadata
 import inspect
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -84,6 +86,42 @@ def test_errors_and_events_import_without_the_compiled_library() -> None:
     for module in ("errors", "events", "options"):
         names = imported(ROOT / "hogwild_local" / f"{module}.py")
         assert not any({"engine", "native", "_hogwild", "llama_cpp"} & set(name.split(".")) for name in names)
+
+
+WITHOUT_ENGINE = """
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("llama_cpp", "cffi", "_cffi_backend") or name.endswith("._hogwild"):
+            raise ImportError(f"{name} is blocked")
+sys.meta_path.insert(0, Absent())
+from hogwild_local.cli.main import main
+sys.argv[1:] = sys.argv[2:]
+main()
+"""
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["run", "--help"], ["eval", "-h"], ["bench", "-h"]])
+def test_version_and_help_need_no_compiled_library(arguments: list[str]) -> None:
+    done = subprocess.run([sys.executable, "-P", "-c", WITHOUT_ENGINE, "-", *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(("hogwild-local 0", "Usage: "))
+
+
+def test_the_package_says_that_it_is_typed_and_which_version_it_is() -> None:
+    assert (ROOT / "hogwild_local" / "py.typed").exists()
+    assert hogwild_local.__version__ == importlib.metadata.version("hogwild-local")
+
+
+def test_links_of_the_readme_work_where_only_the_readme_is() -> None:
+    """On PyPI a link to docs/eval.md leads nowhere; the text names such a file instead, and the file is there."""
+    text = (ROOT / "README.md").read_text()
+    links = re.findall(r"\]\(([^)]*)\)", text)
+    assert links
+    assert [link for link in links if not link.startswith("https://")] == []
+    named = set(re.findall(r"`((?:docs/|models/)?\w+\.md|docs/[\w.-]+)`", text))
+    assert len(named) > 5
+    assert [name for name in named if not (ROOT / name).exists()] == []
 
 
 @pytest.mark.parametrize("header", ["hogwild.h", "hogwild-attention.h"])

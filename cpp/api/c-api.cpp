@@ -1,4 +1,5 @@
 // The C boundary: handles, and exceptions turned into a status and a text. Nothing else.
+#include <algorithm>
 #include <cstdio>
 
 #include "api/guard.h"
@@ -225,7 +226,7 @@ hw_status hw_cache_new(hw_model* model, const hw_cache_params* params, hw_cache*
 void hw_cache_free(hw_cache* cache) { hw::free_handle(cache); }
 
 int32_t hw_cache_n_free(hw_cache* cache) {
-    return answer(-1, [&] { return of(cache).n_free(); });
+    return answer(-1, [&] { return static_cast<int32_t>(of(cache).blocks()->n_free()); });
 }
 
 size_t hw_cache_n_bytes(hw_cache* cache) {
@@ -233,7 +234,7 @@ size_t hw_cache_n_bytes(hw_cache* cache) {
 }
 
 int64_t hw_cache_n_moved(hw_cache* cache) {
-    return answer<int64_t>(-1, [&] { return of(cache).n_moved(); });
+    return answer<int64_t>(-1, [&] { return of(cache).blocks()->n_moved(); });
 }
 
 int64_t hw_cache_n_mirrored(hw_cache* cache) {
@@ -247,27 +248,89 @@ int32_t hw_cache_placement(hw_cache* cache, hw_placement* rows, int32_t max) {
     });
 }
 
+int32_t hw_cache_blocks(hw_cache* cache, int32_t* ids, int32_t* lens, int32_t max) {
+    return answer(-1, [&] {
+        hw::check_room(ids, max);
+        hw::check_room(lens, max);
+        const hw::LockedBlocks blocks = of(cache).blocks();
+        int32_t n = 0;
+        for (const auto& [block, run] : blocks->table().runs()) {
+            if (n < max) {
+                ids[n] = block;
+                lens[n] = static_cast<int32_t>(run.len);
+            }
+            n++;
+        }
+        return n;
+    });
+}
+
 hw_status hw_block_new(hw_cache* cache, int32_t* block, char* err, size_t err_size) {
     return guard(err, err_size, [&] {
         int32_t& made = not_null(block, "block");
-        made = of(cache).new_block();
+        made = of(cache).blocks()->add();
     });
 }
 
 hw_status hw_block_len(hw_cache* cache, int32_t block, int32_t* len, char* err, size_t err_size) {
-    return guard(err, err_size, [&] { not_null(len, "len") = of(cache).len(block); });
+    return guard(err, err_size, [&] { not_null(len, "len") = static_cast<int32_t>(of(cache).blocks()->len(block)); });
+}
+
+hw_status hw_block_tokens(hw_cache* cache, int32_t block, int32_t* tokens, int32_t max, int32_t* n, char* err,
+                          size_t err_size) {
+    return guard(err, err_size, [&] {
+        hw::check_room(tokens, max);
+        int32_t& n_tokens = not_null(n, "n");
+        const hw::LockedBlocks blocks = of(cache).blocks();
+        const std::vector<int32_t>& all = blocks->tokens(block);
+        std::copy_n(all.begin(), std::min(static_cast<size_t>(max), all.size()), tokens);
+        n_tokens = static_cast<int32_t>(all.size());
+    });
 }
 
 hw_status hw_block_free(hw_cache* cache, int32_t block, char* err, size_t err_size) {
-    return guard(err, err_size, [&] { of(cache).free_block(block); });
+    return guard(err, err_size, [&] { of(cache).blocks()->free(block); });
 }
 
 hw_status hw_block_truncate(hw_cache* cache, int32_t block, int32_t n, char* err, size_t err_size) {
-    return guard(err, err_size, [&] { of(cache).truncate(block, n); });
+    return guard(err, err_size, [&] { of(cache).blocks()->truncate(block, n); });
+}
+
+hw_status hw_block_split(hw_cache* cache, int32_t block, int32_t n, int32_t* tail, char* err, size_t err_size) {
+    return guard(err, err_size, [&] {
+        int32_t& made = not_null(tail, "tail");
+        made = of(cache).blocks()->split(block, n);
+    });
 }
 
 hw_status hw_block_append(hw_cache* cache, int32_t dst, int32_t src, char* err, size_t err_size) {
-    return guard(err, err_size, [&] { of(cache).append(dst, src); });
+    return guard(err, err_size, [&] { of(cache).blocks()->append(dst, src); });
+}
+
+hw_status hw_block_copy(hw_cache* cache, int32_t block, int32_t* copy, char* err, size_t err_size) {
+    return guard(err, err_size, [&] {
+        int32_t& made = not_null(copy, "copy");
+        made = of(cache).blocks()->copy(block);
+    });
+}
+
+hw_status hw_block_state_size(hw_cache* cache, int32_t block, size_t* size, char* err, size_t err_size) {
+    return guard(err, err_size, [&] { not_null(size, "size") = of(cache).state_size(block); });
+}
+
+hw_status hw_block_read(hw_cache* cache, int32_t block, void* data, size_t size, char* err, size_t err_size) {
+    return guard(err, err_size, [&] {
+        hw::check_room(data, size);
+        of(cache).read(block, data, size);
+    });
+}
+
+hw_status hw_block_write(hw_cache* cache, const void* data, size_t size, int32_t* block, char* err, size_t err_size) {
+    return guard(err, err_size, [&] {
+        hw::check_room(data, size);
+        int32_t& made = not_null(block, "block");
+        made = of(cache).write(data, size);
+    });
 }
 
 hw_status hw_decode(hw_cache* cache, const hw_view* views, int32_t n_views, char* err, size_t err_size) {
@@ -275,7 +338,7 @@ hw_status hw_decode(hw_cache* cache, const hw_view* views, int32_t n_views, char
 }
 
 hw_status hw_cache_check(hw_cache* cache, char* err, size_t err_size) {
-    return guard(err, err_size, [&] { of(cache).check(); });
+    return guard(err, err_size, [&] { of(cache).blocks()->check(); });
 }
 
 // -- sampler

@@ -17,6 +17,25 @@ int32_t BlockTable::add() {
     return id;
 }
 
+int32_t BlockTable::split(int32_t block, int64_t n) {
+    const int32_t tail = add();
+    Run& own = runs_.at(block);
+    runs_.at(tail) = {own.begin + n, own.len - n, own.len - n, own.origin + n};
+    own.len = own.reserved = n;
+    return tail;
+}
+
+void BlockTable::hand_over(int32_t dst, int32_t src) {
+    runs_.at(dst) = run(src);
+    runs_.at(src) = {0, 0, 0, 0};
+}
+
+void BlockTable::put_behind(int32_t block, int64_t n, int64_t origin, int32_t other) {
+    Run& before = runs_.at(other);
+    before.reserved = before.len;
+    runs_.at(block) = {before.end(), n, n, origin};
+}
+
 int64_t BlockTable::n_free() const {
     int64_t used = 0;
     for (const auto& entry : runs_) {

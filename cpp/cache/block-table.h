@@ -15,6 +15,8 @@
 #include <map>
 #include <vector>
 
+#include "cache/cell-moves.h"
+
 namespace hw {
 
 struct Run {
@@ -22,17 +24,12 @@ struct Run {
     int64_t len;
     int64_t reserved;  // cells promised by the last reserve(), >= len
     int64_t origin;    // key l of the block is stored rotated to position origin + l
+
+    int64_t end() const { return begin + len; }
 };
 
 struct FreeRun {
     int64_t begin;
-    int64_t n;
-};
-
-// Cells [from, from + n) go to [to, to + n); the ranges may overlap. Moves of one list are made in its order.
-struct CellMove {
-    int64_t from;
-    int64_t to;
     int64_t n;
 };
 
@@ -52,9 +49,11 @@ class BlockTable {
     explicit BlockTable(int64_t n_cells) : n_cells_(n_cells) {}
 
     int32_t add();
+    int32_t next_id() const { return next_id_; }  // what the next block will be called
     void remove(int32_t block) { runs_.erase(block); }
     bool contains(int32_t block) const { return runs_.count(block) != 0; }
     const Run& run(int32_t block) const { return runs_.at(block); }
+    const std::map<int32_t, Run>& runs() const { return runs_; }
     int64_t n_free() const;
     int64_t n_cells() const { return n_cells_; }
 
@@ -68,13 +67,12 @@ class BlockTable {
     }
     // Of an empty block.
     void set_origin(int32_t block, int64_t origin) { runs_.at(block).origin = origin; }
-    // Puts a block where free cells are: what reserve() does by itself, for a caller who makes its moves one by one.
-    void place(int32_t block, int64_t begin) { runs_.at(block).begin = begin; }
-    // Gives up the first n cells of a block: what was token n becomes its first.
-    void drop_front(int32_t block, int64_t n) {
-        const Run& own = runs_.at(block);
-        runs_.at(block) = {own.begin + n, own.len - n, own.len - n, own.origin + n};
-    }
+    // The tokens from n on become a block of their own, where they are.
+    int32_t split(int32_t block, int64_t n);
+    // All tokens of src become those of dst, which is empty.
+    void hand_over(int32_t dst, int32_t src);
+    // Puts an empty block of n tokens into the cells behind another that were reserved for that one's growth.
+    void put_behind(int32_t block, int64_t n, int64_t origin, int32_t other);
     // What is neither used nor promised, in the order of the cells.
     std::vector<FreeRun> free_runs() const;
     // The text of a broken invariant, nullptr if all hold.

@@ -35,16 +35,66 @@ class Lengths {
     std::map<int32_t, int64_t> growth_;
 };
 
+// Which blocks are read as one: those of a block that was split lie one behind the other, in cells and in positions.
+// Only where all views agree, so that no cell is read twice.
+class Joints {
+  public:
+    Joints(const BlockTable& table, const Lengths& lengths, const hw_view* views, int32_t n_views)
+        : table_(table), lengths_(lengths) {
+        for (int32_t i = 0; i < n_views; i++) {
+            int32_t before = none;
+            for (int32_t k = 0; k < views[i].n_blocks; k++) {
+                const int32_t block = views[i].blocks[k];
+                if (lengths.of(block) > 0) {
+                    note(&before_, block, before);
+                    note(&behind_, before, block);
+                    before = block;
+                }
+            }
+            note(&behind_, before, none);
+        }
+    }
+
+    bool joins(int32_t block, int32_t next) const {
+        if (block == none || behind_.at(block) != next || before_.at(next) != block) {
+            return false;
+        }
+        const int64_t n = lengths_.of(block);
+        const Run& own = table_.run(block);
+        const Run& other = table_.run(next);
+        return own.begin + n == other.begin && own.origin + n == other.origin;
+    }
+
+    static constexpr int32_t none = 0;  // no block's id
+
+  private:
+    using Neighbours = std::map<int32_t, int32_t>;
+
+    static void note(Neighbours* neighbours, int32_t block, int32_t other) {
+        constexpr int32_t several = -1;
+        const auto [place, is_new] = neighbours->emplace(block, other);
+        if (!is_new && place->second != other) {
+            place->second = several;
+        }
+    }
+
+    const BlockTable& table_;
+    const Lengths& lengths_;
+    Neighbours before_;
+    Neighbours behind_;
+};
+
 class PassBuilder {
   public:
     PassBuilder(const BlockTable& table, const hw_view* views, int32_t n_views)
-        : table_(table), lengths_(table, views, n_views) {}
+        : table_(table), lengths_(table, views, n_views), joints_(table, lengths_, views, n_views) {}
 
     void add_view(const hw_view& view) {
         const Run& own = table_.run(own_block(view));
         const int64_t own_begin = lengths_.begin(view, view.n_blocks - 1);
+        const std::vector<Piece> pieces = pieces_of(view);
         for (int32_t i = 0; i < view.n_tokens; i++) {
-            add_pairs(view, own_begin + own.len + i);
+            add_pairs(pieces, own_begin + own.len + i);
             pass.tokens.push_back(view.tokens[i]);
             pass.positions.push_back(static_cast<int32_t>(own.origin + own.len + i));
             pass.view_positions.push_back(static_cast<int32_t>(own_begin + own.len + i));
@@ -59,6 +109,37 @@ class PassBuilder {
     Pass pass;
 
   private:
+    // Of a view: blocks that are read as one.
+    struct Piece {
+        int32_t index;  // in pass.blocks
+        int64_t begin;  // in the view
+        int64_t n;
+    };
+
+    std::vector<Piece> pieces_of(const hw_view& view) {
+        std::vector<Piece> pieces;
+        int64_t begin = 0;
+        int32_t before = Joints::none;
+        for (int32_t i = 0; i < view.n_blocks; i++) {
+            const int32_t block = view.blocks[i];
+            const int64_t n = lengths_.of(block);
+            if (n == 0) {
+                continue;
+            }
+            if (joints_.joins(before, block)) {
+                Piece& piece = pieces.back();
+                piece.n += n;
+                PassBlock& whole = pass.blocks[static_cast<size_t>(piece.index)];
+                whole.n_cells = std::max(whole.n_cells, piece.n);
+            } else {
+                pieces.push_back({index_of(block), begin, n});
+            }
+            begin += n;
+            before = block;
+        }
+        return pieces;
+    }
+
     int32_t index_of(int32_t block) {
         const auto [place, is_new] = index_.emplace(block, static_cast<int32_t>(pass.blocks.size()));
         if (is_new) {
@@ -67,23 +148,19 @@ class PassBuilder {
         return place->second;
     }
 
-    // What the next token, at this position of its view, sees of each block.
-    void add_pairs(const hw_view& view, int64_t position) {
-        int64_t begin = 0;
-        for (int32_t i = 0; i < view.n_blocks; i++) {
-            const int64_t n = lengths_.of(view.blocks[i]);
-            const int64_t distance = position - begin;
-            if (n > 0) {
-                pass.pairs.push_back({pass.n_tokens(), index_of(view.blocks[i]), static_cast<int32_t>(distance),
-                                      static_cast<int32_t>(std::min(n, distance + 1))});
-            }
-            begin += n;
+    // What the next token, at this position of its view, sees of each piece.
+    void add_pairs(const std::vector<Piece>& pieces, int64_t position) {
+        for (const Piece& piece : pieces) {
+            const int64_t distance = position - piece.begin;
+            pass.pairs.push_back({pass.n_tokens(), piece.index, static_cast<int32_t>(distance),
+                                  static_cast<int32_t>(std::min(piece.n, distance + 1))});
         }
     }
 
     const BlockTable& table_;
     Lengths lengths_;
-    std::map<int32_t, int32_t> index_;  // block -> index in pass.blocks
+    Joints joints_;
+    std::map<int32_t, int32_t> index_;  // first block of a piece -> index in pass.blocks
 };
 
 }  // namespace

@@ -15,7 +15,8 @@
 
 namespace hw {
 
-// A run of cells that somebody sees in this pass, the cells written by this pass included.
+// A run of cells that somebody sees in this pass, the cells written by this pass included: a block, or the blocks that
+// were made of one by splitting it, where every view has them one behind the other.
 struct PassBlock {
     int64_t begin;
     int64_t n_cells;

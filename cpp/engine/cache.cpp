@@ -6,6 +6,7 @@
 
 #include "attention/flash.h"
 #include "base/error.h"
+#include "engine/block-state.h"
 #include "engine/outputs.h"
 
 namespace hw {
@@ -23,6 +24,9 @@ constexpr int32_t max_n_ctx = 1 << 24;
 // Cells beyond n_ctx, so that a cache that is nearly full need not pack its blocks at every pass, nor a full one find
 // room elsewhere to append one block to another; and that flash attention finds room for its mirrors.
 int64_t headroom(int64_t n_ctx, bool has_mirrors) { return 64 + n_ctx / 32 + (has_mirrors ? n_ctx / 8 : 0); }
+
+// Cells that a block goes by when it moves by less than its length. The fewer, the more copies that takes.
+int64_t scratch_cells(int64_t n_ctx) { return std::clamp<int64_t>(n_ctx / 32, 16, 512); }
 
 // What ggml can write rows of and read again. It has more types (i32, f64, q8_1, ...): those end the process.
 constexpr ggml_type cache_types[] = {GGML_TYPE_F32,  GGML_TYPE_F16,  GGML_TYPE_BF16, GGML_TYPE_Q8_0,  GGML_TYPE_Q5_1,
@@ -79,21 +83,24 @@ Cache::Cache(ModelPtr model, const hw_cache_params& params)
     : model_(with_weights(std::move(model))),
       attention_(params.attention),
       n_batch_(params.n_batch),
-      n_ctx_(params.n_ctx),
       source_(model_, params.n_ctx),
       backends_(*model_),
       pool_(model_->n_threads()) {
     check_params(params);
-    const ggml_type type_k = type_named(params.type_k, "type_k");
-    const ggml_type type_v = type_named(params.type_v, "type_v");
+    type_k_ = type_named(params.type_k, "type_k");
+    type_v_ = type_named(params.type_v, "type_v");
     const SourceGraph probe = source_.build(1, 1);
-    const FlashRules rules = flash_rules(probe, type_k);
+    const FlashRules rules = flash_rules(probe, type_k_);
     const bool may_flash = wants_flash(probe, attention_);
-    table_ = BlockTable(n_ctx_ + headroom(n_ctx_, may_flash && rules.keys_are_turned && rules.may_mirror));
-    const int64_t n_stored = spare_cell() + 1;
-    store_ =
-        std::make_unique<KvStore>(probe.layers, may_flash ? GGML_PAD(n_stored, flash_step) : n_stored, type_k, type_v);
+    const bool has_mirrors = may_flash && rules.keys_are_turned && rules.may_mirror;
+    const int64_t n_cells = params.n_ctx + headroom(params.n_ctx, has_mirrors);
+    const ScratchCells scratch = {n_cells + 1, scratch_cells(params.n_ctx)};  // behind the spare cell
+    const int64_t n_stored = scratch.begin + scratch.n;
+    rope_ = rope_digest(probe.layers);
+    store_ = std::make_unique<KvStore>(probe.layers, may_flash ? GGML_PAD(n_stored, flash_step) : n_stored, type_k_,
+                                       type_v_);
     mover_ = std::make_unique<KvMover>(probe, *store_, backends_);
+    blocks_ = std::make_unique<Blocks>(params.n_ctx, n_cells, scratch, *mover_);
     if (may_flash && FlashAttention::is_supported(probe, *store_)) {
         flash_rules_ = rules;
     }
@@ -105,19 +112,9 @@ Cache::Cache(ModelPtr model, const hw_cache_params& params)
     }
 }
 
-int32_t Cache::n_free() {
-    std::lock_guard<std::mutex> lock(mutex_);
-    return static_cast<int32_t>(free_cells());
-}
-
 size_t Cache::n_bytes() {
     std::lock_guard<std::mutex> lock(mutex_);
     return store_->n_bytes();
-}
-
-int64_t Cache::n_moved() {
-    std::lock_guard<std::mutex> lock(mutex_);
-    return n_moved_;
 }
 
 int64_t Cache::n_mirrored() {
@@ -137,88 +134,31 @@ BytesByPlace Cache::placement() {
 
 bool Cache::is_fused(int layer) const { return uses_kernel(attention_) && store_->is_host(layer); }
 
-int32_t Cache::new_block() {
+// Made when it is first asked for: it reads the model's files.
+const Fingerprint& Cache::fingerprint() {
+    if (fingerprint_.empty()) {
+        fingerprint_ = hw::fingerprint(*model_, type_k_, type_v_, rope_);
+    }
+    return fingerprint_;
+}
+
+size_t Cache::state_size(int32_t block) {
     std::lock_guard<std::mutex> lock(mutex_);
-    return table_.add();
+    return hw::state_size(*blocks_, block, fingerprint());
 }
 
-void Cache::check_block(int32_t block) const {
-    if (!table_.contains(block)) {
-        fail(HW_ERROR_ARGUMENT, "block %d does not exist: it was freed, or it is of another cache", block);
-    }
-}
-
-int32_t Cache::len(int32_t block) {
+void Cache::read(int32_t block, void* data, size_t size) {
     std::lock_guard<std::mutex> lock(mutex_);
-    check_block(block);
-    return static_cast<int32_t>(table_.run(block).len);
+    const size_t need = hw::state_size(*blocks_, block, fingerprint());
+    if (size != need) {
+        fail(HW_ERROR_ARGUMENT, "block %d takes %zu bytes, and there is room for %zu", block, need, size);
+    }
+    read_state(*blocks_, block, fingerprint(), static_cast<std::byte*>(data));
 }
 
-void Cache::free_block(int32_t block) {
+int32_t Cache::write(const void* data, size_t size) {
     std::lock_guard<std::mutex> lock(mutex_);
-    check_block(block);
-    table_.remove(block);
-}
-
-void Cache::truncate(int32_t block, int32_t n) {
-    std::lock_guard<std::mutex> lock(mutex_);
-    check_block(block);
-    const int64_t len = table_.run(block).len;
-    if (n < 0 || n > len) {
-        fail(HW_ERROR_ARGUMENT, "cannot keep %d tokens of a block of %d", n, static_cast<int>(len));
-    }
-    table_.set_len(block, n);
-}
-
-// Makes room for blocks that grow, by moving cells where it must.
-void Cache::reserve(const std::vector<Growth>& growth) {
-    int64_t need = 0;
-    for (const Growth& item : growth) {
-        need += item.n;
-    }
-    if (need > free_cells()) {
-        fail(HW_ERROR_CACHE_FULL, "the cache is full: %d cells are needed, %d of %d are free", static_cast<int>(need),
-             static_cast<int>(free_cells()), static_cast<int>(n_ctx_));
-    }
-    make_room(growth);
-}
-
-// The table follows each move: if one fails, it says where the cells are.
-void Cache::make_room(const std::vector<Growth>& growth) {
-    BlockTable planned = table_;
-    for (const BlockMove& move : planned.reserve(growth)) {
-        mover_->relocate(move.cells);
-        table_.place(move.block, move.cells.to);
-        n_moved_ += move.cells.n;
-    }
-    table_ = planned;
-}
-
-void Cache::append(int32_t dst, int32_t src) {
-    std::lock_guard<std::mutex> lock(mutex_);
-    check_block(dst);
-    check_block(src);
-    if (dst == src) {
-        fail(HW_ERROR_ARGUMENT, "block %d cannot be appended to itself", dst);
-    }
-    const int64_t n = table_.run(src).len;
-    if (n == 0) {
-        return;
-    }
-    if (table_.run(dst).len == 0) {
-        table_.set_origin(dst, table_.run(src).origin);  // so that nothing is turned
-    }
-    // In pieces of what is free (with room to spare, in one): a full cache can still move a step into the history.
-    const int64_t distance = table_.run(dst).origin + table_.run(dst).len - table_.run(src).origin;
-    for (int64_t left = n; left > 0;) {
-        const int64_t piece = std::min(left, table_.n_free());
-        make_room({{dst, piece}});
-        const Run& to = table_.run(dst);
-        mover_->rotate({table_.run(src).begin, to.begin + to.len, piece}, distance);
-        table_.set_len(dst, to.len + piece);
-        table_.drop_front(src, piece);
-        left -= piece;
-    }
+    return write_state(*blocks_, fingerprint(), model_->n_vocab(), static_cast<const std::byte*>(data), size);
 }
 
 void Cache::check_view(const hw_view& view, int32_t index) const {
@@ -230,7 +170,7 @@ void Cache::check_view(const hw_view& view, int32_t index) const {
     }
     std::set<int32_t> seen;
     for (int32_t i = 0; i < view.n_blocks; i++) {
-        check_block(view.blocks[i]);
+        blocks_->check_block(view.blocks[i]);
         if (!seen.insert(view.blocks[i]).second) {
             fail(HW_ERROR_ARGUMENT, "block %d stands twice in view %d", view.blocks[i], index);
         }
@@ -270,13 +210,13 @@ void Cache::check_views(const hw_view* views, int32_t n_views) const {
 Pass Cache::plan_pass(const hw_view* views, int32_t n_views) {
     for (int32_t i = 0; i < n_views; i++) {
         const int32_t own = own_block(views[i]);
-        if (table_.run(own).len == 0) {
-            table_.set_origin(own, origin_for(table_, views, n_views, own));
+        if (blocks_->len(own) == 0) {
+            blocks_->set_origin(own, origin_for(blocks_->table(), views, n_views, own));
         }
     }
-    Pass pass = make_pass(table_, views, n_views);
+    Pass pass = make_pass(blocks_->table(), views, n_views);
     if (flash_rules_) {
-        pass.flash = plan_flash(pass, table_, *flash_rules_);
+        pass.flash = plan_flash(pass, blocks_->table(), *flash_rules_);
         n_mirrored_ += pass.flash ? pass.flash->n_mirrored : 0;
     }
     return pass;
@@ -324,24 +264,16 @@ void Cache::decode(const hw_view* views, int32_t n_views) {
     for (int32_t i = 0; i < n_views; i++) {
         growth.push_back({own_block(views[i]), views[i].n_tokens});
     }
-    reserve(growth);
+    blocks_->reserve(growth);
     const Pass pass = plan_pass(views, n_views);
     PassGraph& graph = graph_for(pass);
     graph.run(pass);
     Outputs outputs(views, n_views, graph.logits());
     outputs.write();
-    for (const Growth& item : growth) {
-        table_.set_len(item.block, table_.run(item.block).len + item.n);
+    for (int32_t i = 0; i < n_views; i++) {
+        blocks_->grow(own_block(views[i]), views[i].tokens, views[i].n_tokens);
     }
     outputs.sample(&pool_);
-}
-
-void Cache::check() {
-    std::lock_guard<std::mutex> lock(mutex_);
-    const char* fault = table_.check();
-    if (fault != nullptr) {
-        fail(HW_ERROR_COMPUTE, "the table of blocks is broken: %s", fault);
-    }
 }
 
 }  // namespace hw

@@ -7,11 +7,24 @@
 
 #include "attention/flash-plan.h"
 #include "base/thread-pool.h"
-#include "cache/block-table.h"
+#include "engine/blocks.h"
+#include "engine/fingerprint.h"
 #include "engine/kv-move.h"
 #include "engine/pass-graph.h"
 
 namespace hw {
+
+// Blocks of a cache that nobody else uses while this object lives.
+class LockedBlocks {
+  public:
+    LockedBlocks(std::mutex& mutex, Blocks& blocks) : lock_(mutex), blocks_(blocks) {}
+    Blocks* operator->() const { return &blocks_; }
+    Blocks& operator*() const { return blocks_; }
+
+  private:
+    std::unique_lock<std::mutex> lock_;
+    Blocks& blocks_;
+};
 
 class Cache {
   public:
@@ -19,49 +32,45 @@ class Cache {
     Cache(ModelPtr model, const hw_cache_params& params);
 
     // Every public call takes the lock: calls from several threads wait for each other.
-    int32_t n_free();
+    LockedBlocks blocks() { return {mutex_, *blocks_}; }
     size_t n_bytes();
-    int64_t n_moved();
     int64_t n_mirrored();
     // Bytes of keys and values; and whether our kernel attends to a layer.
     BytesByPlace placement();
     bool is_fused(int layer) const;
-    int32_t new_block();
-    int32_t len(int32_t block);
-    void free_block(int32_t block);
-    void truncate(int32_t block, int32_t n);
-    void append(int32_t dst, int32_t src);
+    // A block as bytes, see docs/block-format.md. Throws what engine/block-state.h and engine/fingerprint.h throw.
+    size_t state_size(int32_t block);
+    void read(int32_t block, void* data, size_t size);
+    int32_t write(const void* data, size_t size);
     void decode(const hw_view* views, int32_t n_views);
-    void check();
 
   private:
-    void check_block(int32_t block) const;
+    const Fingerprint& fingerprint();
     void check_views(const hw_view* views, int32_t n_views) const;
     void check_view(const hw_view& view, int32_t index) const;
-    void reserve(const std::vector<Growth>& growth);
-    void make_room(const std::vector<Growth>& growth);
     Pass plan_pass(const hw_view* views, int32_t n_views);
-    int64_t free_cells() const { return n_ctx_ - (table_.n_cells() - table_.n_free()); }
     PassGraph& graph_for(const Pass& pass);
     PassGraph& build_graph(const Pass& pass, const PassSize& size);
 
     // Where the tokens that fill up a batch are stored: the cell behind the last one, in no block.
-    int64_t spare_cell() const { return table_.n_cells(); }
+    int64_t spare_cell() const { return blocks_->table().n_cells(); }
 
     std::mutex mutex_;
     ModelPtr model_;
     hw_attention attention_;
     int32_t n_batch_;
-    int64_t n_ctx_;  // the cells that callers may use; the table has some more
-    int64_t n_moved_ = 0;
     int64_t n_mirrored_ = 0;
     std::optional<FlashRules> flash_rules_;  // nullopt: layers without our kernel do without flash attention too
     GraphSource source_;
     Backends backends_;
     ThreadPool pool_;  // for the samplers of a pass
-    BlockTable table_{0};
+    ggml_type type_k_ = GGML_TYPE_F16;
+    ggml_type type_v_ = GGML_TYPE_F16;
+    std::string rope_;  // see engine/fingerprint.h
+    Fingerprint fingerprint_;
     std::unique_ptr<KvStore> store_;
     std::unique_ptr<KvMover> mover_;
+    std::unique_ptr<Blocks> blocks_;
     std::list<PassGraph> graphs_;  // the last used one first
 };
 

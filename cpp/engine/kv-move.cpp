@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "cache/layer-cells.h"
 #include "graph/graph-inputs.h"
 #include "graph/key-turn.h"
 #include "model/ggml-context.h"
@@ -45,22 +46,35 @@ KvMover::KvMover(const SourceGraph& source, KvStore& store, Backends& backends)
     }
 }
 
-void KvMover::relocate(const CellMove& move) {
-    const bool to_left = move.to < move.from;
-    for (int64_t done = 0; done < move.n; done += chunk) {
-        const int64_t n = std::min(chunk, move.n - done);
-        const int64_t at = to_left ? done : move.n - done - n;  // an overlapping range must be taken from its free end
-        run({move.from + at, move.to + at, n}, 0);
-    }
-}
-
-void KvMover::rotate(const CellMove& move, int64_t distance) {
+void KvMover::turn(const CellMove& move, int64_t distance) {
     for (int64_t done = 0; done < move.n; done += chunk) {
         run({move.from + done, move.to + done, std::min(chunk, move.n - done)}, distance);
     }
 }
 
-// Each chunk is read whole (cont, or the rotation) before it is written: source and target may overlap.
+size_t KvMover::n_bytes(int64_t n) const {
+    size_t sum = 0;
+    for (const auto& entry : store_.layers()) {
+        sum += layer_bytes(entry.second, n);
+    }
+    return sum;
+}
+
+void KvMover::read(int64_t begin, int64_t n, std::byte* data) const {
+    for (const auto& entry : store_.layers()) {
+        read_layer(entry.second, begin, n, data);
+        data += layer_bytes(entry.second, n);
+    }
+}
+
+void KvMover::write(int64_t begin, int64_t n, const std::byte* data) {
+    for (const auto& entry : store_.layers()) {
+        write_layer(entry.second, begin, n, data);
+        data += layer_bytes(entry.second, n);
+    }
+}
+
+// Source and target are the same cells, or have none in common.
 void KvMover::run(const CellMove& move, int64_t distance) {
     LogScope log;
     const size_t n_nodes = store_.layers().size() * nodes_a_layer + 16;
@@ -71,18 +85,22 @@ void KvMover::run(const CellMove& move, int64_t distance) {
     CellsInput sources;
     ggml_tensor* targets = new_input(ctx, GGML_TYPE_I64, move.n, "targets");
 
+    const bool is_copy = move.from != move.to;
     for (const auto& [index, tensors] : store_.layers()) {
-        const ggml_tensor& turn = key_turns_.at(index);
-        if (distance != 0 && turns(turn)) {
+        const ggml_tensor& key_turn = key_turns_.at(index);
+        if (distance != 0 && turns(key_turn)) {
             ggml_tensor* keys = ggml_get_rows(ctx, tensors.k, sources.of(ctx, move.n, tensors.k->ne[2]));
-            keys = turned_keys(ctx, turn, keys, tensors.hadamard_k, distances);
+            keys = turned_keys(ctx, key_turn, keys, tensors.hadamard_k, distances);
             ggml_build_forward_expand(graph, ggml_set_rows(ctx, tensors.k, keys, targets));
-        } else {
+        } else if (is_copy) {
             copy_cells(ctx, graph, tensors.k, move);
         }
-        if (tensors.has_values()) {
+        if (tensors.has_values() && is_copy) {
             copy_cells(ctx, graph, tensors.v, move);
         }
+    }
+    if (ggml_graph_n_nodes(graph) == 0) {
+        return;  // keys that turn nowhere are where they are to be
     }
     ggml_backend_sched_reset(scheduler_.get());
     if (!ggml_backend_sched_alloc_graph(scheduler_.get(), graph)) {

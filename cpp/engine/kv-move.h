@@ -1,20 +1,21 @@
-// Moves cells inside a KvStore: as they are (relocation), or with their keys rotated on (a step that joins the
-// history). Made of stock ggml operations, so that cells move on the device that holds them.
+// Moves, reads and writes the cells of a KvStore: as they are (relocation), or with their keys rotated on (a step that
+// joins the history). Moves are made of stock ggml operations, so that cells move on the device that holds them.
 #pragma once
 
-#include "cache/block-table.h"
 #include "cache/kv-store.h"
+#include "engine/cells.h"
 #include "model/backends.h"
 
 namespace hw {
 
-class KvMover {
+class KvMover : public Cells {
   public:
     KvMover(const SourceGraph& source, KvStore& store, Backends& backends);
-    // Copies cells; the ranges may overlap. Throws HW_ERROR_MEMORY, HW_ERROR_COMPUTE.
-    void relocate(const CellMove& move);
-    // Copies cells to others that do not overlap with them, and rotates their keys on by `distance` positions.
-    void rotate(const CellMove& move, int64_t distance);
+    void copy(const CellMove& move) override { turn(move, 0); }
+    void turn(const CellMove& move, int64_t distance) override;
+    size_t n_bytes(int64_t n) const override;
+    void read(int64_t begin, int64_t n, std::byte* data) const override;
+    void write(int64_t begin, int64_t n, const std::byte* data) override;
 
   private:
     void run(const CellMove& move, int64_t distance);

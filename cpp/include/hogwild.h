@@ -42,7 +42,7 @@ enum hw_status {
     HW_ERROR_BATCH = 5,        // the tokens of the call do not fit n_batch: feed them in several calls
     HW_ERROR_MEMORY = 6,       // memory for weights, cache or compute buffers could not be had: ask for less
     HW_ERROR_CANCELLED = 7,    // the progress callback said stop
-    HW_ERROR_COMPUTE = 8,      // a backend failed: the lengths of all blocks are as before, the call can be repeated
+    HW_ERROR_COMPUTE = 8,      // a backend failed: all blocks hold what they held, the call can be repeated
     HW_ERROR_DEVICE = 9,       // a device, or the backend of one, cannot be had (named)
     HW_ERROR_BUSY = 10         // called from inside a log hook, see hw_log_set: nothing was done
 };
@@ -221,14 +221,45 @@ int64_t hw_cache_n_moved(hw_cache* cache);  // cells moved so far to make room f
 int64_t hw_cache_n_mirrored(hw_cache* cache);
 int32_t hw_cache_placement(hw_cache* cache, struct hw_placement* rows, int32_t max);  // as hw_model_placement
 
+// Ids and lengths of all blocks, by id. Writes at most max of each and returns how many blocks there are.
+int32_t hw_cache_blocks(hw_cache* cache, int32_t* ids, int32_t* lens, int32_t max);
+
+// Blocks. All of these are HW_ERROR_ARGUMENT for a block that does not exist. A block may stand in any number of views;
+// it is freed by hw_block_free alone. Where a call fails, every block holds what it held, token by token and bit by
+// bit, also when a device failed in the middle of it (HW_ERROR_COMPUTE): the call can be repeated. Cells may lie
+// elsewhere then, and moves that were begun are finished by the next call that needs cells.
+
 // A new empty block. Ids are never used again.
 enum hw_status hw_block_new(hw_cache* cache, int32_t* block, char* err, size_t err_size);
 enum hw_status hw_block_len(hw_cache* cache, int32_t block, int32_t* len, char* err, size_t err_size);
+// The tokens that the block was made from: writes at most max of them, and how many there are to n.
+enum hw_status hw_block_tokens(hw_cache* cache, int32_t block, int32_t* tokens, int32_t max, int32_t* n, char* err,
+                               size_t err_size);
 enum hw_status hw_block_free(hw_cache* cache, int32_t block, char* err, size_t err_size);
 // Keeps the first n tokens; n = 0 clears. HW_ERROR_ARGUMENT if n is not in 0..len.
 enum hw_status hw_block_truncate(hw_cache* cache, int32_t block, int32_t n, char* err, size_t err_size);
+// The tokens from n on become a block of their own, *tail, where they are: no cell moves and no key is rotated. A view
+// that has both, one behind the other, sees what it saw. HW_ERROR_ARGUMENT if n is not in 0..len.
+enum hw_status hw_block_split(hw_cache* cache, int32_t block, int32_t n, int32_t* tail, char* err, size_t err_size);
 // Moves all tokens of src to the end of dst: their keys are rotated once, to where they stand there; src is cleared.
+// Needs no free cells (in a full cache a step goes by way of host memory). Errors: HW_ERROR_ARGUMENT (dst is src),
+// HW_ERROR_MEMORY, HW_ERROR_COMPUTE.
 enum hw_status hw_block_append(hw_cache* cache, int32_t dst, int32_t src, char* err, size_t err_size);
+// A new block with the same tokens, its cells copied. Errors: HW_ERROR_CACHE_FULL, HW_ERROR_MEMORY, HW_ERROR_COMPUTE.
+enum hw_status hw_block_copy(hw_cache* cache, int32_t block, int32_t* copy, char* err, size_t err_size);
+
+// A block as bytes (docs/block-format.md): its tokens, its cells as they are stored, and a fingerprint of what they are
+// good for: weights, adapters, rotation, type_k and type_v. The fingerprint of the weights reads some of the model's
+// files at the first of these calls on a cache: HW_ERROR_MODEL if they were removed or changed since they were loaded.
+enum hw_status hw_block_state_size(hw_cache* cache, int32_t block, size_t* size, char* err, size_t err_size);
+// size: what hw_block_state_size says, else HW_ERROR_ARGUMENT. Errors: also HW_ERROR_MEMORY, HW_ERROR_COMPUTE (moves
+// that were begun cannot be finished); data hold anything then.
+enum hw_status hw_block_read(hw_cache* cache, int32_t block, void* data, size_t size, char* err, size_t err_size);
+// A new block of such bytes; it goes on as the old one would have. Errors: HW_ERROR_ARGUMENT (the data are damaged, or
+// of a cache whose fingerprint is another: the difference is named), HW_ERROR_CACHE_FULL, HW_ERROR_MEMORY,
+// HW_ERROR_COMPUTE.
+enum hw_status hw_block_write(hw_cache* cache, const void* data, size_t size, int32_t* block, char* err,
+                              size_t err_size);
 
 // What a view feeds, and what it wants of the pass: outputs are absent where they are 0 or NULL.
 struct hw_view {
@@ -254,7 +285,7 @@ struct hw_view {
 // vocabulary are made at once: ask for fewer), HW_ERROR_COMPUTE.
 enum hw_status hw_decode(hw_cache* cache, const struct hw_view* views, int32_t n_views, char* err, size_t err_size);
 
-// Verifies the conservation law of the cells (no two blocks overlap, used + free == n_ctx). For tests.
+// Verifies the conservation law of the cells (no two blocks overlap, used + free == n_ctx, a token a cell). For tests.
 enum hw_status hw_cache_check(hw_cache* cache, char* err, size_t err_size);
 
 // -- sampler ----------------------------------------------------------------------------------------------------

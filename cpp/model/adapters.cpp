@@ -5,9 +5,10 @@
 #include <cstdlib>
 #include <string>
 
+#include "base/digest.h"
 #include "base/error.h"
 #include "base/log.h"
-#include "model/gguf-file.h"
+#include "model/file-digest.h"
 
 namespace hw {
 
@@ -161,6 +162,7 @@ void Adapters::load_lora(llama_model* model, const hw_lora& lora, const std::vec
     }
     loras_.push_back(std::move(adapter));
     scales_.push_back(lora.scale);
+    digests_.push_back(file_digest(lora.path, file));
 }
 
 void Adapters::load_control(const llama_model* model, const hw_control_vector& control) {
@@ -186,6 +188,20 @@ void Adapters::load_control(const llama_model* model, const hw_control_vector& c
             sum[i] += scale == 0.0f ? 0.0f : static_cast<const float*>(tensor->data)[i] * scale;
         }
     }
+}
+
+std::string Adapters::digest() const {
+    Digest digest;
+    for (size_t i = 0; i < digests_.size(); i++) {
+        if (scales_[i] != 0.0f) {
+            digest.add(digests_[i]);
+            digest.add_number(scales_[i]);
+        }
+    }
+    if (std::any_of(directions_.begin(), directions_.end(), [](float number) { return number != 0.0f; })) {
+        digest.add(directions_.data(), directions_.size() * sizeof(float));
+    }
+    return digest.value() == Digest().value() ? "none" : digest.text();
 }
 
 void Adapters::apply(llama_context* context) const {

@@ -2,6 +2,7 @@
 // the graphs of a context that they are applied to, and so they come along when such a graph is copied.
 #pragma once
 
+#include <string>
 #include <vector>
 
 #include "hogwild.h"
@@ -18,6 +19,8 @@ class Adapters {
     Adapters(llama_model* model, const hw_model_params& params);
     // Throws HW_ERROR_MEMORY.
     void apply(llama_context* context) const;
+    // What tells them from others; "none" where nothing is changed.
+    std::string digest() const;
 
   private:
     void load_lora(llama_model* model, const hw_lora& lora, const std::vector<GgufFile>& model_files);
@@ -25,7 +28,8 @@ class Adapters {
 
     std::vector<llama_adapter_lora_ptr> loras_;
     std::vector<float> scales_;
-    std::vector<float> directions_;  // [n_layer - 1][n_embd], for the layers from 1 on: the sum of all; empty: none
+    std::vector<std::string> digests_;  // of the files of LoRA adapters
+    std::vector<float> directions_;     // [n_layer - 1][n_embd], for the layers from 1 on: the sum of all; empty: none
     int32_t n_embd_ = 0;
 };
 

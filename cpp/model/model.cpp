@@ -98,7 +98,7 @@ Model::Model(const hw_model_params& params) : n_threads_(params.n_threads), voca
              "a model of vocab_only has no layers that LoRA adapters or control vectors could change");
     }
     check_gguf_file(params.path, "model file");
-    model_parts(params.path);  // llama.cpp may end the process where one is another file
+    files_ = ModelFiles(model_parts(params.path));  // llama.cpp may end the process where one is another file
     path_ = params.path;
 
     LogScope log;

@@ -9,6 +9,7 @@
 #include "llama-cpp.h"
 #include "model/adapters.h"
 #include "model/devices.h"
+#include "model/file-digest.h"
 
 namespace hw {
 
@@ -28,6 +29,7 @@ class Model {
     int32_t n_threads() const { return n_threads_; }
     const Adapters& adapters() const { return adapters_; }
     const std::string& path() const { return path_; }
+    const ModelFiles& files() const { return files_; }
     std::string architecture() const;
     // A value of the metadata, empty if there is none. "%s." stands for the architecture: "%s.rope.freq_base".
     std::string metadata(const std::string& key) const;
@@ -41,6 +43,7 @@ class Model {
     llama_model_ptr model_;
     Adapters adapters_;  // after the model, which must outlive them
     std::string path_;
+    ModelFiles files_;
     int32_t n_threads_;
     bool vocab_only_;
 };

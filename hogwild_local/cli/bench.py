@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from .options import Numbers, device_options, engine_options, model_arguments
+from ..options import EngineOptions
+from .grouped import Command, option
+from .options import Numbers, engine_options, given
+from .terminal import say
 
 if TYPE_CHECKING:
     from .measure import Row
@@ -16,17 +19,20 @@ if TYPE_CHECKING:
 HEADER = "              context  workers |    ours ms   spread  tokens/s |  llama.cpp   spread  tokens/s |   speed-up"
 
 
-@click.command()
+@click.command(cls=Command)
 @engine_options
-@device_options
-@click.option("-w", "--workers", type=Numbers(), default=(1, 2, 4, 8), help="Numbers of workers.")
-@click.option("-c", "--context", type=Numbers(), default=(256, 4096), help="Lengths of the shared prompt, in tokens.")
-@click.option("--passes", type=int, default=10, help="Passes of a round, the first two not counted.")
-@click.option("--rounds", type=int, default=4, help="Rounds of a measurement.")
-@click.option("--seed", type=int, default=1, help="Of the random tokens.")
-@click.option(
-    "--json", "json_file", type=click.File("w", encoding="utf-8"), help="Write all figures to a file; - is stdout."
-)
+@option("Measurement", "-w", "--workers", type=Numbers(), default=(1, 2, 4, 8), help="Numbers of workers to measure.")
+@option(
+    "Measurement", "-c", "--context", type=Numbers(), default=(256, 4096),
+    help="Lengths of the shared prompt to measure, in tokens.",
+)  # fmt: skip
+@option("Measurement", "--passes", type=int, default=10, help="Passes of a round, the first two of which do not count.")
+@option("Measurement", "--rounds", type=int, default=4, help="Rounds of a measurement, whose median is shown.")
+@option("Measurement", "--seed", type=int, default=1, help="A number that repeats the random tokens.")
+@option(
+    "Output", "--json", "json_file", type=click.File("w", encoding="utf-8"),
+    help="Write all figures to a file; - is standard output.",
+)  # fmt: skip
 def bench(model: Path | None, json_file: TextIO | None, **options: Any) -> None:
     """Measure milliseconds a pass and tokens a second, of ours and of llama.cpp's llama_decode in turn.
 
@@ -40,29 +46,28 @@ def bench(model: Path | None, json_file: TextIO | None, **options: Any) -> None:
     from ..engine.model import Model
     from .measure import Plan, machine_line, measure, report
 
+    chosen = given(EngineOptions, options)
+    of_plan = {name: chosen.pop(name) for name in ("n_batch", "type_k", "type_v", "attention")}
     plan = Plan(
         workers=options["workers"],
         contexts=options["context"],
         passes=options["passes"],
         rounds=options["rounds"],
-        n_batch=options["batch"],
-        type_k=options["type_k"],
-        type_v=options["type_v"],
-        attention=options["attention"],
         seed=options["seed"],
+        **of_plan,
     )
-    with Model(model or default_model_path(), **model_arguments(options)) as loaded:
+    with Model(model or default_model_path(), **chosen) as loaded:
         machine = machine_line(loaded)
         to_stdout = json_file is not None and json_file.name in ("-", "<stdout>")
         if not to_stdout:
             shown = {key: "; ".join(value) if isinstance(value, list) else value for key, value in machine.items()}
-            click.echo("  ".join(f"{key}: {value}" for key, value in shown.items() if value))
-            click.echo(HEADER)
+            say("  ".join(f"{key}: {value}" for key, value in shown.items() if value))
+            say(HEADER)
         rows = []
         for row in measure(loaded, plan):
             rows.append(row)
             if not to_stdout:
-                click.echo(_line(row))
+                say(_line(row))
     if json_file is not None:
         json.dump(report(machine, plan, rows), json_file, indent=1)
         json_file.write("\n")

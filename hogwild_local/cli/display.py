@@ -14,18 +14,10 @@ from typing import TYPE_CHECKING, TextIO
 
 from .. import events as ev
 from ..workers.run import Run
+from .terminal import printable
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
-
-# Terminals obey control characters; a model must not be able to write any.
-_CONTROL = {code: "\ufffd" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
-_CONTROL[ord("\r")] = ""
-
-
-def printable(text: str) -> str:
-    """text without control characters other than line ends and tabs."""
-    return text.translate(_CONTROL)
 
 
 Figures = ev.PassEnded | ev.RunEnded
@@ -34,7 +26,7 @@ Figures = ev.PassEnded | ev.RunEnded
 
 def last_lines(figures: Figures | None, answer: str | None) -> list[str]:
     """The answer, if there is one, and the timings of a run that has made a pass."""
-    lines = [] if answer is None else [f"Answer: {printable(answer)}"]
+    lines = [] if answer is None else [f"Answer: {answer}"]
     if figures is not None:
         timings, usage = figures.timings, figures.usage
         lines.append(
@@ -105,7 +97,7 @@ class PlainOutput(Output):
             self._print(line)
 
     def _write(self, worker: str, text: str) -> None:
-        *lines, rest = (self._lines.get(worker, "") + printable(text)).split("\n")
+        *lines, rest = (self._lines.get(worker, "") + text).split("\n")
         for line in lines:
             self._lines[worker] = line
             self._flush(worker)
@@ -117,7 +109,7 @@ class PlainOutput(Output):
             self._print(f"{worker}: {line}")
 
     def _print(self, line: str) -> None:
-        print(line, file=self._file, flush=True)
+        print(printable(line), file=self._file, flush=True)
 
 
 class LiveOutput(Output):
@@ -154,7 +146,7 @@ class LiveOutput(Output):
     def close(self) -> None:
         self._live.stop()
         for line in last_lines(self._figures, self._answer):
-            self._console.print(line, markup=False, highlight=False)
+            self._console.print(printable(line), markup=False, highlight=False)
 
     def _take(self, event: ev.Event) -> None:
         match event:

@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..engine.adapters import parse_adapter
 from ..engine.protocols import Engine
 from ..errors import HogwildError
 from ..hogwild import Hogwild
-from ..options import SamplingParams
+from ..options import USUAL_N_CTX, EngineOptions, RunOptions, SamplingParams, default_of
 from ..prompts.model_defaults import ModelDefaults
 from ..prompts.style import PromptStyle
+from .grouped import Command, option
 from .options import (
     COUNT,
     LAYOUTS,
     Numbers,
     engine_of,
+    given,
     hogwild_options,
     load,
     model_path,
@@ -29,6 +30,7 @@ from .options import (
     sampling,
     sampling_options,
 )
+from .terminal import note, say
 
 if TYPE_CHECKING:
     from ..evaluation import Journal, Plan, Problem, Record, Row
@@ -37,28 +39,43 @@ EPILOG = "Each option can be given as an environment variable: HOGWILD_EVAL_BUDG
 FILE = click.Path(dir_okay=False, path_type=Path)
 
 
-@click.command("eval", epilog=EPILOG)
+@click.command("eval", cls=Command, epilog=EPILOG)
 @click.argument("problems", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("-w", "--workers", type=Numbers(), default=(1, 2), help="Numbers of workers; 1 is the single worker.")
-@click.option("--layout", type=LAYOUTS, multiple=True, default=["combined"], help="May be repeated.")
-@click.option("-n", "--budgets", type=Numbers(), default=(64, 128, 256), help="Budgets of forward passes.")
-@click.option(
-    "--baseline", type=click.Choice(["independent", "delayed"]), multiple=True,
-    help="As many workers who share nothing, or who see finished steps only; may be repeated.",
+@option(
+    "Workers", "-w", "--workers", type=Numbers(), default=(1, 2),
+    help="Numbers of workers to compare; 1 is the single worker.",
 )  # fmt: skip
-@click.option(
-    "--check", type=click.Choice(["exact", "number", "math"]), default="exact", help="What is a right answer."
-)
-@click.option("--limit", type=COUNT, help="The first so many problems; without it, all.")
-@click.option("--seed", type=int, default=0, help="All runs derive theirs from it.")
-@click.option("-o", "--out", type=click.Path(file_okay=False, path_type=Path), help="Directory; without it, NAME-eval.")
-@click.option("--plot", "plot_file", type=FILE, help="Picture; without it, accuracy.png if matplotlib is there.")
-@click.option("--transcripts", is_flag=True, help="Keep what was written in the records.")
+@option(
+    "Workers", "--layout", type=LAYOUTS, multiple=True, default=[default_of(RunOptions, "layout")],
+    help="What workers see of each other; may be repeated.",
+)  # fmt: skip
+@run_options
 @hogwild_options
 @sampling_options
-@click.option("--independent-temp", type=float, help="Temperature of independent workers; without it, --temp.")
-@run_options
-@click.option("--finisher-tokens", type=COUNT, default=16, help="Length of the answer that is asked for.")
+@option(
+    "Sampling", "--independent-temp", type=float,
+    help="Temperature of independent workers. Without it that of the others.",
+)  # fmt: skip
+@option(
+    "Evaluation", "-n", "--budgets", type=Numbers(), default=(64, 128, 256),
+    help="Budgets of forward passes, each a point of the plot.",
+)  # fmt: skip
+@option(
+    "Evaluation", "--baseline", type=click.Choice(["independent", "delayed"]), multiple=True,
+    help="As many workers who share nothing, or who see finished steps only; may be repeated.",
+)  # fmt: skip
+@option(
+    "Evaluation", "--check", type=click.Choice(["exact", "number", "math"]), default="exact",
+    help="What is a right answer: the same text, an equal number, or an equal term.",
+)  # fmt: skip
+@option("Evaluation", "--limit", type=COUNT, help="Use the first so many problems. Without it all.")
+@option("Evaluation", "--seed", type=int, default=0, help="A number from which all runs derive theirs.")
+@option(
+    "Output", "-o", "--out", type=click.Path(file_okay=False, path_type=Path),
+    help="Directory of the results. Without it NAME-eval, here.",
+)  # fmt: skip
+@option("Output", "--plot", "plot_file", type=FILE, help="Picture. Without it accuracy.png, if matplotlib is there.")
+@option("Output", "--transcripts", is_flag=True, help="Keep what was written in the records.")
 @click.pass_context
 def evaluate(
     ctx: click.Context, /, problems: Path, limit: int | None, out: Path | None, plot_file: Path | None, **options: Any
@@ -92,7 +109,7 @@ def evaluate(
             _run(journal, chosen, plan, lambda: load(engine, path, options))
             rows = evaluation.summarize(journal.records, chosen, plan)
         _write(out, plot_file, rows, f"{problems.stem}: {len(chosen)} problems")
-    click.echo(evaluation.table(rows))
+    say(evaluation.table(rows))
 
 
 def _run(journal: Journal, problems: Sequence[Problem], plan: Plan, load_model: Callable[[], Hogwild]) -> None:
@@ -104,7 +121,7 @@ def _run(journal: Journal, problems: Sequence[Problem], plan: Plan, load_model: 
     missing = [budget for known in budgets_of for budget in plan.budgets if budget not in known]
     n_wanted = len(budgets_of) * len(plan.budgets)
     if len(missing) < n_wanted:
-        click.echo(f"hogwild: {n_wanted - len(missing)} of {n_wanted} records are there already", err=True)
+        note(f"hogwild: {n_wanted - len(missing)} of {n_wanted} records are there already")
     if not missing:
         return
     try:
@@ -112,7 +129,7 @@ def _run(journal: Journal, problems: Sequence[Problem], plan: Plan, load_model: 
             for record in evaluate(hogwild, problems, plan, journal):
                 show(record)
     except KeyboardInterrupt:
-        click.echo("hogwild: stopped; the same command goes on from here", err=True)
+        note("hogwild: stopped; the same command goes on from here")
         raise
 
 
@@ -149,14 +166,18 @@ def _identity(path: Path, problems: Sequence[Problem], plan: Plan, options: dict
     from ..evaluation.plan import file_identity, style_identity
     from ..evaluation.problems import digest
 
-    adapters = {name: [parse_adapter(text) for text in options[name]] for name in ("lora", "control_vector")}
+    engine = given(EngineOptions, options)
+    engine["n_ctx"] = engine["n_ctx"] or USUAL_N_CTX
+    # By the names that directories of earlier versions have.
+    names = {"ctx": "n_ctx", "batch": "n_batch", "type_k": "type_k", "type_v": "type_v", "attention": "attention"}
+    adapters = {"lora": engine["lora"], "control_vector": engine["control_vectors"]}
     return {
         "version": version("hogwild-local"),
         "model": file_identity(path),
         "problems": f"{len(problems)}, sha256 {digest(problems)}",
         "prompts": style_identity(options["prompts"]),
-        **{name: options[name] for name in ("ctx", "batch", "type_k", "type_v", "attention")},
-        **{name: [[file_identity(file), scale] for file, scale in pairs] for name, pairs in adapters.items()},
+        **{key: engine[name] for key, name in names.items()},
+        **{key: [[file_identity(file), scale] for file, scale in pairs] for key, pairs in adapters.items()},
         **plan.identity(),
     }
 

@@ -23,8 +23,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from ..checks import whole
 from ..engine.cache import CacheBlock, SharedCache
-from ..engine.checks import whole
 from ..engine.model import Model
 from .baseline import LlamaBaseline
 

@@ -1,4 +1,4 @@
-"""Options that several commands share, and what is made of them: the model, the cache, the sampling."""
+"""Options that several commands share, made from the fields of hogwild_local.options, and what is made of them."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any
 
 import click
 
+from ..checks import INT32_MAX
 from ..engine.adapters import parse_adapter
 from ..engine.protocols import Engine, native_engine
 from ..hogwild import Hogwild
-from ..options import SamplingParams
-
-Function = TypeVar("Function", bound=Callable[..., Any])
-Decorator: TypeAlias = Callable[[Function], Function]
+from ..options import EngineOptions, Options, RunOptions, SamplingParams, default_of, options_of
+from .grouped import Decorator, Title, option, together
+from .terminal import note, warnings_as_notes
 
 
 class Numbers(click.ParamType[tuple[int, ...]]):
@@ -33,103 +33,136 @@ class Numbers(click.ParamType[tuple[int, ...]]):
             self.fail(f"{value!r} is no list of whole numbers such as 1,2,4", param, ctx)
 
 
+class Parts(click.ParamType[tuple[float, ...]]):
+    """Numbers with commas between them."""
+
+    name = "parts"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(float(part) for part in value.split(",")) if value else ()
+        except ValueError:
+            self.fail(f"{value!r} is no list of numbers such as 3,1", param, ctx)
+
+
+class Adapter(click.ParamType[tuple[str, float]]):
+    """PATH or PATH:SCALE."""
+
+    name = "path[:scale]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, float]:
+        return value if isinstance(value, tuple) else parse_adapter(value)
+
+
 COUNT = click.IntRange(min=1)
-LAYOUTS = click.Choice(["combined", "interleaved", "contiguous"])
+LAYOUTS = click.Choice(options_of(RunOptions)["layout"].choices)
+
+FLAGS = {
+    "n_ctx": ("-c", "--ctx"),
+    "n_batch": ("-b", "--batch"),
+    "n_threads": ("-t", "--threads"),
+    "control_vectors": ("--control-vector",),
+    "max_passes": ("-n", "--max-passes"),
+    "workers": ("-w", "--workers"),
+    "temperature": ("--temp",),
+}
+"""Of the fields that are not simply called --like-the-field."""
+
+FORMS: dict[str, dict[str, Any]] = {
+    "lora": {"type": Adapter(), "multiple": True, "metavar": "PATH[:SCALE]"},
+    "control_vectors": {"type": Adapter(), "multiple": True, "metavar": "PATH[:SCALE]"},
+    "rpc": {"metavar": "HOST:PORT,...", "show_default": False},
+    "tensor_split": {"type": Parts(), "metavar": "N,N,...", "show_default": False},
+    "stop": {"multiple": True},
+    "workers": {"type": COUNT},
+    "layout": {"type": LAYOUTS},
+}
+"""How fields of other than simple types are written."""
 
 
-def _group(*options: Decorator[Any]) -> Decorator[Any]:
-    """One decorator for several options, shown by --help in this order."""
-
-    def add(command: Function) -> Function:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return add
+def flags_of(name: str) -> tuple[str, ...]:
+    """How a field is called on the command line; the last one is its long name."""
+    return FLAGS.get(name, (f"--{name.replace('_', '-')}",))
 
 
-engine_options = _group(
-    click.option("-m", "--model", type=click.Path(path_type=Path), help="GGUF file. Without it: the embedded one."),
-    click.option("-b", "--batch", type=COUNT, default=512, help="Most tokens of one pass."),
-    click.option("-t", "--threads", type=COUNT, help="CPU threads."),
-    click.option(
-        "--n-gpu-layers", type=click.IntRange(min=-1), help="Layers on devices; -1 is all, also of --rpc alone."
+def field_option(group: Title, kind: type[Options], name: str, **changes: Any) -> Decorator[Any]:
+    """The option of a field."""
+    field, default, flags = options_of(kind)[name], default_of(kind, name), flags_of(name)
+    settings: dict[str, Any] = {"help": field.help, "default": default}
+    match field.kind:
+        case "whole":
+            is_simple = abs(field.least) <= 1  # then --help shows the range
+            most = None if field.most == INT32_MAX else field.most
+            settings["type"] = click.IntRange(field.least, most) if is_simple else click.INT
+        case "number":
+            settings["type"] = click.FLOAT
+        case "choice":
+            settings["type"] = click.Choice(field.choices)
+        case "flag" if default:
+            flags = (f"{flags[-1]}/--no-{name.replace('_', '-')}",)
+        case "flag":
+            settings["is_flag"] = True
+        case "other":
+            settings |= FORMS[name]
+    return option(group, *flags, **(settings | changes))
+
+
+def given(kind: type[Options], options: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a class that a command has options for."""
+    long_names = {name: flags_of(name)[-1].removeprefix("--").replace("-", "_") for name in options_of(kind)}
+    return {name: options[long] for name, long in long_names.items() if long in options}
+
+
+def _fields(group: Title, kind: type[Options], *names: str) -> Decorator[Any]:
+    return together(*(field_option(group, kind, name) for name in names))
+
+
+engine_options = together(
+    option(
+        "Model", "-m", "--model", type=click.Path(path_type=Path),
+        help="The model, a GGUF file. Without it the embedded one, which knows worksheets only.",
     ),
-    click.option("--type-k", default="f16", help="Type of stored keys: f32, f16, bf16, q8_0, q5_0, q5_1, q4_0, q4_1."),
-    click.option("--type-v", default="f16", help="Type of stored values."),
-    click.option(
-        "--attention", type=click.Choice(["auto", "fused", "ggml", "composed"]), default="auto", help="Which kernel."
-    ),
-)
-"""Model and engine: all commands. What is made of them, and of device_options, is model_arguments()."""
+    _fields("Model", EngineOptions, "n_batch", "type_k", "type_v", "attention"),
+    _fields("Devices", EngineOptions, "n_threads", "n_gpu_layers", "rpc", "tensor_split", "split_mode", "main_gpu"),
+)  # fmt: skip
+"""Model, engine, and where layers lie: all commands that load a model."""
 
-device_options = _group(
-    click.option(
-        "--rpc", default="", metavar="HOST:PORT,...", help="Servers (hogwild rpc-server) whose devices to use."
-    ),
-    click.option(
-        "--tensor-split", default="", metavar="N,N,...", help="How much each device takes; else by its memory."
-    ),
-    click.option(
-        "--split-mode", type=click.Choice(["layer", "none"]), default="layer", help="none: all on --main-gpu."
-    ),
-    click.option("--main-gpu", type=click.IntRange(min=0), default=0, help="Number of a device, those of --rpc first."),
-)
-"""Where layers lie: all commands."""
-
-hogwild_options = _group(
+hogwild_options = together(
     engine_options,
-    device_options,
-    click.option("--isolate", is_flag=True, help="Model and cache in a process of their own; --rpc does so anyway."),
-    click.option("-c", "--ctx", type=COUNT, default=8192, help="Tokens in the cache, of all workers together."),
-    click.option("--lora", multiple=True, metavar="PATH[:SCALE]", help="A LoRA adapter; may be repeated."),
-    click.option("--control-vector", multiple=True, metavar="PATH[:SCALE]", help="A control vector; may be repeated."),
-    click.option("--prompts", type=click.Path(path_type=Path), help="TOML file with all prompts (docs/prompts.md)."),
-)
+    _fields("Model", EngineOptions, "n_ctx", "lora", "control_vectors"),
+    option(
+        "Model", "--prompts", type=click.Path(path_type=Path),
+        help="TOML file with the wording of all prompts (docs/prompts.md). Without it the model's own, or ours.",
+    ),
+    _fields("Devices", EngineOptions, "isolate"),
+)  # fmt: skip
 """What load() takes: the commands that run workers."""
 
-OWN = "the model's own, or "
+SAMPLING = (
+    "temperature", "top_k", "top_p", "min_p", "repeat_penalty", "presence_penalty", "frequency_penalty"
+)  # fmt: skip
 
-
-def _sampling_option(name: str, kind: type, help: str) -> Decorator[Any]:
-    default = getattr(SamplingParams(), SAMPLING[name])
-    return click.option(f"--{name}", type=kind, show_default=f"{OWN}{default:g}", help=help)
-
-
-SAMPLING = {
-    "temp": "temperature",
-    "top-k": "top_k",
-    "top-p": "top_p",
-    "min-p": "min_p",
-    "repeat-penalty": "repeat_penalty",
-    "presence-penalty": "presence_penalty",
-    "frequency-penalty": "frequency_penalty",
-}
-"""Names of options, and of the fields of SamplingParams."""
-
-sampling_options = _group(
-    _sampling_option("temp", float, "Temperature; 0 is greedy."),
-    _sampling_option("top-k", int, "0 is off."),
-    _sampling_option("top-p", float, "1 is off."),
-    _sampling_option("min-p", float, "0 is off."),
-    _sampling_option("repeat-penalty", float, "1 is off."),
-    _sampling_option("presence-penalty", float, "0 is off."),
-    _sampling_option("frequency-penalty", float, "0 is off."),
-)
+sampling_options = together(
+    *(
+        field_option(
+            "Sampling", SamplingParams, name, default=None,
+            show_default=f"the model's own, or {default_of(SamplingParams, name):g}",
+        )
+        for name in SAMPLING
+    )
+)  # fmt: skip
 """What sampling() takes."""
 
-run_options = _group(
-    click.option("--redundancy-every", type=click.IntRange(min=0), default=1024, help="Tokens; 0 is never."),
-    click.option("--finisher/--no-finisher", default=True, help="Ask for the answer when the budget has ended."),
-    click.option("--thinking/--no-thinking", default=True, help="Think first, where the model can."),
-)
+run_options = _fields("Workers", RunOptions, "finisher", "finisher_tokens", "redundancy_every", "thinking")
 """How a run goes on and ends."""
 
 
 def sampling(options: dict[str, Any], default: SamplingParams) -> SamplingParams:
     """The settings of each worker's sampler: the model's, but for those that are given."""
-    given = {field: options[name.replace("-", "_")] for name, field in SAMPLING.items()}
-    return replace(default, **{field: value for field, value in given.items() if value is not None})
+    chosen = given(SamplingParams, options)
+    return replace(default, **{name: chosen[name] for name in SAMPLING if chosen[name] is not None})
 
 
 def model_path(engine: Engine, options: dict[str, Any]) -> Path:
@@ -137,14 +170,12 @@ def model_path(engine: Engine, options: dict[str, Any]) -> Path:
     path: Path | None = options["model"]
     if path is not None:
         return path
-    click.echo(
-        "hogwild: no --model given, so this is the embedded one: it knows worksheets, and nothing else", err=True
-    )
+    note("hogwild: no --model given, so this is the embedded one: it knows worksheets, and nothing else")
     return engine.default_model()
 
 
 def engine_of(context: click.Context, options: dict[str, Any]) -> Engine:
-    """The engine that the context brings (see cli.py), or the compiled one, in this process or in one of its own."""
+    """The engine that the context brings (see main.py), or the compiled one, in this process or in one of its own."""
     if isinstance(context.obj, Engine):
         return context.obj
     if options["rpc"] or options["isolate"]:
@@ -154,42 +185,15 @@ def engine_of(context: click.Context, options: dict[str, Any]) -> Engine:
     return native_engine()
 
 
-def model_arguments(options: dict[str, Any]) -> dict[str, Any]:
-    """How to load the model: what Model and Hogwild take by the same names."""
-    return {
-        "n_gpu_layers": options["n_gpu_layers"],
-        "n_threads": options["threads"],
-        "rpc": options["rpc"],
-        "tensor_split": _numbers(options["tensor_split"]),
-        "split_mode": options["split_mode"],
-        "main_gpu": options["main_gpu"],
-    }
-
-
-def _numbers(text: str) -> list[float]:
-    try:
-        return [float(part) for part in text.split(",")] if text else []
-    except ValueError:
-        raise click.UsageError(f"--tensor-split: {text!r} is no list of numbers such as 3,1") from None
-
-
 def load(engine: Engine, path: Path, options: dict[str, Any], quiet: bool = False) -> Hogwild:
-    """The model with its cache. quiet: no progress, also on a terminal."""
-    with _load_progress(quiet) as progress:
-        return Hogwild(
-            path,
-            n_ctx=options["ctx"],
-            n_batch=options["batch"],
-            **model_arguments(options),
-            type_k=options["type_k"],
-            type_v=options["type_v"],
-            attention=options["attention"],
-            lora=[parse_adapter(text) for text in options["lora"]],
-            control_vectors=[parse_adapter(text) for text in options["control_vector"]],
-            prompts=options["prompts"],
-            progress=progress,
-            engine=engine,
-        )
+    """The model with its cache; what is not on the CPU is said. quiet: no progress, also on a terminal."""
+    with _load_progress(quiet) as progress, warnings_as_notes():
+        arguments = given(EngineOptions, options)
+        hogwild = Hogwild(path, prompts=options["prompts"], progress=progress, engine=engine, **arguments)
+    if options.get("verbose") or any(device.name != "CPU" for device in hogwild.devices):
+        for device in hogwild.devices:
+            note(f"hogwild: {device}")
+    return hogwild
 
 
 @contextlib.contextmanager

@@ -9,6 +9,9 @@ import socket
 import click
 
 from ..errors import DeviceError, InvalidArgument
+from ..options import MOST_THREADS
+from .grouped import Command, option
+from .terminal import note, say
 
 WARNING = """
 hogwild: WARNING: {host} is not a loopback address. ggml's RPC protocol has no authentication and no encryption, and is
@@ -17,14 +20,18 @@ hogwild: network; use a private one, or a tunnel (ssh -L {port}:127.0.0.1:{port}
 """
 
 
-@click.command("rpc-server")
-@click.option("-H", "--host", default="127.0.0.1", help="IPv4 address to bind to.")
-@click.option("-p", "--port", type=click.IntRange(1, 65535), default=50052, help="Port to bind to.")
-@click.option(
-    "-d", "--device", multiple=True, metavar="NAME", help="A device to lend, by ggml's name; may be repeated."
-)
-@click.option("-t", "--threads", type=click.IntRange(1, 512), help="CPU threads; without it, one a core.")
-@click.option("--list-devices", is_flag=True, help="Say which devices there are, and end.")
+@click.command("rpc-server", cls=Command)
+@option("Devices", "-H", "--host", default="127.0.0.1", help="IPv4 address to bind to.")
+@option("Devices", "-p", "--port", type=click.IntRange(1, 65535), default=50052, help="Port to bind to.")
+@option(
+    "Devices", "-d", "--device", multiple=True, metavar="NAME",
+    help="A device to lend, by ggml's name; may be repeated. Without it all GPUs, or the CPU.",
+)  # fmt: skip
+@option(
+    "Devices", "-t", "--threads", type=click.IntRange(1, MOST_THREADS),
+    help="Threads of the CPU. Without it one for each core.",
+)  # fmt: skip
+@option("Output", "--list-devices", is_flag=True, help="Show which devices there are, and end.")
 def rpc_server(host: str, port: int, device: tuple[str, ...], threads: int | None, list_devices: bool) -> None:
     """Run ggml's RPC server: its devices (all GPUs, or the CPU) then hold layers of models that others run with --rpc.
 
@@ -36,18 +43,20 @@ def rpc_server(host: str, port: int, device: tuple[str, ...], threads: int | Non
 
     if list_devices:
         for name, description in _native.devices():
-            click.echo(f"{name}: {description}")
+            say(f"{name}: {description}")
         return
     load_backend()
     _check_address(host, port)
     if not ipaddress.IPv4Address(host).is_loopback:
-        click.echo(WARNING.format(host=host, port=port), err=True)
-    click.echo(f"hogwild: RPC server on {host}:{port}", err=True)
-    handler = signal.signal(signal.SIGINT, signal.SIG_DFL)  # Python's would wait for the end of a call that has none
+        note(WARNING.format(host=host, port=port))
+    note(f"hogwild: RPC server on {host}:{port}")
+    # Python's handlers would wait for the end of a call that has none.
+    handlers = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         _native.rpc_server(f"{host}:{port}".encode(), [name.encode() for name in device], threads or default_threads())
     finally:
-        signal.signal(signal.SIGINT, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def _check_address(host: str, port: int) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
+import select
+import stat
 import sys
 import time
 from typing import Any
@@ -10,15 +13,18 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from .. import set_log_hook
+from ..errors import InvalidArgument
 from ..events import Token
 from ..hogwild import Hogwild
+from ..options import RunOptions
+from ..prompts.readable import check_readable
 from ..workers.run import Run
 from .display import JsonOutput, LiveOutput, Output, PlainOutput
+from .grouped import Command, option
 from .options import (
-    COUNT,
-    LAYOUTS,
     engine_of,
+    field_option,
+    given,
     hogwild_options,
     load,
     model_path,
@@ -26,32 +32,38 @@ from .options import (
     sampling,
     sampling_options,
 )
+from .terminal import note
 
 EXAMPLE_PACE = 40.0  # the embedded model is too fast to watch
 EPILOG = "Each option can be given as an environment variable: HOGWILD_RUN_MAX_PASSES is --max-passes."
 
 
-@click.command(epilog=EPILOG)
+@click.command(cls=Command, epilog=EPILOG)
 @click.argument("prompt", required=False)
-@click.option("-f", "--file", type=click.File(encoding="utf-8"), help="Read the prompt from a file; - is stdin.")
-@click.option("-w", "--workers", type=COUNT, default=2, help="How many workers.")
-@click.option("--worker", multiple=True, metavar="NAME", help="A worker by name; once for each.")
-@click.option("--layout", type=LAYOUTS, default="combined", help="What workers see of each other.")
-@click.option("-n", "--max-passes", type=COUNT, default=1024, help="Budget of forward passes.")
-@click.option("--seed", type=int, help="Repeats a run; without it, each run is different.")
+@option(
+    "Workers", "-f", "--file", type=click.File(encoding="utf-8"),
+    help="Read the prompt from a file; - is standard input, which is read anyway if it is a pipe or a file.",
+)  # fmt: skip
+@field_option("Workers", RunOptions, "workers")
+@option(
+    "Workers", "--worker", multiple=True, metavar="NAME",
+    help="The name of a worker; once for each, instead of --workers.",
+)  # fmt: skip
+@field_option("Workers", RunOptions, "layout")
+@field_option("Workers", RunOptions, "max_passes")
+@field_option("Workers", RunOptions, "seed")
+@field_option("Workers", RunOptions, "stop")
+@run_options
 @hogwild_options
 @sampling_options
-@click.option("--stop", multiple=True, help="A string that ends the worker that writes it; may be repeated.")
-@run_options
-@click.option("-v", "--verbose", is_flag=True, help="llama.cpp's log, and what lies on which device.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON event a line.")
-@click.option("--plain", is_flag=True, help="Plain lines also on a terminal.")
-@click.option(
-    "--pace",
-    type=click.FloatRange(min=0),
+@option("Output", "--json", "as_json", is_flag=True, help="Write one JSON event a line (see hogwild_local.events).")
+@option("Output", "--plain", is_flag=True, help="Write plain lines also on a terminal.")
+@option(
+    "Output", "--pace", type=click.FloatRange(min=0),
     show_default=f"0, as fast as it goes; an example on a terminal: {EXAMPLE_PACE:g}",
     help="Show at most so many passes a second.",
-)
+)  # fmt: skip
+@option("Output", "-v", "--verbose", is_flag=True, help="Show llama.cpp's log, and what lies on which device.")
 @click.pass_context
 def run(ctx: click.Context, /, prompt: str | None, file: Any, as_json: bool, plain: bool, **options: Any) -> None:
     """Let several workers think about PROMPT together. Without one, about an example that comes with the model.
@@ -62,23 +74,13 @@ def run(ctx: click.Context, /, prompt: str | None, file: Any, as_json: bool, pla
     text = _read_prompt(prompt, file)
     engine = engine_of(ctx, options)
     if options["verbose"]:
-        set_log_hook(lambda level, text: sys.stderr.write(text))
+        _show_log()
     with load(engine, model_path(engine, options), options, quiet=as_json) as hogwild:
-        if options["verbose"] or options["rpc"] or options["n_gpu_layers"]:
-            for device in hogwild.devices:
-                click.echo(f"hogwild: {device}", err=True)
-        stream = hogwild.stream(
-            text if text is not None else _example(hogwild, options["seed"]),
-            workers=_workers(ctx, options),
-            layout=options["layout"],
-            max_passes=options["max_passes"],
-            seed=options["seed"],
-            sampling=sampling(options, hogwild.sampling),
-            stop=options["stop"],
-            finisher=options["finisher"],
-            redundancy_every=options["redundancy_every"],
-            thinking=options["thinking"],
-        )
+        if text is not None and options["model"] is None:
+            _check_embedded(hogwild, text)
+        chosen = given(RunOptions, options)
+        chosen |= {"workers": _workers(ctx, options), "sampling": sampling(options, hogwild.sampling)}
+        stream = hogwild.stream(text if text is not None else _example(hogwild, options["seed"]), **chosen)
         output = _output(stream, as_json, plain)
         pace = options["pace"]
         if pace is None:
@@ -107,24 +109,59 @@ def _output(run: Run, as_json: bool, plain: bool) -> Output:
     return PlainOutput() if plain or not console.is_terminal else LiveOutput(run, console)
 
 
+def _show_log() -> None:
+    from .. import set_log_hook
+
+    set_log_hook(lambda level, text: note(text, end=""))
+
+
+def _check_embedded(hogwild: Hogwild, text: str) -> None:
+    """A question in words is the first thing that one tries."""
+    try:
+        check_readable(hogwild.model, [text])
+    except InvalidArgument as error:
+        raise InvalidArgument(
+            f"{error}. This is the embedded model, which knows worksheets only: name a model of yours with --model, or "
+            "give no prompt to see an example"
+        ) from None
+
+
 def _example(hogwild: Hogwild, seed: int | None) -> str:
     """One of the prompts that the model brings, which is shown."""
     if not hogwild.examples:
         raise click.UsageError("give PROMPT or --file: this model brings no example")
     example = random.Random(seed).choice(hogwild.examples)
-    click.echo(f"{example}\n", err=True)
+    note(f"{example}\n")
     return example
 
 
 def _read_prompt(prompt: str | None, file: Any) -> str | None:
+    """None: there is no prompt."""
     if prompt is not None and file is not None:
         raise click.UsageError("give either PROMPT or --file, not both")
-    if file is None:
+    if prompt is not None:
         return prompt
+    name = "standard input" if file is None else f"--file: {file.name}"
+    if file is None and _stdin_has_text():
+        file = click.File(encoding="utf-8")("-")
+    if file is None:
+        return None
     try:
-        return str(file.read())
+        text = str(file.read())
     except UnicodeDecodeError as error:
-        raise click.UsageError(f"--file: {file.name} is not UTF-8 text: {error}") from error
+        raise click.UsageError(f"{name} is not UTF-8 text: {error}") from error
+    return text if text or name != "standard input" else None
+
+
+def _stdin_has_text() -> bool:
+    """Is standard input a pipe or a file? A terminal waits for somebody, and /dev/null says nothing."""
+    try:
+        mode = os.fstat(sys.stdin.fileno()).st_mode
+    except (OSError, ValueError, AttributeError):  # closed, or no real file
+        return False
+    if stat.S_ISFIFO(mode) and not select.select([sys.stdin], [], [], 1.0)[0]:
+        note("hogwild: waiting for the prompt on standard input, a pipe")
+    return stat.S_ISFIFO(mode) or stat.S_ISREG(mode)
 
 
 def _workers(ctx: click.Context, options: dict[str, Any]) -> int | list[str]:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TypeAlias
 
+from ..checks import number, whole
 from ..errors import InvalidArgument
-from .checks import c_path, number, whole
-
-FileName: TypeAlias = str | os.PathLike[str]
-Lora: TypeAlias = FileName | tuple[FileName, float]
-ControlVector: TypeAlias = FileName | tuple[FileName, float] | tuple[FileName, float, int, int]
+from ..options import ControlVector, Lora
+from .checks import c_path
 
 MOST_LAYERS = 2**16
 

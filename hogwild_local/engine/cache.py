@@ -9,11 +9,13 @@ from typing import Literal, Self, overload
 import numpy as np
 import numpy.typing as npt
 
+from ..checks import whole
 from ..errors import CacheFull, HogwildError, InvalidArgument
-from .checks import c_text, token_list, whole
+from .checks import c_text, token_list
 from .devices import devices_of
+from .holders import Held, Holders
 from .model import Model
-from .native import ATTENTIONS, INT32_MAX, Decoded, DecodeView
+from .native import ATTENTIONS, INT32_MAX, Decoded, DecodeView, float_rows
 from .sampling import Sampler
 
 # Logits that a pass of a single view holds at once (128 MiB), where more than the last are asked for.
@@ -21,13 +23,14 @@ MOST_LOGITS = 2**25
 
 
 class CacheBlock:
-    """A run of tokens in a SharedCache, made by SharedCache.block(). Its keys are stored once, for
-    the place where it was first written; where it stands is a matter of each view."""
+    """A run of tokens in a SharedCache, made by SharedCache.block(), copy() or write(). Its keys are stored once, for
+    the place where it was first written; where it stands is a matter of each view, and it may stand in any number of
+    them. Its cells are given back with its last handle: freed, or dropped."""
 
-    def __init__(self, cache: SharedCache, name: str) -> None:
+    def __init__(self, cache: SharedCache, name: str, held: Held) -> None:
         self.name = name
         self._cache = cache
-        self._id: int | None = cache._native.new_block()
+        self._held: Held | None = held
 
     def __len__(self) -> int:
         return self._cache._native.len(self._use())
@@ -35,10 +38,25 @@ class CacheBlock:
     def __bool__(self) -> bool:
         return True  # an empty block is a block
 
+    @property
+    def tokens(self) -> list[int]:
+        """The tokens that it was made from."""
+        return self._cache._native.tokens(self._use())
+
+    def share(self) -> CacheBlock:
+        """Another handle of this very block, for another user: each frees his own, and the last one the cells."""
+        return CacheBlock(self._cache, self.name, self._hold())
+
+    def split(self, n: int, name: str = "") -> CacheBlock:
+        """Keeps the first n tokens, and returns the others as a block of their own. No cell moves: a view that has
+        both, one behind the other, sees what it saw. Raises InvalidArgument unless 0 <= n <= len(self)."""
+        return self._cache._made(self._cache._native.split(self._use(), whole(n, "n", 0, INT32_MAX)), name)
+
     def append(self, other: CacheBlock) -> None:
         """Moves all tokens of other to the end of this block: their keys are rotated once, other is cleared.
 
-        Always fits, also in a full cache. Raises InvalidArgument if other is this block or of another cache.
+        Always fits, also in a full cache. Raises InvalidArgument if other is this block or of another cache;
+        OutOfMemory, ComputeError. Nothing is changed then.
         """
         self._cache._native.append(self._use(), self._cache._id_of(other))
 
@@ -51,14 +69,19 @@ class CacheBlock:
         self._cache._native.truncate(self._use(), whole(n, "n", 0, INT32_MAX))
 
     def free(self) -> None:
-        """Gives the cells back and ends the block: any later use raises InvalidArgument."""
-        self._cache._native.free_block(self._use())
-        self._id = None
+        """Ends this handle: any later use of it raises InvalidArgument. The last one gives the cells back."""
+        self._use()
+        self._held = None
+        self._cache._free_dropped()
+
+    def _hold(self) -> Held:
+        held = self._held
+        if held is None:
+            raise InvalidArgument(f"block {self.name!r} was freed")
+        return held
 
     def _use(self) -> int:
-        if self._id is None:
-            raise InvalidArgument(f"block {self.name!r} was freed")
-        return self._id
+        return self._hold().id
 
     def __repr__(self) -> str:
         return f"CacheBlock({self.name!r})"
@@ -99,6 +122,7 @@ class SharedCache:
         self.n_ctx = whole(n_ctx, "n_ctx", 1, INT32_MAX)
         self.n_batch = min(whole(n_batch, "n_batch", 1, 8192), self.n_ctx)
         self._model = model
+        self._holders = Holders()
         self._native = model._native.cache(
             self.n_ctx,
             self.n_batch,
@@ -110,7 +134,40 @@ class SharedCache:
 
     def block(self, name: str = "") -> CacheBlock:
         """A new empty block. The name is for people."""
-        return CacheBlock(self, name)
+        self._free_dropped()
+        return self._made(self._native.new_block(), name)
+
+    def copy(self, block: CacheBlock, name: str = "") -> CacheBlock:
+        """A new block that holds what this one holds. Raises CacheFull, OutOfMemory, ComputeError: nothing is changed
+        then."""
+        self._free_dropped()
+        return self._made(self._native.copy(self._id_of(block)), name)
+
+    def read(self, block: CacheBlock) -> bytes:
+        """A block as bytes (docs/block-format.md): its tokens, its keys and values, and what they are good for. Raises
+        ModelError if the model's file was removed or changed since it was loaded, ComputeError."""
+        return bytes(self._native.read(self._id_of(block)))
+
+    def write(self, data: bytes, name: str = "") -> CacheBlock:
+        """A new block of what read() returned, here or in another process: it goes on as the old one would have.
+
+        Raises InvalidArgument for data that are damaged, or were made with other weights, adapters, type_k, type_v or
+        rotation (it says which); CacheFull, OutOfMemory, ModelError as read(). Nothing is changed then.
+        """
+        if not isinstance(data, bytes | bytearray):
+            raise InvalidArgument(f"data must be the bytes of a block, not {type(data).__name__}")
+        self._free_dropped()
+        return self._made(self._native.write(data), name)
+
+    def _made(self, block: int, name: str) -> CacheBlock:
+        return CacheBlock(self, name, self._holders.hold(block))
+
+    def _free_dropped(self) -> None:
+        """Frees the blocks that nobody holds. A second thread that does the same finds some of them freed."""
+        for block in self._holders.dropped():
+            with contextlib.suppress(InvalidArgument):
+                self._native.free_block(block)
+            self._holders.forget(block)
 
     @overload
     def decode(
@@ -185,6 +242,7 @@ class SharedCache:
 
     def _feed(self, views: list[DecodeView], progress: Callable[[int, int], object] | None = None) -> list[Decoded]:
         """One pass, or for a single view as many as its tokens and outputs need."""
+        self._free_dropped()
         n_chunk = self.n_batch
         if len(views) == 1 and views[0].n_outputs > 1:
             n_chunk = max(1, min(n_chunk, MOST_LOGITS // self._model.n_vocab))
@@ -198,7 +256,7 @@ class SharedCache:
             raise CacheFull(total, self.n_free)
         before = self._native.len(own)
         whole_view = Decoded(
-            np.empty((view.n_outputs, self._model.n_vocab), dtype=np.float32) if view.wants_logits else None,
+            float_rows(view.n_outputs, self._model.n_vocab) if view.wants_logits else None,
             None if view.targets is None else np.empty(view.n_outputs, dtype=np.float32),
             None,
         )
@@ -230,6 +288,7 @@ class SharedCache:
     @property
     def n_free(self) -> int:
         """Cells that no block uses."""
+        self._free_dropped()
         return self._native.number("n_free")
 
     @property

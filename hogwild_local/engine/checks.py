@@ -1,27 +1,12 @@
-"""Checks of arguments before they reach C. Each raises InvalidArgument, naming the argument."""
+"""Checks of what goes to C, beside those of hogwild_local.checks. Each raises InvalidArgument, naming the argument."""
 
 from __future__ import annotations
 
-import math
 import operator
 import os
 from collections.abc import Sequence
-from typing import SupportsFloat, SupportsIndex
 
 from ..errors import InvalidArgument
-
-
-def whole(value: SupportsIndex, name: str, least: int, most: int) -> int:
-    """A whole number in least..most."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise InvalidArgument(f"{name} must be a whole number, not {value!r}") from None
-    if isinstance(value, bool):
-        raise InvalidArgument(f"{name} must be a whole number, not {value!r}")
-    if not least <= number <= most:
-        raise InvalidArgument(f"{name} is {number}: it must be {least} to {most}")
-    return number
 
 
 def c_text(value: str, name: str) -> bytes:
@@ -46,13 +31,6 @@ def c_path(path: str | bytes | os.PathLike[str], name: str) -> bytes:
     if b"\0" in data:
         raise InvalidArgument(f"{name} holds a NUL character")
     return data
-
-
-def number(value: SupportsFloat, name: str) -> float:
-    """A finite number."""
-    if isinstance(value, bool | str | bytes) or not isinstance(value, SupportsFloat) or not math.isfinite(value):
-        raise InvalidArgument(f"{name} must be a finite number, not {value!r}")
-    return float(value)
 
 
 def token_list(tokens: Sequence[int], n_vocab: int) -> list[int]:

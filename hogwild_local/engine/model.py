@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
+from ..checks import flag, number, whole
 from ..errors import InvalidArgument
-from .adapters import ControlVector, Lora, checked_control_vectors, checked_loras
-from .checks import c_path, number, whole
+from ..options import MOST_THREADS, ControlVector, Lora, Servers, SplitMode
+from .adapters import checked_control_vectors, checked_loras
+from .checks import c_path
 from .devices import devices_of
 from .native import SPLITS, NativeModel
-from .rpc import Servers, greet, load_backend, parse_servers, short_address
+from .rpc import greet, load_backend, parse_servers, short_address
 
 
 class Model:
     """A model, loaded once and shared by any number of caches.
 
-    path: the GGUF file (the first one of a split model). n_gpu_layers: layers on other devices, -1 for all; None for
-    all with rpc, else none. n_threads: of its caches; None for one a core. progress: called with 0..1 while loading,
-    returns False (or raises) to stop. lora, control_vectors: GGUF files with what changes the model, each a path, or a
-    path and a scale; a control vector may name the first and the last layer it is added in, from 1 on. Several are
-    added up. rpc: servers of other machines, "host:port,..." or a list; their devices come before those of this
-    machine. If such a server dies, ggml ends this process: Hogwild(rpc=...) therefore loads the model in a process of
-    its own. tensor_split: how much of the layers each device takes; without it, as much as it has memory. split_mode:
-    "layer", or "none" for all on the device main_gpu. vocab_only: tokenizer, metadata and chat template without the
-    weights, of any model, also one that cannot run here; a SharedCache on it raises InvalidArgument, and n_ctx_train
-    is 0.
+    path: the GGUF file (the first one of a split model). n_gpu_layers: layers on GPUs or servers, if there are any; -1
+    or None for all. n_threads: of its caches; None for one a core. progress: called with 0..1 while loading, returns
+    False (or raises) to stop. lora, control_vectors: GGUF files with what changes the model, each a path, or a path and
+    a scale; a control vector may name the first and the last layer it is added in, from 1 on. Several are added up.
+    rpc: servers of other machines, "host:port,..." or a list; their devices come before those of this machine. If such
+    a server dies, ggml ends this process: Hogwild(rpc=...) therefore loads the model in a process of its own.
+    tensor_split: how much of the layers each device takes; without it, as much as it has memory. split_mode: "layer",
+    or "none" for all on the device main_gpu. vocab_only: tokenizer, metadata and chat template without the weights, of
+    any model, also one that cannot run here; a SharedCache on it raises InvalidArgument, and n_ctx_train is 0.
     Raises ModelError, UnsupportedModel, OutOfMemory, Cancelled, InvalidArgument, DeviceError.
 
         with Model("model.gguf", n_threads=4, lora=[("adapter.gguf", 0.5)]) as model:
@@ -47,16 +48,16 @@ class Model:
         control_vectors: Sequence[ControlVector] = (),
         rpc: Servers = (),
         tensor_split: Sequence[float] = (),
-        split_mode: Literal["layer", "none"] = "layer",
+        split_mode: SplitMode = "layer",
         main_gpu: int = 0,
     ) -> None:
         file = c_path(path, "path")
         self.path = os.fsdecode(file)
-        threads = default_threads() if n_threads is None else whole(n_threads, "n_threads", 1, 512)
+        threads = default_threads() if n_threads is None else whole(n_threads, "n_threads", 1, MOST_THREADS)
         servers = parse_servers(rpc)
-        layers = -1 if servers else 0
-        if n_gpu_layers is not None:
-            layers = whole(n_gpu_layers, "n_gpu_layers", -1, 2**31 - 1)
+        if progress is not None and not callable(progress):
+            raise InvalidArgument(f"progress must be a function of one number, not {progress!r}")
+        layers = -1 if n_gpu_layers is None else whole(n_gpu_layers, "n_gpu_layers", -1, 2**31 - 1)
         if not isinstance(split_mode, str) or split_mode not in SPLITS:
             raise InvalidArgument(f"split_mode is {split_mode!r}: it must be one of {', '.join(SPLITS)}")
         if servers:
@@ -96,6 +97,8 @@ class Model:
         names of control tokens in the text become these tokens."""
         if not isinstance(text, str | bytes):
             raise InvalidArgument(f"text must be a text or its UTF-8 bytes, not {text!r}")
+        flag(add_special, "add_special")
+        flag(parse_special, "parse_special")
         try:
             data = text.encode("utf-8", errors="surrogateescape") if isinstance(text, str) else text
         except UnicodeEncodeError as error:
@@ -104,6 +107,9 @@ class Model:
 
     def detokenize(self, ids: Sequence[int], special: bool = False) -> str:
         """The text of tokens; bytes that are not UTF-8 become U+FFFD. special: with names of control tokens."""
+        if isinstance(ids, str | bytes) or not isinstance(ids, Iterable):
+            raise InvalidArgument(f"ids must be a list of tokens, not {ids!r}")
+        flag(special, "special")
         tokens = [whole(token, "a token", 0, self.n_vocab - 1) for token in ids]
         return self._native.detokenize(tokens, special).decode("utf-8", errors="replace")
 

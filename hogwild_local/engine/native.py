@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import importlib.metadata
+import re
 import threading
 import weakref
 from collections.abc import Callable, Sequence
@@ -88,7 +89,8 @@ def _call(function: Callable[..., int], *args: Any) -> None:
         return
     message = ffi.string(text).decode("utf-8", errors="replace")
     if status == lib.HW_ERROR_CACHE_FULL:
-        raise errors.CacheFull(0, 0, message)
+        needed, free = map(int, re.findall(r"\d+", message)[:2])
+        raise errors.CacheFull(needed, free, message)
     raise ERROR_OF_STATUS[status](message)
 
 
@@ -357,6 +359,17 @@ class NativeModel(Handle):
 # -- cache -----------------------------------------------------------------------------------------------------
 
 
+def float_rows(n_rows: int, n_vocab: int) -> npt.NDArray[np.float32]:
+    """Room for logits, not filled. Raises OutOfMemory, also where the system would hand out more than there is."""
+    try:
+        n_bytes = 4 * n_rows * n_vocab
+        if n_bytes < 2**26 or n_bytes <= free_host_memory():  # to ask costs a tenth of a millisecond
+            return np.empty((n_rows, n_vocab), dtype=np.float32)
+    except MemoryError:
+        pass
+    raise errors.OutOfMemory(f"no memory for {n_rows} rows of logits, {n_vocab} numbers each: ask for fewer tokens")
+
+
 class DecodeView(NamedTuple):
     """What a view feeds, and what it wants of the pass: struct hw_view."""
 
@@ -384,7 +397,7 @@ class _CView:
         if view.targets is not None and len(view.targets) != view.n_outputs:
             raise errors.InvalidArgument(f"{len(view.targets)} targets for {view.n_outputs} outputs of a view")
         n_rows = max(view.n_outputs, 0)
-        self._logits = np.empty((n_rows, n_vocab), dtype=np.float32) if view.wants_logits else None
+        self._logits = float_rows(n_rows, n_vocab) if view.wants_logits else None
         self._logprobs = None if view.targets is None else np.empty(n_rows, dtype=np.float32)
         self._sampled = ffi.NULL if view.sampler is None else ffi.new("int32_t *")
         self.fields = {
@@ -431,10 +444,7 @@ class NativeCache(Handle):
             _call(lib.hw_cache_check, self._use())
 
     def new_block(self) -> int:
-        block = ffi.new("int32_t *")
-        with self._lock:
-            _call(lib.hw_block_new, self._use(), block)
-        return int(block[0])
+        return self._made(lib.hw_block_new)
 
     def len(self, block: int) -> int:
         length = ffi.new("int32_t *")
@@ -454,6 +464,46 @@ class NativeCache(Handle):
         with self._lock:
             _call(lib.hw_block_append, self._use(), dst, src)
 
+    def _made(self, function: Callable[..., int], *args: Any) -> int:
+        """The id of the block that a function makes."""
+        block = ffi.new("int32_t *")
+        with self._lock:
+            _call(function, self._use(), *args, block)
+        return int(block[0])
+
+    def split(self, block: int, n: int) -> int:
+        return self._made(lib.hw_block_split, block, n)
+
+    def copy(self, block: int) -> int:
+        return self._made(lib.hw_block_copy, block)
+
+    def tokens(self, block: int) -> list[int]:
+        n = ffi.new("int32_t *")
+        with self._lock:
+            _call(lib.hw_block_tokens, self._use(), block, ffi.NULL, 0, n)
+            tokens = ffi.new("int32_t[]", int(n[0]))
+            _call(lib.hw_block_tokens, self._use(), block, tokens, len(tokens), n)
+        return list(tokens)
+
+    def read(self, block: int) -> bytearray:
+        size = ffi.new("size_t *")
+        with self._lock:
+            _call(lib.hw_block_state_size, self._use(), block, size)
+            data = bytearray(size[0])
+            _call(lib.hw_block_read, self._use(), block, ffi.from_buffer(data), len(data))
+        return data
+
+    def write(self, data: bytes | bytearray) -> int:
+        return self._made(lib.hw_block_write, ffi.from_buffer(data), len(data))
+
+    def blocks(self) -> dict[int, int]:
+        """Length by id, of all blocks."""
+        with self._lock:
+            n = lib.hw_cache_blocks(self._use(), ffi.NULL, ffi.NULL, 0)
+            ids, lens = ffi.new("int32_t[]", n), ffi.new("int32_t[]", n)
+            lib.hw_cache_blocks(self._use(), ids, lens, n)
+        return dict(zip(ids, lens, strict=True))
+
     def decode(self, views: Sequence[DecodeView]) -> list[Decoded]:
         """One forward pass of all views. Raises the errors of hw_decode, and Closed where a sampler was closed."""
         c_views = [_CView(view, self._n_vocab) for view in views]
@@ -466,13 +516,7 @@ class NativeCache(Handle):
             for row, view in zip(array, views, strict=True):
                 row.sampler = ffi.NULL if view.sampler is None else view.sampler._use()
             locks.enter_context(self._lock)
-            cache = self._use()
-            try:
-                _call(lib.hw_decode, cache, array, len(views))
-            except errors.CacheFull as full:
-                needed = sum(len(view.tokens) for view in views)
-                n_free = 0 if self.closed else lib.hw_cache_n_free(cache)  # a log hook may have closed it
-                raise errors.CacheFull(needed, n_free, str(full)) from None
+            _call(lib.hw_decode, self._use(), array, len(views))
         return [c_view.result() for c_view in c_views]
 
 
@@ -584,6 +628,7 @@ __all__ = [
     "attention_isas",
     "devices",
     "ffi",
+    "float_rows",
     "free_host_memory",
     "log_hook",
     "rpc_load",

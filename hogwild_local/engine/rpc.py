@@ -11,14 +11,12 @@ import struct
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TypeAlias
 
 import llama_cpp
 
 from ..errors import DeviceError, InvalidArgument
+from ..options import Servers
 from . import native as _native
-
-Servers: TypeAlias = str | Sequence[str]
 
 PROTOCOL = 7  # RPC_PROTO_MAJOR_VERSION in ggml-rpc.h of the llama.cpp that we are compiled against
 HELLO, CAPS_SIZE = 14, 24

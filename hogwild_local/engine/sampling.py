@@ -7,14 +7,11 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
+from ..checks import whole
 from ..errors import InvalidArgument
 from ..options import SamplingParams
-from .checks import c_text, whole
+from .checks import c_text
 from .model import Model
-from .native import INT32_MAX
-
-# A sampler allocates room for so many tokens.
-MOST_LAST_N = 2**20
 
 
 def _bias(logit_bias: Mapping[int, float], n_vocab: int) -> dict[int, float]:
@@ -25,7 +22,7 @@ def _bias(logit_bias: Mapping[int, float], n_vocab: int) -> dict[int, float]:
         token = whole(token, "a token of logit_bias", 0, n_vocab - 1)
         try:
             bias[token] = float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise InvalidArgument(f"logit_bias of token {token} must be a number, not {value!r}") from None
     return bias
 
@@ -39,17 +36,19 @@ class Sampler:
     def __init__(self, model: Model, params: SamplingParams | None = None) -> None:
         if not isinstance(model, Model):
             raise InvalidArgument(f"model must be a Model, not {model!r}")
+        if params is not None and not isinstance(params, SamplingParams):
+            raise InvalidArgument(f"params must be SamplingParams, not {params!r}")
         params = params or SamplingParams()
         self.params = params
         settings = {
             "temperature": params.temperature,
-            "top_k": whole(params.top_k, "top_k", -INT32_MAX, INT32_MAX),
+            "top_k": params.top_k,
             "top_p": params.top_p,
             "min_p": params.min_p,
             "repeat_penalty": params.repeat_penalty,
             "presence_penalty": params.presence_penalty,
             "frequency_penalty": params.frequency_penalty,
-            "penalty_last_n": whole(params.penalty_last_n, "penalty_last_n", 0, MOST_LAST_N),
+            "penalty_last_n": params.penalty_last_n,
             "seed": 0 if params.seed is None else params.seed,
         }
         grammar = None if params.grammar is None else c_text(params.grammar, "grammar")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 from .. import events as ev
 from ..errors import CacheFull, Closed
 from ..hogwild import Hogwild
+from ..options import LayoutName
 from ..prompts.style import PromptStyle
 from ..workers.run import Run
 from .plan import Plan
@@ -52,7 +54,7 @@ def follow(
     run = hogwild.stream(
         problem,
         workers=arm.workers,
-        layout=LAYOUTS.get(arm.layout, arm.layout),
+        layout=LAYOUTS.get(arm.layout) or cast(LayoutName, arm.layout),
         max_passes=budget,
         seed=seed,
         sampling=replace(plan.sampling, temperature=arm.temperature),

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..engine.checks import number, whole
+from ..checks import number, whole
 from ..errors import InvalidArgument
 from ..options import SamplingParams
 from ..prompts.style import PromptStyle

@@ -35,7 +35,7 @@ class Delayed(Combined):
         return [self.shared, *self.header, *self.separator, self.own[worker]]
 
 
-LAYOUTS: Mapping[str, str | type[Layout]] = {"delayed": Delayed}
+LAYOUTS: Mapping[str, type[Layout]] = {"delayed": Delayed}
 """Layouts of arms that Hogwild does not know by name."""
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
 
-AnswerAt: TypeAlias = Literal["token", "step"]
+from ..options import AnswerAt
 
 
 @dataclass(frozen=True, slots=True)

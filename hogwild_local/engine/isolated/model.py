@@ -6,9 +6,11 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
-from ..checks import c_path, whole
+from ...checks import whole
+from ...options import Servers
+from ..checks import c_path
 from ..devices import devices_of
-from ..rpc import Servers, parse_servers
+from ..rpc import parse_servers
 from . import wire
 from .process import EngineProcess
 

@@ -1,0 +1,231 @@
+// Blocks on cells that fail: any sequence of operations, and a device that fails at any step and leaves what it was to
+// write in disorder. Whatever fails, all blocks hold what they held. Prints the first fault and returns 1.
+//
+// A cell is two numbers: the token it was made from, and the position its key is rotated to.
+#include <algorithm>
+#include <cstdio>
+#include <random>
+#include <stdexcept>
+
+#include "base/error.h"
+#include "engine/blocks.h"
+
+namespace {
+
+struct Cell {
+    int32_t token;
+    int32_t position;
+};
+
+// A device that fails at step number `fails_at`, after it has written some of the cells, and damaged one.
+class FailingCells : public hw::Cells {
+  public:
+    explicit FailingCells(int64_t n) : cells_(static_cast<size_t>(n), {-1, -1}) {}
+
+    void copy(const hw::CellMove& move) override { turn(move, 0); }
+
+    void turn(const hw::CellMove& move, int64_t distance) override {
+        if (move.from != move.to && std::abs(move.from - move.to) < move.n) {
+            throw std::logic_error("a copy whose cells overlap");
+        }
+        const bool fails = n_steps_++ == fails_at;
+        const int64_t n = fails ? move.n / 2 : move.n;
+        for (int64_t i = 0; i < n; i++) {
+            Cell cell = at(move.from + i);
+            cell.position += static_cast<int32_t>(distance);
+            at(move.to + i) = cell;
+        }
+        if (fails) {
+            at(move.to + n) = {-7, -7};
+            fails_at = fails_on ? fails_at + 1 : -1;
+            hw::fail(HW_ERROR_COMPUTE, "the device failed");
+        }
+    }
+
+    size_t n_bytes(int64_t n) const override { return static_cast<size_t>(n) * sizeof(Cell); }
+    void read(int64_t begin, int64_t n, std::byte* data) const override {
+        std::copy_n(cells_.begin() + begin, n, reinterpret_cast<Cell*>(data));
+    }
+    void write(int64_t begin, int64_t n, const std::byte* data) override {
+        std::copy_n(reinterpret_cast<const Cell*>(data), n, cells_.begin() + begin);
+    }
+
+    Cell& at(int64_t cell) { return cells_.at(static_cast<size_t>(cell)); }
+    int64_t n_steps() const { return n_steps_; }
+
+    int64_t fails_at = -1;
+    bool fails_on = false;  // every step from there on
+
+  private:
+    std::vector<Cell> cells_;
+    int64_t n_steps_ = 0;
+};
+
+using Contents = std::map<int32_t, std::vector<int32_t>>;
+
+class Trial {
+  public:
+    explicit Trial(uint32_t seed)
+        : random_(seed),
+          n_ctx_(between(1, 60)),
+          n_cells_(n_ctx_ + between(1, 12)),
+          cells_(n_cells_ + 1 + 4),
+          blocks_(n_ctx_, n_cells_, {n_cells_ + 1, between(0, 4)}, cells_) {}
+
+    void run() {
+        for (int i = 0; i < 60; i++) {
+            const int64_t before = cells_.n_steps();
+            if (between(0, 2) == 0) {
+                cells_.fails_at = before + between(0, 3);
+                cells_.fails_on = between(0, 1) == 0;
+            }
+            step();
+            // A device that goes on failing does not keep anybody from what needs no cells.
+            check_numbers();
+            cells_.fails_at = -1;
+            check_cells();
+        }
+    }
+
+    int n_failed = 0;
+    int n_by_host = 0;
+
+  private:
+    int64_t between(int64_t low, int64_t high) { return std::uniform_int_distribution<int64_t>(low, high)(random_); }
+
+    int32_t any() {
+        auto item = known_.begin();
+        std::advance(item, between(0, static_cast<int64_t>(known_.size()) - 1));
+        return item->first;
+    }
+
+    // One operation on the blocks, and on what is known of them if it does not fail.
+    void step() {
+        try {
+            if (known_.size() < 2) {
+                known_[blocks_.add()] = {};
+                return;
+            }
+            const int32_t block = any();
+            const int32_t other = any();
+            const std::vector<int32_t> tokens = known_.at(block);
+            const auto n = static_cast<int32_t>(between(0, static_cast<int64_t>(tokens.size())));
+            switch (between(0, 7)) {
+                case 0:
+                    blocks_.truncate(block, n);
+                    known_[block].resize(static_cast<size_t>(n));
+                    break;
+                case 1: {
+                    const int32_t tail = blocks_.split(block, n);
+                    known_[tail].assign(tokens.begin() + n, tokens.end());
+                    known_[block].resize(static_cast<size_t>(n));
+                    break;
+                }
+                case 2:
+                    known_[blocks_.copy(block)] = tokens;
+                    break;
+                case 3: {
+                    std::vector<std::byte> data(blocks_.n_bytes(block));
+                    blocks_.read(block, data.data());
+                    known_[blocks_.restore(tokens, blocks_.table().run(block).origin, data.data())] = tokens;
+                    break;
+                }
+                case 4:
+                    blocks_.free(block);
+                    known_.erase(block);
+                    break;
+                case 5:
+                    if (block != other) {
+                        append(block, other);
+                    }
+                    break;
+                default:
+                    feed(block, between(1, 12));
+            }
+        } catch (const hw::Error& error) {
+            if (error.status() != HW_ERROR_COMPUTE && error.status() != HW_ERROR_CACHE_FULL) {
+                throw;
+            }
+            n_failed += error.status() == HW_ERROR_COMPUTE;
+        }
+    }
+
+    void append(int32_t dst, int32_t src) {
+        n_by_host += blocks_.len(src) > blocks_.table().n_free() && blocks_.len(dst) > 0;
+        blocks_.append(dst, src);
+        known_[dst].insert(known_[dst].end(), known_[src].begin(), known_[src].end());
+        known_[src].clear();
+    }
+
+    // As a pass: room, then cells, then tokens.
+    void feed(int32_t block, int64_t n) {
+        std::vector<int32_t> tokens;
+        for (int64_t i = 0; i < n; i++) {
+            tokens.push_back(static_cast<int32_t>(between(0, 1000)));
+        }
+        blocks_.reserve({{block, n}});
+        if (blocks_.len(block) == 0) {
+            blocks_.set_origin(block, between(0, 50));
+        }
+        const hw::Run& run = blocks_.table().run(block);
+        for (int64_t i = 0; i < n; i++) {
+            cells_.at(run.end() + i) = {tokens[static_cast<size_t>(i)], static_cast<int32_t>(run.origin + run.len + i)};
+        }
+        blocks_.grow(block, tokens.data(), static_cast<int32_t>(n));
+        known_[block].insert(known_[block].end(), tokens.begin(), tokens.end());
+    }
+
+    void check_numbers() {
+        blocks_.check();
+        int64_t used = 0;
+        for (const auto& [block, tokens] : known_) {
+            if (blocks_.tokens(block) != tokens) {
+                throw std::logic_error("a block has other tokens than it was given");
+            }
+            used += static_cast<int64_t>(tokens.size());
+        }
+        if (blocks_.n_free() != n_ctx_ - used || blocks_.table().runs().size() != known_.size()) {
+            throw std::logic_error("cells were lost, or won");
+        }
+    }
+
+    void check_cells() {
+        for (const auto& [block, tokens] : known_) {
+            std::vector<Cell> cells(tokens.size());
+            blocks_.read(block, reinterpret_cast<std::byte*>(cells.data()));
+            for (size_t i = 0; i < cells.size(); i++) {
+                const int64_t position = blocks_.table().run(block).origin + static_cast<int64_t>(i);
+                if (cells[i].token != tokens[i] || cells[i].position != position) {
+                    throw std::logic_error("a cell does not hold what its block's token was made to");
+                }
+            }
+        }
+    }
+
+    std::mt19937 random_;
+    int64_t n_ctx_;
+    int64_t n_cells_;
+    FailingCells cells_;
+    hw::Blocks blocks_;
+    Contents known_;
+};
+
+}  // namespace
+
+int main() {
+    int n_failed = 0;
+    int n_by_host = 0;
+    for (uint32_t seed = 0; seed < 5000; seed++) {
+        Trial trial(seed);
+        try {
+            trial.run();
+        } catch (const std::exception& error) {
+            std::printf("seed %u: %s\n", seed, error.what());
+            return 1;
+        }
+        n_failed += trial.n_failed;
+        n_by_host += trial.n_by_host;
+    }
+    std::printf("failed %d, by host %d\n", n_failed, n_by_host);
+    return n_failed > 1000 && n_by_host > 500 ? 0 : 1;
+}
