@@ -219,6 +219,8 @@ int64_t hw_cache_n_moved(hw_cache* cache);  // cells moved so far to make room f
 // Cells copied so far for a pass of flash attention, because a view has their block elsewhere than where it was
 // written.
 int64_t hw_cache_n_mirrored(hw_cache* cache);
+// Rows that a pass of n tokens is computed with: a larger size may be cheaper (cpp/engine/pass-size.h). n: 1 to n_batch.
+enum hw_status hw_cache_pass_size(hw_cache* cache, int32_t n, int32_t* rows, char* err, size_t err_size);
 int32_t hw_cache_placement(hw_cache* cache, struct hw_placement* rows, int32_t max);  // as hw_model_placement
 
 // A new empty block. Ids are never used again.
