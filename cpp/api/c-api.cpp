@@ -4,6 +4,7 @@
 #include "api/guard.h"
 #include "base/memory.h"
 #include "engine/cache.h"
+#include "engine/pass-size.h"
 #include "hogwild.h"
 #include "model/model.h"
 #include "model/sampler.h"
@@ -247,6 +248,14 @@ int32_t hw_cache_placement(hw_cache* cache, hw_placement* rows, int32_t max) {
     });
 }
 
+hw_status hw_cache_pass_size(hw_cache* cache, int32_t n, int32_t* rows, char* err, size_t err_size) {
+    return guard(err, err_size, [&] {
+        check_not_null(cache, "cache");
+        check_not_null(rows, "rows");
+        *rows = cache->cache.pass_size(n);
+    });
+}
+
 hw_status hw_block_new(hw_cache* cache, int32_t* block, char* err, size_t err_size) {
     return guard(err, err_size, [&] {
         int32_t& made = not_null(block, "block");
@@ -276,6 +285,15 @@ hw_status hw_decode(hw_cache* cache, const hw_view* views, int32_t n_views, char
 
 hw_status hw_cache_check(hw_cache* cache, char* err, size_t err_size) {
     return guard(err, err_size, [&] { of(cache).check(); });
+}
+
+hw_status hw_pass_size(const hw_weight_share* weights, int32_t n_weights, bool has_avx512, int32_t n, int32_t* rows,
+                       char* err, size_t err_size) {
+    return guard(err, err_size, [&] {
+        check_not_null(weights, "weights");
+        check_not_null(rows, "rows");
+        *rows = hw::rows_for(hw::PassCost({weights, weights + n_weights}, has_avx512), n);
+    });
 }
 
 // -- sampler

@@ -87,6 +87,7 @@ Cache::Cache(ModelPtr model, const hw_cache_params& params)
     const ggml_type type_k = type_named(params.type_k, "type_k");
     const ggml_type type_v = type_named(params.type_v, "type_v");
     const SourceGraph probe = source_.build(1, 1);
+    pass_cost_.emplace(probe.graph);
     const FlashRules rules = flash_rules(probe, type_k);
     const bool may_flash = wants_flash(probe, attention_);
     table_ = BlockTable(n_ctx_ + headroom(n_ctx_, may_flash && rules.keys_are_turned && rules.may_mirror));
@@ -123,6 +124,13 @@ int64_t Cache::n_moved() {
 int64_t Cache::n_mirrored() {
     std::lock_guard<std::mutex> lock(mutex_);
     return n_mirrored_;
+}
+
+int32_t Cache::pass_size(int32_t n) const {
+    if (n < 1 || n > n_batch_) {
+        fail(HW_ERROR_ARGUMENT, "a pass of %d tokens: it must be 1 to n_batch (%d)", n, n_batch_);
+    }
+    return size_of_pass(*pass_cost_, n, n, n_batch_).n_tokens;
 }
 
 BytesByPlace Cache::placement() {
@@ -283,7 +291,7 @@ Pass Cache::plan_pass(const hw_view* views, int32_t n_views) {
 }
 
 PassGraph& Cache::graph_for(const Pass& pass) {
-    const PassSize size = size_of_pass(pass.n_tokens(), pass.n_outputs(), n_batch_);
+    const PassSize size = size_of_pass(*pass_cost_, pass.n_tokens(), pass.n_outputs(), n_batch_);
     const auto found =
         std::find_if(graphs_.begin(), graphs_.end(), [&](const PassGraph& graph) { return graph.serves(pass, size); });
     if (found != graphs_.end()) {

@@ -9,6 +9,7 @@
 #include "base/thread-pool.h"
 #include "cache/block-table.h"
 #include "engine/kv-move.h"
+#include "engine/pass-cost.h"
 #include "engine/pass-graph.h"
 
 namespace hw {
@@ -26,6 +27,7 @@ class Cache {
     // Bytes of keys and values; and whether our kernel attends to a layer.
     BytesByPlace placement();
     bool is_fused(int layer) const;
+    int32_t pass_size(int32_t n) const;
     int32_t new_block();
     int32_t len(int32_t block);
     void free_block(int32_t block);
@@ -57,6 +59,7 @@ class Cache {
     int64_t n_mirrored_ = 0;
     std::optional<FlashRules> flash_rules_;  // nullopt: layers without our kernel do without flash attention too
     GraphSource source_;
+    std::optional<PassCost> pass_cost_;
     Backends backends_;
     ThreadPool pool_;  // for the samplers of a pass
     BlockTable table_{0};

@@ -248,6 +248,10 @@ class SharedCache:
         view has elsewhere than where they were written."""
         return self._native.number("n_mirrored")
 
+    def pass_size(self, n: int) -> int:
+        """The rows that a pass of n tokens is computed with: more than n where that is cheaper on this CPU."""
+        return self._native.pass_size(whole(n, "n", 1, self.n_batch))
+
     def check(self) -> None:
         """Raises ComputeError if the table of blocks is inconsistent. For tests."""
         self._native.check()

@@ -426,6 +426,12 @@ class NativeCache(Handle):
         with self._lock:
             return _placement(lib.hw_cache_placement, self._use())
 
+    def pass_size(self, n: int) -> int:
+        rows = ffi.new("int32_t *")
+        with self._lock:
+            _call(lib.hw_cache_pass_size, self._use(), n, rows)
+        return int(rows[0])
+
     def check(self) -> None:
         with self._lock:
             _call(lib.hw_cache_check, self._use())
@@ -474,6 +480,14 @@ class NativeCache(Handle):
                 n_free = 0 if self.closed else lib.hw_cache_n_free(cache)  # a log hook may have closed it
                 raise errors.CacheFull(needed, n_free, str(full)) from None
         return [c_view.result() for c_view in c_views]
+
+
+def pass_size(weights: Sequence[tuple[int, bool, bool, float]], has_avx512: bool, n: int) -> int:
+    """The rule behind NativeCache.pass_size for given weights: (ggml type, is repacked, is routed, bytes). For tests."""
+    shares = ffi.new("struct hw_weight_share[]", list(weights))
+    rows = ffi.new("int32_t *")
+    _call(lib.hw_pass_size, shares, len(weights), has_avx512, n, rows)
+    return int(rows[0])
 
 
 # -- sampler ---------------------------------------------------------------------------------------------------
@@ -586,6 +600,7 @@ __all__ = [
     "ffi",
     "free_host_memory",
     "log_hook",
+    "pass_size",
     "rpc_load",
     "rpc_server",
     "set_log_hook",
