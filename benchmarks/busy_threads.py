@@ -31,7 +31,7 @@ def serve(path: str, n_threads: int | None, n_workers: int) -> None:
 
     with Model(path, n_threads=n_threads) as model, SharedCache(model, 1024) as cache:
         prompt = cache.block("prompt")
-        cache.decode([([prompt], range(64))])
+        cache.decode([([prompt], [1] * 64)])
         own = [cache.block(f"worker {i}") for i in range(n_workers)]
         views = [[prompt, *(other for other in own if other is not one), one] for one in own]
         print(model.n_threads, flush=True)

@@ -69,9 +69,7 @@ def main() -> None:
         print(f"{'tokens':>8}{'rows':>6}{'as it is':>10}{'padded':>10}{'ratio':>8}{'of one':>8}")
         for n in options.sizes:
             rows = runs[n, 512].cache.pass_size(n)
-            print(
-                f"{n:8}{rows:6}{ms[n, n]:10.1f}{ms[n, 512]:10.1f}{ms[n, 512] / ms[n, n]:8.3f}{ms[n, 512] / one:8.2f}"
-            )
+            print(f"{n:8}{rows:6}{ms[n, n]:10.1f}{ms[n, 512]:10.1f}{ms[n, 512] / ms[n, n]:8.3f}{ms[n, 512] / one:8.2f}")
 
 
 if __name__ == "__main__":

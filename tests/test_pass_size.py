@@ -15,7 +15,7 @@ SIZES = range(1, 9)
 
 
 def weights(kind: Type, n_bytes: float = 1.0, *, repacked: bool = True, routed: bool = False) -> tuple:
-    return (int(kind), repacked, routed, n_bytes)
+    return (int(kind), repacked, routed, n_bytes, n_bytes)
 
 
 def sizes(*shares: tuple, avx512: bool) -> list[int]:

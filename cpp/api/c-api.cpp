@@ -1,4 +1,5 @@
 // The C boundary: handles, and exceptions turned into a status and a text. Nothing else.
+#include <algorithm>
 #include <cstdio>
 
 #include "api/guard.h"
@@ -247,6 +248,15 @@ int32_t hw_cache_placement(hw_cache* cache, hw_placement* rows, int32_t max) {
                              [&](int32_t layer) { return of(cache).is_fused(layer); });
     });
 }
+
+int32_t hw_cache_weights(hw_cache* cache, hw_weight_share* rows, int32_t max) {
+    const std::vector<hw_weight_share>& weights = cache->cache.weights();
+    const size_t n = std::min(weights.size(), static_cast<size_t>(std::max(max, 0)));
+    std::copy_n(weights.begin(), rows != nullptr ? n : 0, rows);
+    return static_cast<int32_t>(weights.size());
+}
+
+hw_cell_size hw_cache_cell_size(hw_cache* cache) { return cache->cache.cell_size(); }
 
 hw_status hw_cache_pass_size(hw_cache* cache, int32_t n, int32_t* rows, char* err, size_t err_size) {
     return guard(err, err_size, [&] {

@@ -133,6 +133,21 @@ int32_t Cache::pass_size(int32_t n) const {
     return size_of_pass(*pass_cost_, n, n, n_batch_).n_tokens;
 }
 
+hw_cell_size Cache::cell_size() const {
+    hw_cell_size size = {0.0, 0.0};
+    for (const auto& entry : store_->layers()) {
+        const KvTensors& tensors = entry.second;
+        for (const ggml_tensor* stored : {tensors.k, tensors.has_values() ? tensors.v : nullptr}) {
+            if (stored != nullptr) {  // [d, n_cells, Hkv]
+                const double n_cells = static_cast<double>(stored->ne[1]);
+                size.n_bytes += static_cast<double>(ggml_nbytes(stored)) / n_cells;
+                size.n_values += static_cast<double>(ggml_nelements(stored)) / n_cells;
+            }
+        }
+    }
+    return size;
+}
+
 BytesByPlace Cache::placement() {
     std::lock_guard<std::mutex> lock(mutex_);
     BytesByPlace bytes;

@@ -28,6 +28,8 @@ class Cache {
     BytesByPlace placement();
     bool is_fused(int layer) const;
     int32_t pass_size(int32_t n) const;
+    const std::vector<hw_weight_share>& weights() const { return pass_cost_->weights(); }
+    hw_cell_size cell_size() const;
     int32_t new_block();
     int32_t len(int32_t block);
     void free_block(int32_t block);

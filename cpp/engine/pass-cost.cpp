@@ -68,8 +68,9 @@ hw_weight_share share_of(const ggml_tensor* node) {
     const int64_t used = is_routed ? node->src[2]->ne[0] : 1;
     const int64_t of = is_routed ? weights->ne[2] : 1;
     const char* memory = ggml_backend_buft_name(ggml_backend_buffer_get_type(weights->buffer));
+    const double part = static_cast<double>(used) / static_cast<double>(of);
     return {weights->type, std::strcmp(memory, "CPU_REPACK") == 0, is_routed,
-            static_cast<double>(ggml_nbytes(weights)) * static_cast<double>(used) / static_cast<double>(of)};
+            static_cast<double>(ggml_nbytes(weights)) * part, static_cast<double>(ggml_nelements(weights)) * part};
 }
 
 }  // namespace

@@ -23,6 +23,7 @@ class PassCost {
 
     // Of a pass of n rows, in bytes that would take as long to read; 0: no weight is in this machine's memory.
     double of(int32_t n) const;
+    const std::vector<hw_weight_share>& weights() const { return weights_; }
 
   private:
     std::vector<hw_weight_share> weights_;

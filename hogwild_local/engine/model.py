@@ -20,14 +20,14 @@ class Model:
 
     path: the GGUF file (the first one of a split model). n_gpu_layers: layers on other devices, -1 for all; None for
     all with rpc, else none. n_threads: of its caches; None for as many as a pass of this model can use, at most one a
-    core. progress: called with 0..1 while loading, returns False (or raises) to stop. lora, control_vectors: GGUF
-    files with what changes the model, each a path, or a path and a scale; a control vector may name the first and the last layer it is added in, from 1 on. Several are
-    added up. rpc: servers of other machines, "host:port,..." or a list; their devices come before those of this
-    machine. If such a server dies, ggml ends this process: Hogwild(rpc=...) therefore loads the model in a process of
-    its own. tensor_split: how much of the layers each device takes; without it, as much as it has memory. split_mode:
-    "layer", or "none" for all on the device main_gpu. vocab_only: tokenizer, metadata and chat template without the
-    weights, of any model, also one that cannot run here; a SharedCache on it raises InvalidArgument, and n_ctx_train
-    is 0.
+    core. progress: called with 0..1 while loading, returns False (or raises) to stop. lora, control_vectors: GGUF files
+    with what changes the model, each a path, or a path and a scale; a control vector may name the first and the last
+    layer it is added in, from 1 on. Several are added up. rpc: servers of other machines, "host:port,..." or a list;
+    their devices come before those of this machine. If such a server dies, ggml ends this process: Hogwild(rpc=...)
+    therefore loads the model in a process of its own. tensor_split: how much of the layers each device takes; without
+    it, as much as it has memory. split_mode: "layer", or "none" for all on the device main_gpu. vocab_only: tokenizer,
+    metadata and chat template without the weights, of any model, also one that cannot run here; a SharedCache on it
+    raises InvalidArgument, and n_ctx_train is 0.
     Raises ModelError, UnsupportedModel, OutOfMemory, Cancelled, InvalidArgument, DeviceError.
 
         with Model("model.gguf", n_threads=4, lora=[("adapter.gguf", 0.5)]) as model:
