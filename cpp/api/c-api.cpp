@@ -250,20 +250,21 @@ int32_t hw_cache_placement(hw_cache* cache, hw_placement* rows, int32_t max) {
 }
 
 int32_t hw_cache_weights(hw_cache* cache, hw_weight_share* rows, int32_t max) {
-    const std::vector<hw_weight_share>& weights = cache->cache.weights();
-    const size_t n = std::min(weights.size(), static_cast<size_t>(std::max(max, 0)));
-    std::copy_n(weights.begin(), rows != nullptr ? n : 0, rows);
-    return static_cast<int32_t>(weights.size());
+    return answer(-1, [&] {
+        hw::check_room(rows, max);
+        const std::vector<hw_weight_share>& weights = of(cache).weights();
+        const size_t n = std::min(weights.size(), static_cast<size_t>(std::max(max, 0)));
+        std::copy_n(weights.begin(), n, rows);
+        return static_cast<int32_t>(weights.size());
+    });
 }
 
-hw_cell_size hw_cache_cell_size(hw_cache* cache) { return cache->cache.cell_size(); }
+hw_cell_size hw_cache_cell_size(hw_cache* cache) {
+    return answer(hw_cell_size{0.0, 0.0}, [&] { return of(cache).cell_size(); });
+}
 
 hw_status hw_cache_pass_size(hw_cache* cache, int32_t n, int32_t* rows, char* err, size_t err_size) {
-    return guard(err, err_size, [&] {
-        check_not_null(cache, "cache");
-        check_not_null(rows, "rows");
-        *rows = cache->cache.pass_size(n);
-    });
+    return guard(err, err_size, [&] { not_null(rows, "rows") = of(cache).pass_size(n); });
 }
 
 hw_status hw_block_new(hw_cache* cache, int32_t* block, char* err, size_t err_size) {
@@ -300,9 +301,8 @@ hw_status hw_cache_check(hw_cache* cache, char* err, size_t err_size) {
 hw_status hw_pass_size(const hw_weight_share* weights, int32_t n_weights, bool has_avx512, int32_t n, int32_t* rows,
                        char* err, size_t err_size) {
     return guard(err, err_size, [&] {
-        check_not_null(weights, "weights");
-        check_not_null(rows, "rows");
-        *rows = hw::rows_for(hw::PassCost({weights, weights + n_weights}, has_avx512), n);
+        const hw_weight_share* first = &not_null(weights, "weights");
+        not_null(rows, "rows") = hw::rows_for(hw::PassCost({first, first + n_weights}, has_avx512), n);
     });
 }
 
