@@ -162,7 +162,7 @@ def test_caches_with_threads_come_and_go(model: Model) -> None:
 
 def test_a_seed_that_means_random_is_refused(model: Model) -> None:
     assert SamplingParams(seed=2**32 - 2).seed == 2**32 - 2
-    with pytest.raises(InvalidArgument, match=r"0\.\.2\*\*32-2"):
+    with pytest.raises(InvalidArgument, match="4294967294"):
         SamplingParams(seed=2**32 - 1)
     params = ffi.new("struct hw_sampler_params *", {"repeat_penalty": 1.0, "seed": 2**32 - 1})
     out, text = ffi.new("hw_sampler **"), ffi.new("char[]", 256)
