@@ -9,7 +9,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from .foreign import FOREIGN, write_foreign
-from .large import QWEN3_0_6B, write_large
+from .large import LARGE_TYPES, QWEN3_0_6B, SHAPES, write_large
 from .tiny import TINY, write_tiny
 from .transformer import ARCHITECTURES
 from .weights import FILE_TYPES
@@ -29,7 +29,8 @@ def write_all_tiny(options: argparse.Namespace) -> None:
 
 
 def write_one_large(options: argparse.Namespace) -> None:
-    shape = replace(QWEN3_0_6B, **{size: getattr(options, size) for size in ("arch", "tied", *SIZES)})
+    given = {size: getattr(options, size) for size in ("arch", "tied", *SIZES)}
+    shape = replace(SHAPES[options.like], **{size: value for size, value in given.items() if value is not None})
     write_large(options.path, shape, seed=options.seed, file_type=options.type)
 
 
@@ -77,14 +78,14 @@ def arguments() -> argparse.ArgumentParser:
 
     large = commands.add_parser("large", parents=[common], help="a model to measure speed on")
     large.add_argument("path", type=Path)
-    large.add_argument("--type", choices=FILE_TYPES, default="q4_0")
-    like = large.add_argument_group("shape", "that of Qwen3-0.6B, unless told otherwise")
-    like.add_argument("--arch", choices=ARCHITECTURES, default=QWEN3_0_6B.arch)
-    like.add_argument("--tied", action=argparse.BooleanOptionalAction, default=QWEN3_0_6B.tied,
-                      help="the output matrix is the embedding (default: %(default)s)")  # fmt: skip
+    large.add_argument("--type", choices=LARGE_TYPES, default="q4_0")
+    like = large.add_argument_group("shape", "that of a Qwen3 model, unless told otherwise")
+    like.add_argument("--like", choices=SHAPES, default="0.6b", help="default: %(default)s")
+    like.add_argument("--arch", choices=ARCHITECTURES)
+    like.add_argument("--tied", action=argparse.BooleanOptionalAction, default=None,
+                      help="the output matrix is the embedding")  # fmt: skip
     for size in SIZES:
-        like.add_argument(f"--{size.replace('_', '-')}", type=int, default=getattr(QWEN3_0_6B, size),
-                          help="default: %(default)s")  # fmt: skip
+        like.add_argument(f"--{size.replace('_', '-')}", type=int)
     large.set_defaults(write=write_one_large)
     add_worksheets(commands, common)
     return parser

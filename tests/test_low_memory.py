@@ -87,7 +87,8 @@ print(cache.decode([([*blocks, cache.block()], [1])]).shape[0])
 def test_graphs_that_nobody_needs_make_room_for_one_that_is_needed(tiny_path: PathOf) -> None:
     code = """
 cache = SharedCache(model, n_ctx=8192, n_batch=8192)
-ids = [cache.block()._use() for _ in range(16)]
+blocks = [cache.block() for _ in range(16)]
+ids = [block._use() for block in blocks]
 def feed(n):
     cache._native.decode([DecodeView([block], [1] * n, n) for block in ids])
     for block in ids:

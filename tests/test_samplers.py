@@ -117,11 +117,11 @@ def test_samplers_on_several_threads_choose_what_they_choose_alone(model: Model)
     n = 9
     with SharedCache(model, n_ctx=256) as cache:
         alone, together = ([Sampler(model, SamplingParams(seed=seed)) for seed in range(n)] for _ in range(2))
-        blocks = [cache.block()._use() for _ in range(n)]
+        blocks = [cache.block() for _ in range(n)]
         tokens = list(range(n))
         for _ in range(3):
             views = [
-                DecodeView([block], [token], wants_logits=True, sampler=sampler._native)
+                DecodeView([block._use()], [token], wants_logits=True, sampler=sampler._native)
                 for block, token, sampler in zip(blocks, tokens, together, strict=True)
             ]
             got = cache._native.decode(views)
@@ -162,7 +162,7 @@ def test_caches_with_threads_come_and_go(model: Model) -> None:
 
 def test_a_seed_that_means_random_is_refused(model: Model) -> None:
     assert SamplingParams(seed=2**32 - 2).seed == 2**32 - 2
-    with pytest.raises(InvalidArgument, match=r"0\.\.2\*\*32-2"):
+    with pytest.raises(InvalidArgument, match="4294967294"):
         SamplingParams(seed=2**32 - 1)
     params = ffi.new("struct hw_sampler_params *", {"repeat_penalty": 1.0, "seed": 2**32 - 1})
     out, text = ffi.new("hw_sampler **"), ffi.new("char[]", 256)

@@ -5,6 +5,7 @@
 #include "api/guard.h"
 #include "base/memory.h"
 #include "engine/cache.h"
+#include "engine/pass-size.h"
 #include "hogwild.h"
 #include "model/model.h"
 #include "model/sampler.h"
@@ -265,6 +266,24 @@ int32_t hw_cache_blocks(hw_cache* cache, int32_t* ids, int32_t* lens, int32_t ma
     });
 }
 
+int32_t hw_cache_weights(hw_cache* cache, hw_weight_share* rows, int32_t max) {
+    return answer(-1, [&] {
+        hw::check_room(rows, max);
+        const std::vector<hw_weight_share>& weights = of(cache).weights();
+        const size_t n = std::min(weights.size(), static_cast<size_t>(std::max(max, 0)));
+        std::copy_n(weights.begin(), n, rows);
+        return static_cast<int32_t>(weights.size());
+    });
+}
+
+hw_cell_size hw_cache_cell_size(hw_cache* cache) {
+    return answer(hw_cell_size{0.0, 0.0}, [&] { return of(cache).cell_size(); });
+}
+
+hw_status hw_cache_pass_size(hw_cache* cache, int32_t n, int32_t* rows, char* err, size_t err_size) {
+    return guard(err, err_size, [&] { not_null(rows, "rows") = of(cache).pass_size(n); });
+}
+
 hw_status hw_block_new(hw_cache* cache, int32_t* block, char* err, size_t err_size) {
     return guard(err, err_size, [&] {
         int32_t& made = not_null(block, "block");
@@ -339,6 +358,14 @@ hw_status hw_decode(hw_cache* cache, const hw_view* views, int32_t n_views, char
 
 hw_status hw_cache_check(hw_cache* cache, char* err, size_t err_size) {
     return guard(err, err_size, [&] { of(cache).blocks()->check(); });
+}
+
+hw_status hw_pass_size(const hw_weight_share* weights, int32_t n_weights, bool has_avx512, int32_t n, int32_t* rows,
+                       char* err, size_t err_size) {
+    return guard(err, err_size, [&] {
+        const hw_weight_share* first = &not_null(weights, "weights");
+        not_null(rows, "rows") = hw::rows_for(hw::PassCost({first, first + n_weights}, has_avx512), n);
+    });
 }
 
 // -- sampler

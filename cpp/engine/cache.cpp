@@ -90,6 +90,7 @@ Cache::Cache(ModelPtr model, const hw_cache_params& params)
     type_k_ = type_named(params.type_k, "type_k");
     type_v_ = type_named(params.type_v, "type_v");
     const SourceGraph probe = source_.build(1, 1);
+    pass_cost_.emplace(probe.graph);
     const FlashRules rules = flash_rules(probe, type_k_);
     const bool may_flash = wants_flash(probe, attention_);
     const bool has_mirrors = may_flash && rules.keys_are_turned && rules.may_mirror;
@@ -120,6 +121,28 @@ size_t Cache::n_bytes() {
 int64_t Cache::n_mirrored() {
     std::lock_guard<std::mutex> lock(mutex_);
     return n_mirrored_;
+}
+
+int32_t Cache::pass_size(int32_t n) const {
+    if (n < 1 || n > n_batch_) {
+        fail(HW_ERROR_ARGUMENT, "a pass of %d tokens: it must be 1 to n_batch (%d)", n, n_batch_);
+    }
+    return size_of_pass(*pass_cost_, n, n, n_batch_).n_tokens;
+}
+
+hw_cell_size Cache::cell_size() const {
+    hw_cell_size size = {0.0, 0.0};
+    for (const auto& entry : store_->layers()) {
+        const KvTensors& tensors = entry.second;
+        for (const ggml_tensor* stored : {tensors.k, tensors.has_values() ? tensors.v : nullptr}) {
+            if (stored != nullptr) {  // [d, n_cells, Hkv]
+                const double n_cells = static_cast<double>(stored->ne[1]);
+                size.n_bytes += static_cast<double>(ggml_nbytes(stored)) / n_cells;
+                size.n_values += static_cast<double>(ggml_nelements(stored)) / n_cells;
+            }
+        }
+    }
+    return size;
 }
 
 BytesByPlace Cache::placement() {
@@ -223,7 +246,7 @@ Pass Cache::plan_pass(const hw_view* views, int32_t n_views) {
 }
 
 PassGraph& Cache::graph_for(const Pass& pass) {
-    const PassSize size = size_of_pass(pass.n_tokens(), pass.n_outputs(), n_batch_);
+    const PassSize size = size_of_pass(*pass_cost_, pass.n_tokens(), pass.n_outputs(), n_batch_);
     const auto found =
         std::find_if(graphs_.begin(), graphs_.end(), [&](const PassGraph& graph) { return graph.serves(pass, size); });
     if (found != graphs_.end()) {

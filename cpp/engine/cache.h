@@ -10,6 +10,7 @@
 #include "engine/blocks.h"
 #include "engine/fingerprint.h"
 #include "engine/kv-move.h"
+#include "engine/pass-cost.h"
 #include "engine/pass-graph.h"
 
 namespace hw {
@@ -42,6 +43,9 @@ class Cache {
     size_t state_size(int32_t block);
     void read(int32_t block, void* data, size_t size);
     int32_t write(const void* data, size_t size);
+    int32_t pass_size(int32_t n) const;
+    const std::vector<hw_weight_share>& weights() const { return pass_cost_->weights(); }
+    hw_cell_size cell_size() const;
     void decode(const hw_view* views, int32_t n_views);
 
   private:
@@ -62,6 +66,7 @@ class Cache {
     int64_t n_mirrored_ = 0;
     std::optional<FlashRules> flash_rules_;  // nullopt: layers without our kernel do without flash attention too
     GraphSource source_;
+    std::optional<PassCost> pass_cost_;
     Backends backends_;
     ThreadPool pool_;  // for the samplers of a pass
     ggml_type type_k_ = GGML_TYPE_F16;

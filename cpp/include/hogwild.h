@@ -219,6 +219,24 @@ int64_t hw_cache_n_moved(hw_cache* cache);  // cells moved so far to make room f
 // Cells copied so far for a pass of flash attention, because a view has their block elsewhere than where it was
 // written.
 int64_t hw_cache_n_mirrored(hw_cache* cache);
+// A matrix of weights that each token is multiplied with.
+struct hw_weight_share {
+    int32_t type;      // a ggml_type
+    bool is_repacked;  // by ggml's CPU backend, which has kernels of four rows for some types
+    bool is_routed;    // experts, of which a token reads some
+    double n_bytes;    // that one token reads
+    double n_values;   // that one token is multiplied with
+};
+// Those in this machine's memory; returns how many there are, fills in at most max.
+int32_t hw_cache_weights(hw_cache* cache, struct hw_weight_share* rows, int32_t max);
+// Keys and values of one token, all layers.
+struct hw_cell_size {
+    double n_bytes;
+    double n_values;
+};
+struct hw_cell_size hw_cache_cell_size(hw_cache* cache);
+// Rows that a pass of n tokens is computed with: more may be cheaper. n: 1 to n_batch.
+enum hw_status hw_cache_pass_size(hw_cache* cache, int32_t n, int32_t* rows, char* err, size_t err_size);
 int32_t hw_cache_placement(hw_cache* cache, struct hw_placement* rows, int32_t max);  // as hw_model_placement
 
 // Ids and lengths of all blocks, by id. Writes at most max of each and returns how many blocks there are.
@@ -287,6 +305,10 @@ enum hw_status hw_decode(hw_cache* cache, const struct hw_view* views, int32_t n
 
 // Verifies the conservation law of the cells (no two blocks overlap, used + free == n_ctx, a token a cell). For tests.
 enum hw_status hw_cache_check(hw_cache* cache, char* err, size_t err_size);
+
+// hw_cache_pass_size for such weights, on a CPU with or without AVX-512. For tests.
+enum hw_status hw_pass_size(const struct hw_weight_share* weights, int32_t n_weights, bool has_avx512, int32_t n,
+                            int32_t* rows, char* err, size_t err_size);
 
 // -- sampler ----------------------------------------------------------------------------------------------------
 

@@ -16,7 +16,10 @@ from .terminal import say
 if TYPE_CHECKING:
     from .measure import Row
 
-HEADER = "              context  workers |    ours ms   spread  tokens/s |  llama.cpp   spread  tokens/s |   speed-up"
+HEADER = (
+    "              context  workers |    ours ms   spread  tokens/s |  llama.cpp  flash   spread  tokens/s |   speed-up"
+    " |  bound ms  reached"
+)
 
 
 @click.command(cls=Command)
@@ -37,7 +40,9 @@ def bench(model: Path | None, json_file: TextIO | None, **options: Any) -> None:
     """Measure milliseconds a pass and tokens a second, of ours and of llama.cpp's llama_decode in turn.
 
     Both run in one process on the same weights, and so on the same devices: as many sequences as workers over one
-    shared prompt. A speed-up above 1 means that ours is faster.
+    shared prompt. A speed-up above 1 means that ours is faster, than the faster one of llama.cpp with flash attention
+    and without (the column "flash" says which). "bound" is what the measured speeds of this machine's memory and
+    arithmetic allow, "reached" the part of it that ours reaches.
 
     With --rpc the model is in this process too, because llama.cpp needs it here: ggml aborts the command if a server
     dies.
@@ -76,9 +81,11 @@ def bench(model: Path | None, json_file: TextIO | None, **options: Any) -> None:
 def _line(row: Row) -> str:
     workers = str(row.workers) if row.workers else ""
     ours, llama = row.ours, row.llama
+    bound = "" if row.bound is None or row.reached is None else f" {1e3 * row.bound:>9.1f}  {row.reached:>7.0%}"
     return (
         f"{row.kind:>8}  {row.context:>11}  {workers:>7} |"
         f" {1e3 * ours.median:>10.1f}  {ours.spread:>6.1%}  {row.n_tokens / ours.median:>8.1f} |"
-        f" {1e3 * llama.median:>10.1f}  {llama.spread:>6.1%}  {row.n_tokens / llama.median:>8.1f} |"
-        f" {row.ratio:>9.2f}x"
+        f" {1e3 * llama.median:>10.1f}  {row.flash_attention:>5}"
+        f"  {llama.spread:>6.1%}  {row.n_tokens / llama.median:>8.1f} |"
+        f" {row.ratio:>9.2f}x |{bound}"
     )

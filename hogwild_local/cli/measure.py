@@ -5,9 +5,10 @@ Method. Both run in this process, on the same weights, with the same threads and
 each worker has written WARM_TOKENS tokens, and passes of one token a worker are timed, ours and llama.cpp's in turn,
 so that a change of the machine's speed meets both. After `passes` passes the workers' tokens are dropped, and it
 starts again. Ours is the combined layout: every worker sees the prompt, the other workers' tokens and its own;
-llama.cpp's sequences see the prompt and their own. Sampling is outside the timed window, logits are inside. The first
-two passes of each round are not counted. Figures are medians; spread is the distance of the quartiles as a part of
-the median.
+llama.cpp's sequences see the prompt and their own. llama.cpp runs with flash attention and without, in turn too, and
+ours is compared with the faster one: on CPUs it decodes long contexts much faster without. Sampling is outside the
+timed window, logits are inside. The first two passes of each round are not counted. Figures are medians; spread is the
+distance of the quartiles as a part of the median.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import platform
 import random
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
@@ -24,9 +26,11 @@ from pathlib import Path
 from typing import Any
 
 from ..checks import whole
-from ..engine.cache import CacheBlock, SharedCache
+from ..engine.cache import SharedCache
 from ..engine.model import Model
+from ..errors import OutOfMemory
 from .baseline import LlamaBaseline
+from .machine import Costs, Machine, Work, measure_machine
 
 WARM_TOKENS = 8
 UNCOUNTED_PASSES = 2
@@ -60,7 +64,22 @@ class Row:
     workers: int
     n_tokens: int  # of the timed thing
     ours: Timing
-    llama: Timing
+    llamas: Mapping[str, Timing]  # by flash attention, "on" and "off"
+    bound: float | None  # seconds that this machine allows (cli/machine.py); None: weights lie elsewhere
+
+    @property
+    def flash_attention(self) -> str:
+        """With which llama.cpp was faster."""
+        return min(self.llamas, key=lambda flash: self.llamas[flash].median)
+
+    @property
+    def llama(self) -> Timing:
+        return self.llamas[self.flash_attention]
+
+    @property
+    def reached(self) -> float | None:
+        """The bound as a part of our time."""
+        return None if self.bound is None else self.bound / self.ours.median
 
     @property
     def ratio(self) -> float:
@@ -72,7 +91,14 @@ class Row:
             "kind": self.kind,
             "context": self.context,
             "workers": self.workers,
-            "ms": {"ours": 1e3 * self.ours.median, "llama.cpp": 1e3 * self.llama.median},
+            "ms": {
+                "ours": 1e3 * self.ours.median,
+                "llama.cpp": 1e3 * self.llama.median,
+                **{f"llama.cpp, flash attention {flash}": 1e3 * of.median for flash, of in self.llamas.items()},
+                "bound": None if self.bound is None else 1e3 * self.bound,
+            },
+            "flash_attention": self.flash_attention,
+            "reached": self.reached,
             "spread": {"ours": self.ours.spread, "llama.cpp": self.llama.spread},
             "tokens_per_second": {
                 "ours": self.n_tokens / self.ours.median,
@@ -127,78 +153,83 @@ def machine_line(model: Model) -> dict[str, Any]:
 
 def measure(model: Model, plan: Plan, log: Callable[[str], object] = lambda text: None) -> Iterator[Row]:
     """Yields a row for each measurement, as soon as it is there."""
+    log("the machine")
+    machine = measure_machine(model.n_threads) if all(device.name == "CPU" for device in model.devices) else None
     for context in plan.contexts:
-        yield from _measure_context(model, plan, context, log)
+        with ExitStack() as stack:
+            bench = _Bench(model, plan, context, machine, stack)
+            log(f"prefill of {context} tokens")
+            yield bench.prefill()
+            for n_workers in plan.workers:
+                log(f"{n_workers} workers at {context} tokens")
+                yield bench.decode(n_workers)
 
 
-def _measure_context(model: Model, plan: Plan, context: int, log: Callable[[str], object]) -> Iterator[Row]:
-    n_most = max(plan.workers)
-    n_ctx = context + n_most * (WARM_TOKENS + plan.passes + 1) + 64
-    rng = random.Random(plan.seed)
-    prompt = [rng.randrange(model.n_vocab) for _ in range(context)]
-    with (
-        SharedCache(model, n_ctx, plan.type_k, plan.type_v, plan.n_batch, plan.attention) as cache,  # type: ignore[arg-type]
-        LlamaBaseline(model, n_ctx, n_most, plan.type_k, plan.type_v, plan.n_batch) as llama,
-    ):
-        block = cache.block("prompt")
-        log(f"prefill of {context} tokens")
-        yield _measure_prefill(cache, llama, block, prompt)
-        for n_workers in plan.workers:
-            log(f"{n_workers} workers at {context} tokens")
-            yield _measure_decode(plan, cache, llama, block, n_workers, rng, model.n_vocab)
+class _Bench:
+    """Our cache and llama.cpp's contexts, for one length of the prompt."""
 
+    def __init__(self, model: Model, plan: Plan, context: int, machine: Machine | None, stack: ExitStack) -> None:
+        n_most = max(plan.workers)
+        n_ctx = context + n_most * (WARM_TOKENS + plan.passes + 1) + 64
+        types = (plan.type_k, plan.type_v, plan.n_batch)
+        self.plan, self.context, self.machine, self.n_vocab = plan, context, machine, model.n_vocab
+        self.rng = random.Random(plan.seed)
+        self.tokens = [self.rng.randrange(self.n_vocab) for _ in range(context)]
+        self.cache = stack.enter_context(SharedCache(model, n_ctx, *types, plan.attention))  # type: ignore[arg-type]
+        self.block = self.cache.block("prompt")
+        self.costs = Costs.of(self.cache, model.metadata)
+        self.llamas = {"on": stack.enter_context(LlamaBaseline(model, n_ctx, n_most, *types))}
+        with suppress(OutOfMemory):  # it makes none with quantized values
+            self.llamas["off"] = stack.enter_context(LlamaBaseline(model, n_ctx, n_most, *types, flash_attention=False))
 
-def _measure_prefill(cache: SharedCache, llama: LlamaBaseline, block: CacheBlock, prompt: list[int]) -> Row:
-    # Short prompts are repeated, to fill about as much time as a long one takes. The first, short one is not counted.
-    n_repeats = max(1, min(5, 2048 // len(prompt)))
-    _prefill_in_turn(cache, llama, block, prompt[: cache.n_batch])
-    times = [_prefill_in_turn(cache, llama, block, prompt) for _ in range(n_repeats)]
-    ours, theirs = zip(*times, strict=True)
-    return Row("prefill", len(prompt), 0, len(prompt), Timing(ours), Timing(theirs))
+    def prefill(self) -> Row:
+        # Short prompts are repeated, to fill about as much time as a long one takes. The first, short one is not
+        # counted.
+        n = len(self.tokens)
+        self._prefill_in_turn(self.tokens[: self.cache.n_batch])
+        times = [self._prefill_in_turn(self.tokens) for _ in range(max(1, min(5, 2048 // n)))]
+        work = self.costs.prefill(n, self.cache.n_batch)
+        return self._row("prefill", 0, n, times, work)
 
+    def _prefill_in_turn(self, tokens: list[int]) -> dict[str, float]:
+        """Seconds of ours ("") and of llama.cpp's, which take turns chunk by chunk."""
+        self.block.clear()
+        seconds = dict.fromkeys(["", *self.llamas], 0.0)
+        for llama in self.llamas.values():
+            llama.clear()
+        for done in range(0, len(tokens), self.cache.n_batch):
+            chunk = tokens[done : done + self.cache.n_batch]
+            seconds[""] += seconds_of(partial(self.cache.decode, [([self.block], chunk)]))
+            for flash, llama in self.llamas.items():
+                seconds[flash] += seconds_of(partial(llama.feed, chunk, done))
+        return seconds
 
-def _prefill_in_turn(
-    cache: SharedCache, llama: LlamaBaseline, block: CacheBlock, prompt: list[int]
-) -> tuple[float, float]:
-    """Seconds of ours and of llama.cpp's, which take turns chunk by chunk."""
-    block.clear()
-    llama.clear()
-    ours = theirs = 0.0
-    for done in range(0, len(prompt), cache.n_batch):
-        chunk = prompt[done : done + cache.n_batch]
-        ours += seconds_of(partial(cache.decode, [([block], chunk)]))
-        theirs += seconds_of(partial(llama.feed, chunk, done))
-    return ours, theirs
-
-
-def _measure_decode(
-    plan: Plan,
-    cache: SharedCache,
-    llama: LlamaBaseline,
-    prompt: CacheBlock,
-    n_workers: int,
-    rng: random.Random,
-    n_vocab: int,
-) -> Row:
-    context = len(prompt)
-    blocks = [cache.block(f"worker {i}") for i in range(n_workers)]
-    views = [[prompt, *(other for other in blocks if other is not own), own] for own in blocks]
-    ours, theirs = [], []
-    for _ in range(plan.rounds):
+    def decode(self, n_workers: int) -> Row:
+        blocks = [self.cache.block(f"worker {i}") for i in range(n_workers)]
+        views = [[self.block, *(other for other in blocks if other is not own), own] for own in blocks]
+        times = []
+        for _ in range(self.plan.rounds):
+            for block in blocks:
+                block.clear()
+            for llama in self.llamas.values():
+                llama.share(self.context, n_workers)
+            for position in range(WARM_TOKENS + self.plan.passes):
+                tokens = [self.rng.randrange(self.n_vocab) for _ in blocks]
+                feeds = [(view, [token]) for view, token in zip(views, tokens, strict=True)]
+                seconds = {"": seconds_of(partial(self.cache.decode, feeds))}
+                for flash, llama in self.llamas.items():
+                    seconds[flash] = seconds_of(partial(llama.step, self.context + position, tokens))
+                if position >= WARM_TOKENS + UNCOUNTED_PASSES:
+                    times.append(seconds)
         for block in blocks:
-            block.clear()
-        llama.share(context, n_workers)
-        for position in range(WARM_TOKENS + plan.passes):
-            tokens = [rng.randrange(n_vocab) for _ in blocks]
-            feeds = [(view, [token]) for view, token in zip(views, tokens, strict=True)]
-            our_time = seconds_of(partial(cache.decode, feeds))
-            their_time = seconds_of(partial(llama.step, context + position, tokens))
-            if position >= WARM_TOKENS + UNCOUNTED_PASSES:
-                ours.append(our_time)
-                theirs.append(their_time)
-    for block in blocks:
-        block.free()
-    return Row("decode", context, n_workers, n_workers, Timing(tuple(ours)), Timing(tuple(theirs)))
+            block.free()
+        n_cells = self.context + n_workers * (WARM_TOKENS + self.plan.passes // 2)  # in the middle of a round
+        return self._row("decode", n_workers, n_workers, times, self.costs.decode(n_workers, n_cells, n_cells))
+
+    def _row(self, kind: str, workers: int, n_tokens: int, times: Sequence[Mapping[str, float]], work: Work) -> Row:
+        of = {name: Timing(tuple(seconds[name] for seconds in times)) for name in times[0]}
+        bound = None if self.machine is None else self.machine.bound(work)
+        return Row(kind, self.context, workers, n_tokens, of.pop(""), of, bound)
 
 
 def seconds_of(call: Callable[[], object]) -> float:

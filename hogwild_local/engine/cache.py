@@ -15,7 +15,7 @@ from .checks import c_text, token_list
 from .devices import devices_of
 from .holders import Held, Holders
 from .model import Model
-from .native import ATTENTIONS, INT32_MAX, Decoded, DecodeView, float_rows
+from .native import ATTENTIONS, INT32_MAX, Decoded, DecodeView, WeightShare, float_rows
 from .sampling import Sampler
 
 # Logits that a pass of a single view holds at once (128 MiB), where more than the last are asked for.
@@ -306,6 +306,18 @@ class SharedCache:
         """Cells copied so far for one flash attention over several blocks (attention "ggml"): those of blocks that a
         view has elsewhere than where they were written."""
         return self._native.number("n_mirrored")
+
+    def weights(self) -> list[WeightShare]:
+        """The weights in this machine's memory that each token is multiplied with."""
+        return self._native.weights()
+
+    def cell_size(self) -> tuple[float, float]:
+        """Bytes and values of one token's keys and values, all layers."""
+        return self._native.cell_size()
+
+    def pass_size(self, n: int) -> int:
+        """The rows that a pass of n tokens is computed with: more than n where that is cheaper on this CPU."""
+        return self._native.pass_size(whole(n, "n", 1, self.n_batch))
 
     def check(self) -> None:
         """Raises ComputeError if the table of blocks is inconsistent. For tests."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Self
 
 from ..checks import flag, number, whole
@@ -15,20 +14,22 @@ from .checks import c_path
 from .devices import devices_of
 from .native import SPLITS, NativeModel
 from .rpc import greet, load_backend, parse_servers, short_address
+from .threads import default_threads
 
 
 class Model:
     """A model, loaded once and shared by any number of caches.
 
     path: the GGUF file (the first one of a split model). n_gpu_layers: layers on GPUs or servers, if there are any; -1
-    or None for all. n_threads: of its caches; None for one a core. progress: called with 0..1 while loading, returns
-    False (or raises) to stop. lora, control_vectors: GGUF files with what changes the model, each a path, or a path and
-    a scale; a control vector may name the first and the last layer it is added in, from 1 on. Several are added up.
-    rpc: servers of other machines, "host:port,..." or a list; their devices come before those of this machine. If such
-    a server dies, ggml ends this process: Hogwild(rpc=...) therefore loads the model in a process of its own.
-    tensor_split: how much of the layers each device takes; without it, as much as it has memory. split_mode: "layer",
-    or "none" for all on the device main_gpu. vocab_only: tokenizer, metadata and chat template without the weights, of
-    any model, also one that cannot run here; a SharedCache on it raises InvalidArgument, and n_ctx_train is 0.
+    or None for all. n_threads: of its caches; None for as many as a pass of it can use. progress: called with 0..1
+    while loading, returns False (or raises) to stop. lora, control_vectors: GGUF files with what changes the model,
+    each a path, or a path and a scale; a control vector may name the first and the last layer it is added in, from 1
+    on. Several are added up. rpc: servers of other machines, "host:port,..." or a list; their devices come before those
+    of this machine. If such a server dies, ggml ends this process: Hogwild(rpc=...) therefore loads the model in a
+    process of its own. tensor_split: how much of the layers each device takes; without it, as much as it has memory.
+    split_mode: "layer", or "none" for all on the device main_gpu. vocab_only: tokenizer, metadata and chat template
+    without the weights, of any model, also one that cannot run here; a SharedCache on it raises InvalidArgument, and
+    n_ctx_train is 0.
     Raises ModelError, UnsupportedModel, OutOfMemory, Cancelled, InvalidArgument, DeviceError.
 
         with Model("model.gguf", n_threads=4, lora=[("adapter.gguf", 0.5)]) as model:
@@ -53,7 +54,7 @@ class Model:
     ) -> None:
         file = c_path(path, "path")
         self.path = os.fsdecode(file)
-        threads = default_threads() if n_threads is None else whole(n_threads, "n_threads", 1, MOST_THREADS)
+        threads = default_threads(self.path) if n_threads is None else whole(n_threads, "n_threads", 1, MOST_THREADS)
         servers = parse_servers(rpc)
         if progress is not None and not callable(progress):
             raise InvalidArgument(f"progress must be a function of one number, not {progress!r}")
@@ -163,18 +164,3 @@ def _checked_split(parts: Sequence[float]) -> list[float]:
     if isinstance(parts, str | bytes) or not isinstance(parts, Sequence):
         raise InvalidArgument(f"tensor_split must be a list of numbers, not {parts!r}")
     return [number(part, "a number of tensor_split") for part in parts]
-
-
-def default_threads() -> int:
-    """The physical cores that this process may use: two threads on one core only wait for each other."""
-    if not hasattr(os, "sched_getaffinity"):
-        return os.cpu_count() or 1
-    return max(1, len({_core_of(cpu) for cpu in os.sched_getaffinity(0)}))
-
-
-def _core_of(cpu: int) -> str:
-    """The logical CPUs of its core, as Linux lists them; where it does not, each is a core of its own."""
-    try:
-        return Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text(encoding="ascii")
-    except OSError:
-        return str(cpu)

@@ -416,6 +416,10 @@ class _CView:
         return Decoded(self._logits, self._logprobs, int(self._sampled[0]) if self._sampled else None)
 
 
+# A matrix that a token is multiplied with: ggml type, is repacked, is routed, bytes, values
+WeightShare = tuple[int, bool, bool, float, float]
+
+
 class NativeCache(Handle):
     _what = "cache"
 
@@ -438,6 +442,25 @@ class NativeCache(Handle):
     def placement(self) -> list[PlacementRow]:
         with self._lock:
             return _placement(lib.hw_cache_placement, self._use())
+
+    def weights(self) -> list[WeightShare]:
+        with self._lock:
+            n = lib.hw_cache_weights(self._use(), ffi.NULL, 0)
+            rows = ffi.new("struct hw_weight_share[]", n)
+            lib.hw_cache_weights(self._use(), rows, n)
+        return [(row.type, row.is_repacked, row.is_routed, row.n_bytes, row.n_values) for row in rows]
+
+    def cell_size(self) -> tuple[float, float]:
+        """Bytes and values of one token's keys and values, all layers."""
+        with self._lock:
+            size = lib.hw_cache_cell_size(self._use())
+        return float(size.n_bytes), float(size.n_values)
+
+    def pass_size(self, n: int) -> int:
+        rows = ffi.new("int32_t *")
+        with self._lock:
+            _call(lib.hw_cache_pass_size, self._use(), n, rows)
+        return int(rows[0])
 
     def check(self) -> None:
         with self._lock:
@@ -518,6 +541,14 @@ class NativeCache(Handle):
             locks.enter_context(self._lock)
             _call(lib.hw_decode, self._use(), array, len(views))
         return [c_view.result() for c_view in c_views]
+
+
+def pass_size(weights: Sequence[WeightShare], has_avx512: bool, n: int) -> int:
+    """The rule behind NativeCache.pass_size for given weights. For tests."""
+    shares = ffi.new("struct hw_weight_share[]", list(weights))
+    rows = ffi.new("int32_t *")
+    _call(lib.hw_pass_size, shares, len(weights), has_avx512, n, rows)
+    return int(rows[0])
 
 
 # -- sampler ---------------------------------------------------------------------------------------------------
@@ -631,6 +662,7 @@ __all__ = [
     "float_rows",
     "free_host_memory",
     "log_hook",
+    "pass_size",
     "rpc_load",
     "rpc_server",
     "set_log_hook",

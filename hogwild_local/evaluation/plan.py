@@ -12,7 +12,7 @@ from typing import Any
 
 from ..checks import number, whole
 from ..errors import InvalidArgument
-from ..options import SamplingParams
+from ..options import RunOptions, SamplingParams
 from ..prompts.style import PromptStyle
 from ..workers.layouts import LAYOUTS
 from .answers import CHECKERS
@@ -40,9 +40,9 @@ class Plan:
     seed: int = 0
     sampling: SamplingParams = field(default_factory=SamplingParams)
     independent_temp: float | None = None
-    finisher_tokens: int = 16
-    redundancy_every: int = 1024
-    thinking: bool = True
+    finisher_tokens: int = RunOptions.finisher_tokens
+    redundancy_every: int = RunOptions.redundancy_every
+    thinking: bool = RunOptions.thinking
     transcripts: bool = False
 
     def __post_init__(self) -> None:

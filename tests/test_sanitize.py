@@ -1,0 +1,66 @@
+"""scripts/sanitize: which reports count."""
+
+from __future__ import annotations
+
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+SCRIPT = Path(__file__).parent.parent / "scripts" / "sanitize"
+
+RACE = """==================
+WARNING: ThreadSanitizer: data race (pid=7)
+  Write of size 4 at 0x7b04 by thread T1:
+    #0 {frame} (libx.so+0x12)
+SUMMARY: ThreadSanitizer: data race
+==================
+"""
+OVERFLOW = """=================================================================
+==7==ERROR: AddressSanitizer: heap-buffer-overflow on address 0x60
+    #0 0x7f12 in memcpy
+    #1 0x7f34 in {frame}
+"""
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    loader = SourceFileLoader("sanitize", str(SCRIPT))
+    spec = spec_from_loader("sanitize", loader)
+    assert spec is not None
+    module = module_from_spec(spec)
+    loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("report", [RACE, OVERFLOW])
+@pytest.mark.parametrize(
+    ("frame", "counts"),
+    [
+        ("hw::Cache::decode(hw_view const*) /home/me/hogwild/cpp/engine/cache.cpp:12", True),
+        ("attn_run(AttnPlan&) ../../cpp/kernel/plan.cpp:329", True),
+        ("llama_decode /home/me/llama.cpp/src/llama-context.cpp:12", False),
+        ("gomp_team_barrier_wait_end", False),
+        ("_PyEval_EvalFrameDefault Python/ceval.c:1", False),
+    ],
+)
+def test_a_report_counts_if_a_frame_is_of_cpp(script: ModuleType, report: str, frame: str, counts: bool) -> None:
+    assert len(list(script.ours(report.format(frame=frame)))) == counts
+
+
+def test_what_ubsan_says_counts(script: ModuleType) -> None:
+    text = "/home/me/hogwild/cpp/cache/pass.cpp:71:9: runtime error: signed integer overflow\n    #0 0x1 in hw::f\n"
+    assert list(script.ours(text)) == [text]
+
+
+def test_each_report_is_judged_alone(script: ModuleType) -> None:
+    ours, foreign = RACE.format(frame="f cpp/kernel/plan.cpp:1"), RACE.format(frame="g")
+    assert len(list(script.ours(foreign + ours + foreign + ours))) == 2
+
+
+def test_what_is_left_out_exists(script: ModuleType) -> None:
+    tests = SCRIPT.parent.parent / "tests"
+    names = {*script.LEFT_OUT, *(f"test_{name}.py" for name in script.QUICK)}
+    assert [name for name in names if not (tests / name).exists()] == []

@@ -1,0 +1,78 @@
+"""How many threads a model gets when nobody says, and how long they spin where they wait for each other."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from isolated import run_isolated
+
+from hogwild_local import Hogwild, Model
+from hogwild_local.engine.default_model import default_model_path
+from hogwild_local.engine.threads import BYTES_A_THREAD, default_threads, n_cores
+
+libgomp = pytest.mark.skipif(sys.platform != "linux", reason="libgomp is what Linux builds of llama.cpp use")
+
+
+def file_of(path: Path, n_bytes: int) -> Path:
+    with path.open("wb") as file:
+        file.truncate(n_bytes)  # takes no room on the disk
+    return path
+
+
+@pytest.fixture
+def eight_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hogwild_local.engine.threads.n_cores", lambda: 8)
+
+
+@pytest.mark.usefixtures("eight_cores")
+def test_a_tiny_model_gets_one_thread_and_a_large_one_all_cores(tmp_path: Path) -> None:
+    sizes = {1: 1, BYTES_A_THREAD: 1, 3 * BYTES_A_THREAD: 3, 8 * BYTES_A_THREAD: 8, 4 << 30: 8}
+    for n_bytes, expected in sizes.items():
+        assert default_threads(file_of(tmp_path / "model.gguf", n_bytes)) == expected, n_bytes
+
+
+@pytest.mark.usefixtures("eight_cores")
+def test_all_parts_of_a_split_model_count(tmp_path: Path) -> None:
+    first, *_ = [file_of(tmp_path / f"model-{i:05}-of-00003.gguf", 2 * BYTES_A_THREAD) for i in (1, 2, 3)]
+    assert default_threads(first) == 6
+
+
+def test_a_model_says_how_many_threads_it_got(tiny_path: Callable[..., Path]) -> None:
+    with Model(default_model_path()) as model:
+        assert model.n_threads == 1
+    with Model(tiny_path("qwen3"), n_threads=2) as model:
+        assert model.n_threads == 2, "what the user says is obeyed"
+
+
+def test_an_engine_of_its_own_process_gets_the_same_threads() -> None:
+    with Hogwild(default_model_path(), n_ctx=512, isolate=True) as hw:
+        assert hw.model.n_threads == 1
+
+
+def test_no_more_threads_than_cores(tmp_path: Path) -> None:
+    assert default_threads(file_of(tmp_path / "model.gguf", 1 << 40)) == n_cores()
+
+
+@libgomp
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, "GOMP_SPINCOUNT = '1000'"),
+        ({"GOMP_SPINCOUNT": "77"}, "GOMP_SPINCOUNT = '77'"),
+        ({"OMP_WAIT_POLICY": "passive"}, "GOMP_SPINCOUNT = '0'"),
+    ],
+)
+def test_libgomp_is_told_to_spin_shortly_but_where_the_user_says_how(
+    given: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """libgomp itself says what it has read, at the moment it is loaded."""
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)  # the engine of this process has set it
+    done = run_isolated("import hogwild_local.engine.model", environment={"OMP_DISPLAY_ENV": "verbose", **given})
+    assert done.returncode == 0, done.stderr
+    if "GOMP_SPINCOUNT" not in done.stderr:
+        pytest.skip("this build of llama.cpp does without libgomp")
+    assert expected in done.stderr
