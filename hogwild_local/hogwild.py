@@ -20,7 +20,7 @@ from .engine.protocols import Engine, ModelLike, SamplerLike, native_engine
 from .errors import Busy, Closed, InvalidArgument
 from .events import Reason, RunEnded, RunStarted, StepEnded, Timings, Token, Usage
 from .options import USUAL_N_CTX, EngineOptions, RunOptions, SamplingParams, Servers, default_of, takes
-from .prompts.chat_template import ChatTemplate, Message
+from .prompts.chat_template import ChatTemplate, Message, checked_date
 from .prompts.model_defaults import ModelDefaults
 from .prompts.readable import check_readable
 from .prompts.style import PromptStyle, Wording
@@ -66,6 +66,7 @@ _OF_MODEL = (
     "tensor_split",
     "split_mode",
     "main_gpu",
+    "trust",
 )
 _OF_CACHE = ("n_batch", "type_k", "type_v", "attention")
 
@@ -73,7 +74,7 @@ _OF_CACHE = ("n_batch", "type_k", "type_v", "attention")
 @dataclass(frozen=True, slots=True)
 class Result:
     """A whole run. texts: what each worker wrote, without step prefixes; history: all steps, with their
-    prefixes, in the order in which they ended; seed repeats the run."""
+    prefixes, in the order in which they ended; seed and date repeat the run."""
 
     answer: str | None
     texts: Mapping[str, str]
@@ -82,6 +83,7 @@ class Result:
     seed: int
     timings: Timings
     usage: Usage
+    date: str = ""
 
 
 class Hogwild:
@@ -160,6 +162,7 @@ class Hogwild:
         messages = _check_messages(prompt)
         check_readable(self.model, [message["content"] for message in messages])
         seed = secrets.randbits(32) if options.seed is None else options.seed
+        day = checked_date(options.date)
         settings = RunSettings(
             names,
             seed,
@@ -167,11 +170,12 @@ class Hogwild:
             options.redundancy_every,
             options.finisher_tokens if options.finisher else 0,
             tuple(options.stop),
+            day.isoformat(),
         )
         layout = make_layout(options.layout)
         wording = Wording(self.prompts, names, layout.name, options.thinking)
         samplings = _check_sampling(options.sampling, names, self.sampling)
-        text = wording.prompt(self._chat, messages)
+        text = wording.prompt(self._chat, messages, day)
         return self._start(
             lambda: Loop(self.model, self._cache, layout, wording, text, self._samplers(samplings, seed), settings)
         )
@@ -195,7 +199,7 @@ class Hogwild:
         for event in self._stream(prompt, options):
             match event:
                 case RunStarted():
-                    seed = event.seed
+                    seed, date = event.seed, event.date
                     texts = {name: [] for name in event.workers}
                 case Token(worker=str() as worker):
                     texts[worker].append(event.text)
@@ -204,7 +208,7 @@ class Hogwild:
                 case RunEnded():
                     joined = {name: "".join(pieces) for name, pieces in texts.items()}
                     history = "\n\n".join(steps)
-                    return Result(event.answer, joined, history, event.reason, seed, event.timings, event.usage)
+                    return Result(event.answer, joined, history, event.reason, seed, event.timings, event.usage, date)
         raise Closed("the Hogwild was closed while it ran")
 
     def close(self) -> None:

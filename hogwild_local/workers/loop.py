@@ -11,9 +11,10 @@ from typing import Any, TypeVar
 from .. import events as ev
 from ..engine.protocols import CacheLike, ModelLike, SamplerLike
 from ..errors import CacheFull, InvalidArgument
+from ..prompts.prompt import Prompt, inner_tokens
 from ..prompts.style import Wording
 from .layouts import Layout
-from .text import EndOfStep, Utf8Stream, inner_tokens
+from .text import EndOfStep, Utf8Stream
 from .worker import Worker
 
 Feed = tuple[Worker, list[int]]
@@ -22,7 +23,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class RunSettings:
-    """The numbers of a run. seed is only reported: the samplers are seeded already."""
+    """The numbers of a run. seed and date are only reported: they are in the samplers and the prompt already."""
 
     names: tuple[str, ...]
     seed: int
@@ -32,6 +33,7 @@ class RunSettings:
     finisher_tokens: int = 16
     """Length of the answer that the finisher may give; 0: no finisher."""
     stop: tuple[str, ...] = ()
+    date: str = ""
 
 
 class Loop:
@@ -48,7 +50,7 @@ class Loop:
         cache: CacheLike,
         layout: Layout,
         wording: Wording,
-        prompt: str,
+        prompt: Prompt,
         make_sampler: Callable[[int], SamplerLike],
         settings: RunSettings,
     ) -> None:
@@ -129,14 +131,12 @@ class Loop:
             self.cache.n_ctx,
             settings.seed,
             self.n_prompt,
+            settings.date,
         )
 
     def _first_tokens(self) -> tuple[list[int], list[list[int]]]:
         """The tokens of the prompt, and what each worker feeds first."""
-        bos = "" if self.model.bos is None else self.model.token_text(self.model.bos)
-        # A template that writes the BOS itself must not get a second one.
-        add_special = not (bos and self.prompt.startswith(bos))
-        prompt = self.model.tokenize(self.prompt, add_special=add_special, parse_special=True)
+        prompt = self.prompt.tokens(self.model)
         firsts = [self._tokens(self.wording.first(index)) for index in range(len(self.settings.names))]
         if all(firsts):
             return prompt, firsts

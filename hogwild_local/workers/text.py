@@ -1,5 +1,5 @@
-"""Text as it streams: bytes to characters, stop strings, code fences; and text inside text. What streams is fed piece
-by piece and costs the length of the piece, never of the text so far."""
+"""Text as it streams: bytes to characters, stop strings, code fences. It is fed piece by piece and costs the length of
+the piece, never of the text so far."""
 
 from __future__ import annotations
 
@@ -7,22 +7,7 @@ import codecs
 import re
 from collections.abc import Sequence
 
-from ..engine.protocols import ModelLike
 from ..errors import InvalidArgument
-
-
-def inner_tokens(model: ModelLike, text: str) -> list[int]:
-    """The tokens of a text that stands inside another one, such as a step's prefix.
-
-    Tokenizers of SentencePiece models put a space before every text that they are given; here it would stand in the
-    middle.
-    """
-    tokens = model.tokenize(text, add_special=False, parse_special=False)
-    if b"".join(map(model.token_bytes, tokens)) == text.encode():
-        return tokens
-    before = model.tokenize("\n", add_special=False, parse_special=False)
-    both = model.tokenize("\n" + text, add_special=False, parse_special=False)
-    return both[len(before) :] if both[: len(before)] == before else tokens
 
 
 class Utf8Stream:
