@@ -81,7 +81,8 @@ class RunQueued(Event):
 
 @dataclass(frozen=True, slots=True)
 class RunStarted(Event):
-    """The prompt is tokenized and fits. seed repeats this run, also where the caller gave none."""
+    """The prompt is tokenized and fits. seed and date repeat this run, also where the caller gave none; date is the day
+    that the chat template may have named."""
 
     model: str
     workers: tuple[str, ...]
@@ -89,6 +90,7 @@ class RunStarted(Event):
     n_ctx: int
     seed: int
     prompt_tokens: int
+    date: str = ""
 
 
 @dataclass(frozen=True, slots=True)

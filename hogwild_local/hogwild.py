@@ -19,7 +19,7 @@ from .engine.devices import Device, merged
 from .engine.protocols import Engine, ModelLike, SamplerLike, native_engine
 from .errors import Closed, InvalidArgument
 from .options import USUAL_N_CTX, EngineOptions, RunOptions, SamplingParams, Servers, default_of, takes
-from .prompts.chat_template import ChatTemplate, Message
+from .prompts.chat_template import ChatTemplate, Message, checked_date
 from .prompts.model_defaults import ModelDefaults
 from .prompts.readable import check_readable
 from .prompts.style import PromptStyle, Wording
@@ -73,6 +73,7 @@ _OF_MODEL = (
     "tensor_split",
     "split_mode",
     "main_gpu",
+    "trust",
 )
 _OF_CACHE = ("n_batch", "type_k", "type_v", "attention")
 
@@ -156,6 +157,7 @@ class Hogwild:
         messages = _check_messages(prompt)
         check_readable(self.model, [message["content"] for message in messages])
         seed = secrets.randbits(32) if options.seed is None else options.seed
+        day = checked_date(options.date)
         settings = RunSettings(
             names,
             seed,
@@ -165,11 +167,12 @@ class Hogwild:
             tuple(options.stop),
             options.answer_at,
             options.eos_ends_run,
+            date=day.isoformat(),
         )
         layout = make_layout(options.layout)
         wording = Wording(self.prompts, names, layout.name, options.thinking)
         samplings = _check_sampling(options.sampling, names, self.sampling)
-        text = wording.prompt(self._chat, messages)
+        text = wording.prompt(self._chat, messages, day)
         samplers = self._samplers(samplings, seed)
         with self._lock:
             self._check_open()

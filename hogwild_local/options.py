@@ -12,6 +12,7 @@ import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from datetime import date as Date
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeAlias, TypeVar, cast, get_args
 
 from .checks import INT32_MAX, flag, number, one_of, text, whole
@@ -176,6 +177,10 @@ class EngineOptions(Options):
             "Let model and cache live in a process of their own, whose end is an error here. With servers they do."
         ),
     )
+    trust: bool = field(
+        default=False,
+        metadata=_flag("Load a file that nobody has tried yet without trying it first in a process of its own."),
+    )
 
 
 @dataclass(frozen=True)
@@ -265,6 +270,9 @@ class RunOptions(Options):
         metadata=_choice(AnswerAt, "When an answer counts: with the token that closes it, or at its step's end."),
     )
     eos_ends_run: bool = field(default=False, metadata=_flag("Let the end of one worker's text end the run."))
+    date: str | Date | None = field(
+        default=None, metadata=_other("The day that a chat template may name, as YYYY-MM-DD. Without it today.")
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -13,12 +13,16 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != ROOT] + [str(ROOT)]
 
+# Tests trust the models that they write: a trial of each would cost a process (test_trial.py takes this away).
+os.environ["HOGWILD_TRUST"] = "1"
+KEPT = ("HOGWILD_RPC_BACKEND", "HOGWILD_TEST_BACKEND", "HOGWILD_TRUST")
+
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """A developer's HOGWILD_* settings must not change what the command line does in tests."""
     for name in list(os.environ):
-        if name.startswith("HOGWILD_") and name not in ("HOGWILD_RPC_BACKEND", "HOGWILD_TEST_BACKEND"):
+        if name.startswith("HOGWILD_") and name not in KEPT:
             monkeypatch.delenv(name)
 
 

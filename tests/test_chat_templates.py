@@ -103,7 +103,7 @@ def test_a_real_template_holds_everything_once_and_ends_as_asked(path: Path, thi
     chat = ChatTemplate(FakeModel(path.read_text(encoding="utf-8")))
     tags = tags_of(path.stem)
     for messages in ([QUESTION], TALK):
-        text = chat.render(wording.rules(), messages, thinking)
+        text = chat.render(wording.rules(), messages, thinking).text
         for content in (wording.rules(), *(message["content"] for message in messages)):
             assert text.count(content) == 1
         turn = text.partition(messages[-1]["content"])[2]
@@ -123,7 +123,7 @@ def test_a_real_template_is_rendered_as_by_llama_cpp_python(path: Path, thinking
     chat = ChatTemplate(FakeModel(path.read_text(encoding="utf-8")))
     for system, messages in (("RULES", [QUESTION]), (f"RULES\n\n{SYSTEM['content']}", TALK[1:])):
         theirs = by_llama_cpp_python(path, [{"role": "system", "content": system}, *messages], thinking)
-        ours = chat.render("RULES", TALK if len(messages) > 1 else messages, thinking)
+        ours = chat.render("RULES", TALK if len(messages) > 1 else messages, thinking).text
         assert ours.startswith(theirs)
         added = ours[len(theirs) :].strip()
         tags = tags_of(path.stem)

@@ -13,6 +13,7 @@ from hogwild_local.cli.main import cli
 from hogwild_local.errors import InvalidArgument, ModelError
 from hogwild_local.hogwild import Hogwild
 from hogwild_local.options import SamplingParams
+from hogwild_local.prompts.patterns import check_pattern
 from hogwild_local.prompts.style import PromptStyle
 
 DEFAULT = Path(__file__).parent.parent / "hogwild_local" / "prompts" / "default.toml"
@@ -71,6 +72,22 @@ def test_an_option_of_the_command_line_changes_only_what_it_names() -> None:
         ("hogwild__examples", '["a", 1]'),
         ("general__sampling__top_k", "many"),
         ("general__sampling__temp", "nan"),
+        ("general__sampling__temp", "1e999"),
+        ("general__sampling__temp", "-1e38"),
+        ("general__sampling__top_k", "9" * 5000),
+        ("general__sampling__penalty_last_n", "2147483647"),
+        ("general__sampling__penalty_repeat", "0"),
+        ("hogwild__examples", "[" * 100_000),
+        ("hogwild__examples", "9" * 5000),
+        ("hogwild__examples", '["' + "a" * 2**20 + '"]'),
+        ("hogwild__examples", '["\\ud800"]'),
+        ("hogwild__prompts", "a = " + "[" * 100_000),
+        ("hogwild__prompts", "a = " + "9" * 5000),
+        ("hogwild__prompts", "# " + "a" * 2**20),
+        ("hogwild__prompts", OWN_STYLE.replace("{{ problem }}", "{{ 'x' * 10**10 }}")),
+        ("hogwild__prompts", OWN_STYLE.replace("{{ problem }}", "{% for a in range(99999) %}x{% endfor %}" * 99)),
+        ("hogwild__prompts", OWN_STYLE.replace("sentence_end = '''", "sentence_end = '''(a+)+$|")),
+        ("hogwild__prompts", OWN_STYLE.replace("sentence_end = '''", "sentence_end = '''" + "(" * 9000)),
     ],
 )
 def test_a_broken_default_is_an_error_of_the_model_that_names_the_key(key: str, value: str) -> None:
@@ -78,6 +95,35 @@ def test_a_broken_default_is_an_error_of_the_model_that_names_the_key(key: str, 
     with pytest.raises(ModelError, match=r"hogwild\.|general\.sampling"):
         opened(fake)
     assert fake.model.closed
+
+
+def test_a_style_for_very_many_workers_takes_no_time() -> None:
+    with opened(engine(hogwild__prompts=OWN_STYLE + "\n[workers]\nmost = 2000000000\n")) as hw:
+        assert hw.prompts.workers.most == 2_000_000_000
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"(a+)+$", r"(a|ba?|b)*c", r"(a|ab|b)*c", r"(\s|.)*x", r"(a*)*", r"(a?){40}a", r"(\w+\s?)*$",
+        r"(.*)=(.*);(.*)!",
+        r"a?a?a?a?a?aaaaa", r"(?=a)b", r"(a)\1", r"(?i)(aX|Ay|.)*b", r"([^x]|yz)*z", "a" * 400,
+    ],
+)  # fmt: skip
+def test_a_pattern_that_may_search_for_ever_is_refused(pattern: str) -> None:
+    with pytest.raises(InvalidArgument, match=r"answer\.pattern"):
+        check_pattern("answer.pattern", pattern)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        PromptStyle.default().answer.pattern, PromptStyle.default().step.sentence_end, TINY_STYLE.answer.pattern,
+        r"answer: *(-?\d+)\.", r"<answer>(.*?)</answer>", r"(?i)result\s*=\s*([a-z]{1,9})", r"(\d+(,\d+)*)$", r"^\d+$",
+    ],
+)  # fmt: skip
+def test_patterns_that_read_a_text_in_one_way_are_taken(pattern: str) -> None:
+    check_pattern("answer.pattern", pattern)
 
 
 def test_without_a_prompt_an_example_of_the_model_runs_and_is_shown() -> None:

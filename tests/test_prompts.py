@@ -40,7 +40,7 @@ def wording(n: int, layout: str = "combined", thinking: bool = True) -> Wording:
 
 
 def rendered(template: str | None, thinking: bool = True, messages: Any = USER) -> str:
-    return ChatTemplate(FakeModel(template)).render("RULES", messages, thinking)
+    return ChatTemplate(FakeModel(template)).render("RULES", messages, thinking).text
 
 
 # -- the default --
@@ -95,7 +95,7 @@ def test_the_users_text_is_never_a_template() -> None:
 def test_the_last_user_message_becomes_the_task_and_the_opening_ends_the_prompt() -> None:
     style = replace(TINY_STYLE, rules=replace(TINY_STYLE.rules, task="<{{ problem }}>"))
     messages = [*USER, {"role": "assistant", "content": "4"}, {"role": "user", "content": "sure?"}]
-    text = Wording(style, ["A", "B"], "combined", False).prompt(ChatTemplate(FakeModel()), messages)
+    text = Wording(style, ["A", "B"], "combined", False).prompt(ChatTemplate(FakeModel()), messages).text
     assert text == "s=R;u=2+2?;a=4;u=<sure?>;|"
 
 
@@ -190,6 +190,29 @@ def test_a_faulty_file_is_refused_and_the_fault_named(old: str, new: str, fault:
 def test_the_answer_pattern_is_checked(pattern: str, fault: str) -> None:
     with pytest.raises(InvalidArgument, match=fault):
         replace(TINY_STYLE, answer=replace(TINY_STYLE.answer, pattern=pattern))
+
+
+@pytest.mark.parametrize(
+    ("part", "values", "fault"),
+    [
+        ("rules", {"task": None}, "rules.task must be a string"),
+        ("step", {"sentence_end": 3}, "step.sentence_end must be a string"),
+        ("step", {"forbidden": "<think>"}, "step.forbidden must be a list of strings"),
+        ("stop", {"strings": (1,)}, "stop.strings must be a list of strings"),
+        ("workers", {"most": -1}, "workers.most must be a whole number"),
+        ("answer", {"example": "\ud800"}, "answer.example holds what is no character"),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_named(part: str, values: dict[str, Any], fault: str) -> None:
+    with pytest.raises(InvalidArgument, match=fault):
+        replace(TINY_STYLE, **{part: replace(getattr(TINY_STYLE, part), **values)})
+
+
+@pytest.mark.parametrize("part", ["rules", "layout", "workers", "stop"])
+def test_a_part_of_the_wrong_type_is_named(part: str) -> None:
+    for value in (None, "text", {"combined": "text"}):
+        with pytest.raises(InvalidArgument, match=f"prompts: {part}.* must be"):
+            replace(TINY_STYLE, **{part: value})
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

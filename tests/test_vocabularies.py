@@ -16,7 +16,8 @@ from hogwild_local import Hogwild, Model, Sampler, SamplingParams, SharedCache
 from hogwild_local.cli.baseline import LlamaBaseline
 from hogwild_local.errors import InvalidArgument, ModelError
 from hogwild_local.prompts.chat_template import ChatTemplate
-from hogwild_local.workers.text import Utf8Stream, inner_tokens
+from hogwild_local.prompts.prompt import inner_tokens
+from hogwild_local.workers.text import Utf8Stream
 
 Paths = Callable[..., Path]
 
@@ -105,8 +106,8 @@ def test_a_text_inside_another_one_is_the_very_text(path: Path, vocabulary: Call
 def test_a_prompt_is_one_begin_of_sequence_and_its_own_text(path: Path, vocabulary: Callable[[Path], Model]) -> None:
     model = vocabulary(path)
     chat = ChatTemplate(model)
-    text = chat.render("RULES", [{"role": "user", "content": "Which primes?"}], thinking=True)
-    tokens = model.tokenize(text, add_special=not (chat.bos and text.startswith(chat.bos)), parse_special=True)
+    prompt = chat.render("RULES", [{"role": "user", "content": "Which primes?"}], thinking=True)
+    text, tokens = prompt.text, prompt.tokens(model)
     written = b"".join(model.token_bytes(token, special=True) for token in tokens).decode()
     # SentencePiece: no spaces around control tokens, one in front.
     if model.metadata["tokenizer.ggml.model"] == "llama":

@@ -86,7 +86,7 @@ def evaluate(
     command goes on where it was stopped, and one with more settings, budgets or problems adds what is missing.
     """
     from .. import evaluation
-    from ..evaluation.plan import check_plan, save_plan
+    from ..evaluation.plan import check_plan, recorded_date, save_plan
     from ..evaluation.plot import check_plot
     from ..evaluation.runner import check_truths
 
@@ -94,12 +94,13 @@ def evaluate(
         check_plot(plot_file)
     engine = engine_of(ctx, options)
     path = model_path(engine, options)
-    defaults = _defaults(engine, path)
+    defaults = _defaults(engine, path, options["trust"])
     options["prompts"] = PromptStyle.load(options["prompts"]) if options["prompts"] else defaults.prompts
+    out = out or Path(f"{problems.stem}-eval")
+    options["date"] = options["date"] or recorded_date(out)  # a resume the next day is the same evaluation
     plan, every = _plan(options, defaults.sampling), evaluation.read_problems(problems)
     chosen = every[:limit]
     check_truths(chosen, plan)
-    out = out or Path(f"{problems.stem}-eval")
     identity = _identity(path, every, plan, options)
     with _files():
         check_plan(out, identity)
@@ -133,9 +134,9 @@ def _run(journal: Journal, problems: Sequence[Problem], plan: Plan, load_model: 
         raise
 
 
-def _defaults(engine: Engine, path: Path) -> ModelDefaults:
+def _defaults(engine: Engine, path: Path, trust: bool) -> ModelDefaults:
     """What comes with the model, without its weights: they are loaded only if there is something to run."""
-    model = engine.model(path, vocab_only=True)
+    model = engine.model(path, vocab_only=True, trust=trust)
     try:
         return ModelDefaults.of(model.metadata)
     finally:
@@ -158,6 +159,7 @@ def _plan(options: dict[str, Any], own: SamplingParams) -> Plan:
         redundancy_every=options["redundancy_every"],
         thinking=options["thinking"],
         transcripts=options["transcripts"],
+        date=options["date"],
     )
 
 

@@ -76,6 +76,7 @@ FORMS: dict[str, dict[str, Any]] = {
     "rpc": {"metavar": "HOST:PORT,...", "show_default": False},
     "tensor_split": {"type": Parts(), "metavar": "N,N,...", "show_default": False},
     "stop": {"multiple": True},
+    "date": {"metavar": "YYYY-MM-DD"},
     "workers": {"type": COUNT},
     "layout": {"type": LAYOUTS},
 }
@@ -124,7 +125,7 @@ engine_options = together(
         "Model", "-m", "--model", type=click.Path(path_type=Path),
         help="The model, a GGUF file. Without it the embedded one, which knows worksheets only.",
     ),
-    _fields("Model", EngineOptions, "n_batch", "type_k", "type_v", "attention"),
+    _fields("Model", EngineOptions, "trust", "n_batch", "type_k", "type_v", "attention"),
     _fields("Devices", EngineOptions, "n_threads", "n_gpu_layers", "rpc", "tensor_split", "split_mode", "main_gpu"),
 )  # fmt: skip
 """Model, engine, and where layers lie: all commands that load a model."""
@@ -155,7 +156,7 @@ sampling_options = together(
 )  # fmt: skip
 """What sampling() takes."""
 
-run_options = _fields("Workers", RunOptions, "finisher", "finisher_tokens", "redundancy_every", "thinking")
+run_options = _fields("Workers", RunOptions, "finisher", "finisher_tokens", "redundancy_every", "thinking", "date")
 """How a run goes on and ends."""
 
 

@@ -15,6 +15,7 @@ from .devices import devices_of
 from .native import SPLITS, NativeModel
 from .rpc import greet, load_backend, parse_servers, short_address
 from .threads import default_threads
+from .trial import try_file
 
 
 class Model:
@@ -30,6 +31,7 @@ class Model:
     split_mode: "layer", or "none" for all on the device main_gpu. vocab_only: tokenizer, metadata and chat template
     without the weights, of any model, also one that cannot run here; a SharedCache on it raises InvalidArgument, and
     n_ctx_train is 0.
+    trust: load the file without a trial in a process of its own, which is made once for a file (see trial.py).
     Raises ModelError, UnsupportedModel, OutOfMemory, Cancelled, InvalidArgument, DeviceError.
 
         with Model("model.gguf", n_threads=4, lora=[("adapter.gguf", 0.5)]) as model:
@@ -51,9 +53,12 @@ class Model:
         tensor_split: Sequence[float] = (),
         split_mode: SplitMode = "layer",
         main_gpu: int = 0,
+        trust: bool = False,
     ) -> None:
         file = c_path(path, "path")
         self.path = os.fsdecode(file)
+        if not trust:
+            try_file(file)
         threads = default_threads(self.path) if n_threads is None else whole(n_threads, "n_threads", 1, MOST_THREADS)
         servers = parse_servers(rpc)
         if progress is not None and not callable(progress):

@@ -62,6 +62,7 @@ def follow(
         finisher_tokens=plan.finisher_tokens or 1,
         redundancy_every=plan.redundancy_every,
         thinking=plan.thinking,
+        date=plan.date,
     )
     with run:
         try:

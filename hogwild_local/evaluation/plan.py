@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,9 +12,11 @@ from typing import Any
 from ..checks import number, whole
 from ..errors import InvalidArgument
 from ..options import RunOptions, SamplingParams
+from ..prompts.chat_template import checked_date
 from ..prompts.style import PromptStyle
 from ..workers.layouts import LAYOUTS
 from .answers import CHECKERS
+from .disk import write_whole
 from .settings import BASELINES
 
 CHUNK = 2**20
@@ -30,6 +31,7 @@ class Plan:
     forward passes, each a point of the plot. check: "exact", "number" or "math". sampling: without a seed, since each
     run derives its own from seed. independent_temp: temperature of the independent workers; None: that of sampling.
     finisher_tokens: 0 is no finisher. transcripts: keep what was written.
+    date: the day that a chat template may ask for, as YYYY-MM-DD; without it, today.
     """
 
     workers: tuple[int, ...] = (1, 2)
@@ -44,8 +46,10 @@ class Plan:
     redundancy_every: int = RunOptions.redundancy_every
     thinking: bool = RunOptions.thinking
     transcripts: bool = False
+    date: str | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "date", checked_date(self.date).isoformat())
         for name, most in (("workers", 64), ("budgets", 2**31 - 1)):
             values = sorted({whole(value, name, 1, most) for value in getattr(self, name)})
             object.__setattr__(self, name, tuple(values))
@@ -95,6 +99,7 @@ class Plan:
             "finisher_tokens": self.finisher_tokens,
             "redundancy_every": self.redundancy_every,
             "thinking": self.thinking,
+            "date": self.date,
         }
 
     def extent(self) -> dict[str, Any]:
@@ -125,15 +130,9 @@ def style_identity(style: PromptStyle) -> str:
 
 def check_plan(directory: Path, identity: Mapping[str, Any]) -> None:
     """Raises InvalidArgument, naming what differs, if the directory holds records of another evaluation."""
-    file, records = directory / "plan.json", directory / "records.jsonl"
-    if not records.exists() or not records.stat().st_size:
+    before = _recorded(directory)
+    if before is None:
         return
-    if not file.exists():
-        raise InvalidArgument(f"{directory} has records, but no plan.json that says what they are of")
-    try:
-        before = json.loads(file.read_text(encoding="utf-8"))["identity"]
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise InvalidArgument(f"{file} cannot be read: {error!r}") from error
     now = _plain(identity)
     differing = [key for key in now | before if now.get(key) != before.get(key)]
     if differing:
@@ -141,12 +140,32 @@ def check_plan(directory: Path, identity: Mapping[str, Any]) -> None:
         raise InvalidArgument(f"{directory} holds another evaluation: {changes}. Give another directory")
 
 
+def recorded_date(directory: Path) -> str | None:
+    """The date of the prompts of the evaluation in a directory; None if there is none. Raises InvalidArgument."""
+    date = (_recorded(directory) or {}).get("date")
+    return date if isinstance(date, str) else None
+
+
+def _recorded(directory: Path) -> dict[str, Any] | None:
+    """The identity of the evaluation that a directory holds."""
+    file, records = directory / "plan.json", directory / "records.jsonl"
+    if not records.exists() or not records.stat().st_size:
+        return None
+    if not file.exists():
+        raise InvalidArgument(f"{directory} has records, but no plan.json that says what they are of")
+    try:
+        identity = json.loads(file.read_text(encoding="utf-8"))["identity"]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        raise InvalidArgument(f"{file} cannot be read: {error!r}") from error
+    if not isinstance(identity, dict):
+        raise InvalidArgument(f"{file} cannot be read: its identity is no object")
+    return identity
+
+
 def save_plan(directory: Path, identity: Mapping[str, Any], extent: Mapping[str, Any]) -> None:
     """Writes plan.json, whole or not at all. Raises OSError."""
     text = json.dumps({"identity": _plain(identity), "extent": _plain(extent)}, indent=1) + "\n"
-    part = directory / "plan.json.part"
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, directory / "plan.json")  # noqa: PTH105
+    write_whole(directory / "plan.json", text)
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:

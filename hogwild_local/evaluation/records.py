@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Any, BinaryIO, Self
 
 from ..errors import Busy, InvalidArgument
+from .disk import sync_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,16 +69,53 @@ class Record:
     def from_json(cls, line: str | bytes) -> Record:
         """Raises ValueError if that is no record."""
         try:
-            return cls(**json.loads(line))
-        except TypeError as error:
+            record = cls(**json.loads(line))
+        except (TypeError, RecursionError) as error:
             raise ValueError(str(error)) from None
+        for field in fields(cls):
+            if not _FITS[str(field.type)](getattr(record, field.name)):
+                raise ValueError(f"{field.name} must be {field.type}, not {getattr(record, field.name)!r}")
+        return record
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _are_texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)
+
+
+_FITS: dict[str, Callable[[Any], bool]] = {
+    "str": lambda value: isinstance(value, str),
+    "int": _is_whole,
+    "bool": lambda value: isinstance(value, bool),
+    "float": lambda value: _is_whole(value) or (isinstance(value, float) and math.isfinite(value)),
+    "str | None": lambda value: value is None or isinstance(value, str),
+    "Sequence[Sequence[str]] | None": lambda value: (
+        value is None or (isinstance(value, list) and all(map(_are_texts, value)))
+    ),
+    "Mapping[str, str] | None": lambda value: (
+        value is None or (isinstance(value, dict) and _are_texts(list(value.values())))
+    ),
+}
+
+
+def _is_damaged(line: bytes) -> bool:
+    """Whether it may be what is left of a record: the beginning of one, or the zeros of a machine that went down."""
+    begin = b'{"problem": '
+    try:
+        json.loads(line)
+        return False
+    except (ValueError, RecursionError):
+        return line.startswith(begin) or begin.startswith(line) or not line.strip(b"\0")
 
 
 class Journal:
     """The records of an evaluation, in a file: each is one line, on disk before append() returns.
 
-    Opening it reads what is there. A last line that was not finished is dropped; a line that is no record, but has
-    others after it, is an error. A record is kept once. Close it, or use it as a context manager.
+    Opening it reads what is there. What is left of a last line that was not finished is dropped; any other line that is
+    no record is an error, and the file stays as it is. A record is kept once. Close it, or use it as a context manager.
 
     Raises InvalidArgument, which names file and line; Busy if another process writes to it; OSError.
     """
@@ -86,6 +125,7 @@ class Journal:
         self._records: dict[tuple[str, str, int], dict[int, Record]] = defaultdict(dict)
         self._file: BinaryIO = self._path.open("a+b")
         try:
+            sync_folder(self._path.parent)
             _lock(self._file, self._path)
             self._read()
         except BaseException:
@@ -128,20 +168,21 @@ class Journal:
 
     def _read(self) -> None:
         self._file.seek(0)
-        lines = self._file.read().split(b"\n")
+        data = self._file.read()
         good = 0
-        # What follows the last line end is a line that was not finished, or nothing.
-        for number, line in enumerate(lines[:-1], 1):
+        for number, line in enumerate(data.splitlines(keepends=True), 1):
             try:
                 record = Record.from_json(line)
             except ValueError as error:
-                # A machine that went down may leave a last line of zeros.
-                if number == len(lines) - 1:
+                if good + len(line) == len(data) and _is_damaged(line.rstrip(b"\n")):
                     break
                 raise InvalidArgument(f"{self._path}, line {number} is no record: {error}") from None
+            if not line.endswith(b"\n"):
+                break  # killed before the end of the line: it is made again
             self._records[record.cell].setdefault(record.budget, record)
-            good += len(line) + 1
-        self._file.truncate(good)
+            good += len(line)
+        if good < len(data):
+            self._file.truncate(good)
 
 
 def _lock(file: BinaryIO, path: Path) -> None:

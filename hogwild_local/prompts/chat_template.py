@@ -3,20 +3,21 @@ does."""
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, NoReturn
+from datetime import date as Date
+from datetime import datetime, time
+from functools import partial
+from typing import Any
 
 import jinja2
-import jinja2.ext
-from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+import jinja2.nodes
 
 from ..engine.protocols import ModelLike
 from ..errors import InvalidArgument, ModelError
+from .prompt import NO_SPACE, Prompt, unused_character, with_names_cut
+from .sandbox import Sandbox, TooMuch
 
 Message = Mapping[str, str]
 
@@ -68,49 +69,15 @@ _WORDS = {
 }
 
 
-class _Nothing(jinja2.Undefined):
-    """What a template was not told renders as nothing, also where it is joined to a text."""
-
-    def __add__(self, other: Any) -> Any:
-        return other
-
-    __radd__ = __add__
-
-
-class _GenerationTag(jinja2.ext.Extension):
-    """{% generation %} marks training targets in some templates; for rendering it is nothing."""
-
-    tags = {"generation"}  # noqa: RUF012
-
-    def parse(self, parser: Parser) -> list[jinja2.nodes.Node]:
-        parser.stream.skip(1)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-
-def sandbox() -> ImmutableSandboxedEnvironment:
-    """The environment of every template: theirs come from model files, which nobody has read. Undefined names
-    render as nothing, as templates expect."""
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=_Nothing,
-        extensions=[_GenerationTag, "jinja2.ext.loopcontrols"],
-    )
-    environment.filters["tojson"] = _to_json
-    environment.globals["raise_exception"] = _raise_exception
-    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
-    return environment
-
-
 class ChatTemplate:
     """The chat template of one model. Raises ModelError if it does not compile."""
 
     def __init__(self, model: ModelLike) -> None:
         source = model.chat_template or FALLBACK_TEMPLATE
-        environment = sandbox()
+        self._model, self._sandbox = model, Sandbox()
         try:
-            self._template = environment.from_string(source)
-            constants = {node.value for node in environment.parse(source).find_all(jinja2.nodes.Const)}
+            self._template = self._sandbox.compile_text(source)
+            constants = {node.value for node in self._sandbox.parse(source).find_all(jinja2.nodes.Const)}
         except jinja2.TemplateError as error:
             raise ModelError(f"the model's chat template is broken: {error}") from error
         self._special = {
@@ -120,38 +87,58 @@ class ChatTemplate:
         self.bos: str = self._special["bos_token"]
         self._switches = _switches(constants)
         try:  # some tags are put together by the template: they can only be seen in what it writes
-            sample = self._apply([{"role": "user", "content": ""}], True)
+            sample = self._apply([{"role": "user", "content": ""}], True, Date.today())
+        except TooMuch as error:
+            raise ModelError(f"the model's chat template is broken: {error}") from error
         except _Refused:
             sample = ""
         self.think_tags = _find_tags(source + sample)
 
-    def render(self, rules: str, messages: Sequence[Message], thinking: bool) -> str:
+    def render(self, rules: str, messages: Sequence[Message], thinking: bool, date: Date | None = None) -> Prompt:
         """The prompt, up to where the assistant's text begins (inside its thoughts if thinking and the
         template marks them).
 
-        rules go into the system message, or into the first user message where the template has no such role.
-        Raises InvalidArgument with the template's own words if it refuses the messages.
+        rules go into the system message, or into the first user message where the template has no such role. date: the
+        day that a template may ask for; None: today. Names of control tokens in rules and messages stay text.
+        Raises InvalidArgument with the template's own words if it refuses the messages, or takes too much for them.
         """
+        _check_characters(rules, messages)
+        apply = partial(self._apply, thinking=thinking, date=date or Date.today())
         try:
-            text = self._apply(_with_system(rules, messages), thinking)
-        except _Refused:
-            text = ""
-        if rules.strip() not in text:  # refused, or dropped without a word
-            try:
-                text = self._apply(_with_user(rules, messages), thinking)
-            except _Refused as refused:
-                raise InvalidArgument(f"the model's chat template refuses the messages: {refused}") from refused
-        return self._open_or_close_thinking(text, thinking)
+            arranged, text = _arranged(apply, rules, messages)
+            prompt = self._without_foreign_names(apply, arranged, text)
+        except (_Refused, TooMuch) as refused:
+            raise InvalidArgument(f"the model's chat template refuses the messages: {refused}") from refused
+        return prompt + self._open_or_close_thinking(text, thinking)[len(text) :]
 
-    def _apply(self, messages: list[dict[str, str]], thinking: bool) -> str:
+    def _without_foreign_names(self, apply: Callable[[Any], str], messages: list[dict[str, str]], text: str) -> Prompt:
+        """text is what became of the messages. Raises _Refused."""
+        mark = unused_character(f"{text}{messages}")
+        marked = with_names_cut(self._model, messages, mark)
+        if marked == messages:
+            return Prompt((text,))
+        pieces = apply(marked).split(mark)
+        if "".join(pieces) == text:
+            return Prompt(tuple(pieces))
+        # The template looks at the names, or changes them: they get a character that may stay.
+        return Prompt((apply(with_names_cut(self._model, messages, NO_SPACE)),))
+
+    def _apply(self, messages: list[dict[str, str]], thinking: bool, date: Date) -> str:
+        today = datetime.combine(date, time())  # by the hour, a prompt could not be repeated
         try:
-            return self._template.render(
-                messages=messages,
-                add_generation_prompt=True,
-                **self._switches[thinking],
-                **self._special,
+            return self._sandbox.render_text(
+                self._template,
+                {
+                    "messages": messages,
+                    "add_generation_prompt": True,
+                    "strftime_now": partial(_strftime, today),
+                    **self._switches[thinking],
+                    **self._special,
+                },
             )
-        except (jinja2.TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        except TooMuch:
+            raise
+        except jinja2.TemplateError as error:
             raise _Refused(str(error)) from error
 
     def _open_or_close_thinking(self, text: str, thinking: bool) -> str:
@@ -185,6 +172,19 @@ def _switches(constants: set[Any]) -> dict[bool, dict[str, object]]:
     return switches
 
 
+def _arranged(apply: Callable[[Any], str], rules: str, messages: Sequence[Message]) -> tuple[list[dict[str, str]], str]:
+    """The messages with the rules among them, and what becomes of them. Raises _Refused."""
+    arranged = _with_system(rules, messages)
+    try:
+        text = apply(arranged)
+    except _Refused:
+        text = ""
+    if rules.strip() not in text:  # refused, or dropped without a word
+        arranged = _with_user(rules, messages)
+        text = apply(arranged)
+    return arranged, text
+
+
 def _with_system(rules: str, messages: Sequence[Message]) -> list[dict[str, str]]:
     if messages[0]["role"] == "system":
         rules, messages = f"{rules}\n\n{messages[0]['content']}", messages[1:]
@@ -198,9 +198,28 @@ def _with_user(rules: str, messages: Sequence[Message]) -> list[dict[str, str]]:
     return [{"role": "user", "content": f"{system['content']}\n\n{rest[0]['content']}"}, *rest[1:]]
 
 
-def _raise_exception(message: str) -> NoReturn:
-    raise jinja2.TemplateError(message)
+def checked_date(value: str | Date | None) -> Date:
+    """A day, given as such or as YYYY-MM-DD; None: today. Raises InvalidArgument."""
+    if value is None:
+        return Date.today()
+    try:
+        return Date.fromisoformat(value if isinstance(value, str) else value.isoformat()[:10])
+    except (AttributeError, TypeError, ValueError):
+        raise InvalidArgument(f"date must be a day such as 2026-07-31, not {value!r}") from None
 
 
-def _to_json(value: Any, ensure_ascii: bool = False, indent: int | None = None, **options: Any) -> str:
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, **options)
+def _check_characters(rules: str, messages: Sequence[Message]) -> None:
+    for message in messages:
+        if not re.fullmatch(r"[\w-]+", message["role"]):
+            raise InvalidArgument(f"prompt: the role of a message must be a word, not {message['role']!r}")
+    for text in (rules, *(value for message in messages for value in message.values() if isinstance(value, str))):
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidArgument(f"prompt: a message holds what is no character: {error}") from None
+
+
+def _strftime(today: datetime, form: str) -> str:
+    if re.search(r"%\W*\d{3}", form):
+        raise TooMuch(f"a width in the form of a date: {form[:40]!r}")
+    return today.strftime(form)

@@ -14,8 +14,10 @@ from dataclasses import dataclass
 
 from ..errors import InvalidArgument, ModelError
 from ..options import SamplingParams
-from .style import PromptStyle
+from .patterns import check_pattern
+from .style import MOST_TEXT, PromptStyle
 
+MOST_NUMBER = 2**20  # that a file may ask for: a sampler takes room for as many tokens as it looks back
 _SAMPLING = {
     "temp": ("temperature", float),
     "top_k": ("top_k", int),
@@ -45,7 +47,10 @@ def _prompts(metadata: Mapping[str, str]) -> PromptStyle:
     if text is None:
         return PromptStyle.default()
     try:
-        return PromptStyle.parse(text)
+        style = PromptStyle.parse(text)
+        check_pattern("step.sentence_end", style.step.sentence_end)
+        check_pattern("answer.pattern", style.answer.pattern)
+        return style
     except InvalidArgument as error:
         raise ModelError(f"the model's own hogwild.prompts: {error}") from error
 
@@ -58,7 +63,9 @@ def _sampling(metadata: Mapping[str, str]) -> SamplingParams:
             try:
                 given[name] = number(text)
             except ValueError as error:
-                raise ModelError(f"the model's own general.sampling.{key} is no number: {text!r}") from error
+                raise ModelError(f"the model's own general.sampling.{key} is no number: {text[:40]!r}") from error
+            if abs(given[name]) > MOST_NUMBER:
+                raise ModelError(f"the model's own general.sampling.{key} is out of range: {text[:40]}")
     try:
         return SamplingParams(**given)  # type: ignore[arg-type]
     except InvalidArgument as error:
@@ -67,10 +74,19 @@ def _sampling(metadata: Mapping[str, str]) -> SamplingParams:
 
 def _examples(metadata: Mapping[str, str]) -> tuple[str, ...]:
     text = metadata.get("hogwild.examples", "[]")
+    if len(text) > MOST_TEXT:
+        raise ModelError(f"the model's own hogwild.examples has more than {MOST_TEXT} characters")
     try:
         examples = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (RecursionError, ValueError) as error:
         raise ModelError(f"the model's own hogwild.examples is no JSON: {error}") from error
-    if not isinstance(examples, list) or not all(isinstance(example, str) and example for example in examples):
+    if not isinstance(examples, list) or not all(map(_is_text, examples)):
         raise ModelError("the model's own hogwild.examples must be a list of texts")
     return tuple(examples)
+
+
+def _is_text(value: object) -> bool:
+    try:
+        return isinstance(value, str) and bool(value.encode())
+    except UnicodeEncodeError:  # half a character
+        return False

@@ -11,6 +11,7 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
+from datetime import date as Date
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,11 @@ from typing import Any
 import jinja2
 
 from ..errors import InvalidArgument
-from .chat_template import ChatTemplate, Message, sandbox
+from .chat_template import ChatTemplate, Message
+from .prompt import Prompt
+from .sandbox import Sandbox, budget
+
+MOST_TEXT = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +100,7 @@ class PromptStyle:
     workers: Workers = Workers()
 
     def __post_init__(self) -> None:
+        _check_types(self)
         _compile_pattern("step.sentence_end", self.step.sentence_end)
         if _compile_pattern("answer.pattern", self.answer.pattern).groups < 1:
             raise InvalidArgument("prompts: answer.pattern needs a group that holds the answer")
@@ -102,9 +108,13 @@ class PromptStyle:
             raise InvalidArgument("prompts: step.separator must not be empty")
         if not all(self.stop.strings):
             raise InvalidArgument("prompts: stop.strings must not hold an empty one")
-        # A misspelt name in a template shows now, not in the middle of a run.
+        with budget.limited():  # of all together
+            self._try_texts()
+
+    def _try_texts(self) -> None:
+        """A misspelt name in a template shows now, not in the middle of a run."""
         for layout in (*self.layout, "custom"):
-            for n in {1, 2, 5} if not self.workers.most else {1, min(2, self.workers.most), self.workers.most}:
+            for n in {1, 2, 5} if not self.workers.most else {min(n, self.workers.most) for n in (1, 2, 5)}:
                 names = [f"Worker {i + 1}" for i in range(n)]
                 wording = Wording(self, names, layout, thinking=True)
                 wording.rules(), wording.task("")
@@ -131,9 +141,13 @@ class PromptStyle:
     @classmethod
     def parse(cls, text: str) -> PromptStyle:
         """Reads the text of such a file."""
+        if len(text) > MOST_TEXT:
+            raise InvalidArgument(f"prompts: more than {MOST_TEXT} characters")
         try:
             tables = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
+            raise InvalidArgument(f"prompts: no valid TOML: {error}") from error
+        except (RecursionError, ValueError) as error:  # too deep, or a number with too many digits
             raise InvalidArgument(f"prompts: no valid TOML: {error}") from error
         parts = {"rules": Rules, "step": Step, "redundancy": Redundancy, "finisher": Finisher}
         parts |= {"answer": AnswerForm, "stop": Stop}
@@ -188,13 +202,13 @@ class Wording:
         texts += map(self.first, range(len(self._names)))
         return frozenset(answer for text in texts for answer in style.find_answers(text))
 
-    def prompt(self, chat: ChatTemplate, messages: Sequence[Message]) -> str:
-        """The text that all workers share, through the model's chat template. The last user message becomes
-        the task."""
+    def prompt(self, chat: ChatTemplate, messages: Sequence[Message], date: Date | None = None) -> Prompt:
+        """What all workers share, through the model's chat template. The last user message becomes the task."""
         at = max(i for i, message in enumerate(messages) if message["role"] == "user")
         task = {**messages[at], "content": self.task(messages[at]["content"])}
         messages = [*messages[:at], task, *messages[at + 1 :]]
-        return chat.render(self.rules(), messages, bool(self._context["thinking"])) + self.layout.opening
+        thinking = bool(self._context["thinking"])
+        return chat.render(self.rules(), messages, thinking, date) + self.layout.opening
 
     def rules(self) -> str:
         """The system message."""
@@ -221,8 +235,8 @@ class Wording:
 
     def _render(self, key: str, source: str, **more: Any) -> str:
         try:
-            return _compile_text(source).render(self._context, **more)
-        except (jinja2.TemplateError, ArithmeticError, TypeError, ValueError, LookupError) as error:
+            return _sandbox().render_text(_compile_text(source), {**self._context, **more})
+        except jinja2.TemplateError as error:
             raise InvalidArgument(f"prompts: {key} cannot be rendered: {error}") from error
 
 
@@ -237,17 +251,20 @@ def _default_style() -> PromptStyle:
     return PromptStyle.parse(file.read_text(encoding="utf-8"))
 
 
+@functools.cache
+def _sandbox() -> Sandbox:
+    return Sandbox(jinja2.StrictUndefined)
+
+
 @functools.lru_cache(maxsize=64)
 def _compile_text(source: str) -> jinja2.Template:
-    environment = sandbox()
-    environment.undefined = jinja2.StrictUndefined
-    return environment.from_string(source)
+    return _sandbox().compile_text(source)
 
 
 def _compile_pattern(key: str, pattern: str) -> re.Pattern[str]:
     try:
         return re.compile(pattern)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError, TypeError) as error:
         raise InvalidArgument(f"prompts: {key} is no valid regular expression: {error}") from error
 
 
@@ -267,7 +284,27 @@ def _as_table(key: str, value: object) -> dict[str, Any]:
     return value
 
 
+def _check_types(style: PromptStyle) -> None:
+    """Of a style that was made in Python."""
+    parts = {"rules": Rules, "step": Step, "redundancy": Redundancy, "finisher": Finisher}
+    parts |= {"answer": AnswerForm, "stop": Stop, "workers": Workers}
+    if not isinstance(style.layout, Mapping):
+        raise InvalidArgument(f"prompts: layout must be a mapping, not {style.layout!r}")
+    given = {name: getattr(style, name) for name in parts}
+    given |= {f"layout.{name}": texts for name, texts in style.layout.items()}
+    for name, value in given.items():
+        part = parts.get(name, LayoutTexts)
+        if not isinstance(value, part):
+            raise InvalidArgument(f"prompts: {name} must be {part.__name__}, not {value!r}")
+        for field in fields(part):
+            item = getattr(value, field.name)
+            _checked(f"{name}.{field.name}", field.type, list(item) if isinstance(item, tuple) else item)
+
+
 def _checked(key: str, kind: object, value: object) -> str | int | tuple[str, ...]:
+    for text in value if isinstance(value, list) else [value]:
+        if isinstance(text, str) and _is_broken(text):
+            raise InvalidArgument(f"prompts: {key} holds what is no character")
     if kind == "str" and isinstance(value, str):
         return value
     if kind == "int" and type(value) is int and value >= 0:
@@ -276,6 +313,14 @@ def _checked(key: str, kind: object, value: object) -> str | int | tuple[str, ..
         return tuple(value)
     wanted = {"str": "a string", "int": "a whole number"}.get(str(kind), "a list of strings")
     raise InvalidArgument(f"prompts: {key} must be {wanted}")
+
+
+def _is_broken(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def _check_keys(prefix: str, table: Mapping[str, Any], known: set[str], needed: set[str]) -> None:

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 
 from .. import events as ev
 from ..engine.protocols import CacheLike, ModelLike
+from ..prompts.prompt import inner_tokens
 from ..prompts.style import Wording
 from .admission import Place
 from .layouts import Layout
 from .meter import Meter
 from .settings import RunSettings
-from .text import inner_tokens
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from time import perf_counter
 from .. import events as ev
 from ..engine.protocols import CacheLike, ModelLike, SamplerLike
 from ..errors import CacheFull
+from ..prompts.prompt import Prompt
 from ..prompts.style import Wording
 from .admission import Place
 from .commands import Cancel, Commands, Stop
@@ -39,7 +40,7 @@ class Loop:
         cache: CacheLike,
         layout: Layout,
         wording: Wording,
-        prompt: str,
+        prompt: Prompt,
         make_sampler: Callable[[int | None], SamplerLike],
         settings: RunSettings,
         place: Place,
@@ -88,7 +89,8 @@ class Loop:
             self._team.join(self._sampler(index), first)
         self._phase = Prefill(run, self._team.workers)
         names, n_ctx = self.settings.names, run.cache.n_ctx
-        run.tell(ev.RunStarted(run.model.description, names, layout.name, n_ctx, self.settings.seed, n_prompt))
+        seed, date = self.settings.seed, self.settings.date
+        run.tell(ev.RunStarted(run.model.description, names, layout.name, n_ctx, seed, n_prompt, date))
         run.tell(ev.PromptProgress(0, n_prompt))
         return run.told()
 

@@ -7,9 +7,9 @@ from typing import Self
 
 from ..engine.protocols import ModelLike
 from ..errors import InvalidArgument
+from ..prompts.prompt import Prompt, inner_tokens
 from ..prompts.style import Wording
 from .settings import RunSettings
-from .text import inner_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +25,9 @@ class Opening:
     """Cells for the finisher, without the workers' last tokens; 0: no finisher."""
 
     @classmethod
-    def of(cls, model: ModelLike, prompt: str, wording: Wording, settings: RunSettings) -> Self:
+    def of(cls, model: ModelLike, prompt: Prompt, wording: Wording, settings: RunSettings) -> Self:
         """Tokenizes. Raises InvalidArgument if there is nothing to go on from."""
-        bos = "" if model.bos is None else model.token_text(model.bos)
-        # A template that writes the BOS itself must not get a second one.
-        add_special = not (bos and prompt.startswith(bos))
-        tokens = model.tokenize(prompt, add_special=add_special, parse_special=True)
+        tokens = prompt.tokens(model)
         firsts = [inner_tokens(model, wording.first(index)) for index in range(len(settings.names))]
         if not all(firsts):
             if not tokens:

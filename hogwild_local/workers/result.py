@@ -13,8 +13,8 @@ from .run import Run
 @dataclass(frozen=True, slots=True)
 class Result:
     """A whole run. texts: what each worker wrote, without step prefixes; history: all steps, with their
-    prefixes, in the order in which they ended; finisher: what it wrote, None if it was not asked; seed repeats the
-    run."""
+    prefixes, in the order in which they ended; finisher: what it wrote, None if it was not asked; seed and date
+    repeat the run."""
 
     answer: str | None
     texts: Mapping[str, str]
@@ -24,6 +24,7 @@ class Result:
     seed: int
     timings: Timings
     usage: Usage
+    date: str
 
 
 def collect(run: Run) -> Result:
@@ -31,11 +32,11 @@ def collect(run: Run) -> Result:
     texts: dict[str, list[str]] = {name: [] for name in run.workers}
     steps: list[str] = []
     said: list[str] | None = None
-    seed = 0
+    seed, date = 0, ""
     for event in run:
         match event:
             case RunStarted():
-                seed = event.seed
+                seed, date = event.seed, event.date
             case Token(worker=str() as worker):
                 texts[worker].append(event.text)
             case FinisherStarted():
@@ -54,5 +55,6 @@ def collect(run: Run) -> Result:
                     seed=seed,
                     timings=event.timings,
                     usage=event.usage,
+                    date=date,
                 )
     raise Closed("the Hogwild was closed while it ran")

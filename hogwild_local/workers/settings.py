@@ -9,7 +9,8 @@ from ..options import AnswerAt
 
 @dataclass(frozen=True, slots=True)
 class RunSettings:
-    """What the loop needs to know of a run's options. seed is only reported: the samplers are seeded already."""
+    """What the loop needs to know of a run's options. seed and date are only reported: they are in the samplers
+    and the prompt already."""
 
     names: tuple[str, ...]
     seed: int
@@ -24,3 +25,4 @@ class RunSettings:
     """When an answer counts: with the token that closes it, or when the step that holds it ends."""
     eos_ends_run: bool = False
     """Whether one worker that ends by end of text ends the run."""
+    date: str = ""

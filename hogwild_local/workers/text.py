@@ -7,23 +7,7 @@ import codecs
 import re
 from collections.abc import Sequence
 
-from ..engine.protocols import ModelLike
 from ..errors import InvalidArgument
-
-
-def inner_tokens(model: ModelLike, text: str) -> list[int]:
-    """The tokens of a text that stands inside another one, such as a step's prefix.
-
-    Tokenizers of SentencePiece models put a space before every text that they are given; here it would stand in the
-    middle.
-    """
-    tokens = model.tokenize(text, add_special=False, parse_special=False)
-    if b"".join(map(model.token_bytes, tokens)) == text.encode():
-        return tokens
-    before = model.tokenize("\n", add_special=False, parse_special=False)
-    both = model.tokenize("\n" + text, add_special=False, parse_special=False)
-    return both[len(before) :] if both[: len(before)] == before else tokens
-
 
 # Before a code fence or a formula: quotes and items of lists.
 _MARKS = re.compile(r"^(?:\s|>|[-*+]\s|\d{1,9}[.)]\s)*")

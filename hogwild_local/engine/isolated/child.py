@@ -57,7 +57,7 @@ class Child:
     # -- model --
 
     def do_load(self, path: bytes, options: dict[str, Any], wants_progress: bool) -> tuple[int, dict[str, Any]]:
-        model = Model(os.fsdecode(path), progress=self._progress if wants_progress else None, **options)
+        model = Model(os.fsdecode(path), progress=self._progress if wants_progress else None, trust=True, **options)
         names = ("n_vocab", "n_ctx_train", "n_threads", "metadata", "description", "chat_template", "bos", "eos")
         facts = {name: getattr(model, name) for name in names}
         return self._add(model), {**facts, "placement": model._native.placement()}

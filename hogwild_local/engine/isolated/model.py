@@ -36,6 +36,7 @@ class RemoteModel:
         *,
         progress: Callable[[float], object] | None = None,
         rpc: Servers = (),
+        trust: bool = False,  # its process is the trial
         **options: Any,
     ) -> None:
         file = c_path(path, "path")

@@ -1,0 +1,179 @@
+"""A model file that nobody has tried yet is tried in a process of its own.
+
+llama.cpp ends the process over many a damaged or hostile file: an assert, a crash, a loop without an end. No check from
+outside can know them all, so the file is loaded in a child first; what ends the child is an error here. A small file is
+loaded whole and computes a pass; of a large one all but the weights is loaded, and its graph is built. What went well
+is remembered in the user's cache folder, by path, size and time of change.
+
+An abort is not all that a hostile file could do: the trial keeps honest programs alive, it is no sandbox.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import signal
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+from ..errors import HogwildError, ModelError, OutOfMemory
+from .default_model import default_model_path
+
+MOST_S = 30.0
+WHOLE = 64 * 2**20  # bytes: a file that is loaded with its weights
+MOST_MEMORY = 4 * 2**30  # of the child, weights that are mapped not counted
+TRUST = "HOGWILD_TRUST"  # environment variable: 1 tries no file
+_PART = re.compile(r"-\d{5}-of-(\d{5})\.gguf$")
+
+
+def try_file(path: bytes) -> None:
+    """Does nothing where the file was tried before, is the packaged one, or cannot be looked at (loading it says why).
+    Raises ModelError, which says what ended the child."""
+    file = Path(os.fsdecode(path))
+    key = _key(file)
+    if key is None or os.environ.get(TRUST) == "1" or not sys.executable or getattr(sys, "frozen", False):
+        return
+    if file.resolve() == default_model_path().resolve():
+        return
+    mark = cache_folder() / "tried" / key
+    if mark.exists():
+        return
+    _try(file)
+    try:
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+    except OSError:
+        pass  # it is tried again
+
+
+def cache_folder() -> Path:
+    """Where programs of this user keep what can be made again."""
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or str(Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = str(Path.home() / "Library" / "Caches")
+    else:
+        base = str(Path.home() / ".cache")
+    return Path(os.environ.get("XDG_CACHE_HOME") or base) / "hogwild-local"
+
+
+def _key(file: Path) -> str | None:
+    """What tells a file, all its parts and the code that tried it from others; None if it cannot be found."""
+    try:
+        states = [(str(part.resolve()), part.stat().st_size, part.stat().st_mtime_ns) for part in _parts(file)]
+    except OSError:
+        return None
+    tried_by = version("hogwild-local"), version("llama-cpp-python")
+    return hashlib.sha256(repr((states, tried_by)).encode("utf-8", errors="surrogateescape")).hexdigest()[:32]
+
+
+def _parts(file: Path) -> list[Path]:
+    """The files of a split model, by the name of the first."""
+    named = _PART.search(file.name)
+    if named is None:
+        return [file]
+    stem = file.name[: named.start()]
+    return sorted(file.parent.glob(f"{stem.replace('[', '[[]')}-?????-of-{named[1]}.gguf")) or [file]
+
+
+def _try(file: Path) -> None:
+    """Raises ModelError."""
+    how = "compute" if sum(part.stat().st_size for part in _parts(file)) <= WHOLE else "build"
+    code = f"import sys; sys.path[:] = {sys.path!r}; from hogwild_local.engine.trial import main; main()"
+    try:
+        child = subprocess.run(
+            [sys.executable, "-c", code, how, os.fsencode(file)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            timeout=MOST_S,
+            env={**os.environ, TRUST: "1", "GGML_NO_BACKTRACE": "1", "CUDA_VISIBLE_DEVICES": ""},
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise ModelError(
+            f"llama.cpp does not come to an end with '{file}': it was stopped after {MOST_S:g} s"
+        ) from None
+    except OSError:
+        return  # no process can be started: then none can be tried
+    if child.returncode != 0:
+        raise ModelError(f"llama.cpp ends the process over '{file}' ({_cause(child.returncode, child.stderr)})")
+
+
+def _cause(code: int, said: bytes) -> str:
+    lines = said.decode("utf-8", errors="replace").strip().splitlines()
+    named = [found[0] for line in lines if (found := re.search(r"[\w.-]+\.\w+:\d+: .*", line))]  # without folders
+    last = (named or lines or [""])[-1]
+    if code > 0:
+        return last or f"exit code {code}"
+    name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+    return f"{name}: {last}" if last else name
+
+
+# -- the child --
+
+
+def main() -> None:
+    """Ends with 0 if the file may be loaded: also if it is refused with a good error, which is raised again there."""
+    _limit_memory()
+    how, path = sys.argv[1:]
+    try:
+        _compute(path) if how == "compute" else _build(path)
+        return
+    except (OutOfMemory, MemoryError) as error:
+        sys.exit(f"it asks for more than {MOST_MEMORY >> 30} GiB: {error}")
+    except HogwildError:
+        pass
+    _load_vocabulary(path)
+
+
+def _limit_memory() -> None:
+    """The system may end any other process when memory is short."""
+    try:
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        if soft == resource.RLIM_INFINITY or soft > MOST_MEMORY:
+            resource.setrlimit(resource.RLIMIT_DATA, (MOST_MEMORY, hard))
+    except (ImportError, OSError, ValueError):
+        pass
+
+
+def _compute(path: str) -> None:
+    from .cache import SharedCache
+    from .model import Model
+
+    with Model(path, n_threads=1, trust=True) as model, SharedCache(model, n_ctx=64, n_batch=8) as cache:
+        block = cache.block("trial")
+        for n in (3, 1):  # as a prompt, and as a token
+            cache.decode([([block], [token % model.n_vocab for token in range(n)])])
+
+
+def _build(path: str) -> None:
+    """Raises ModelError."""
+    import llama_cpp
+
+    model_params = llama_cpp.llama_model_default_params()
+    model_params.no_alloc = True
+    model_params.load_mode = 0  # LLAMA_LOAD_MODE_NONE
+    model_params.n_gpu_layers = 0
+    model = llama_cpp.llama_model_load_from_file(os.fsencode(path), model_params)
+    if model is None:
+        raise ModelError(path)
+    params = llama_cpp.llama_context_default_params()
+    params.n_ctx, params.n_batch, params.n_ubatch, params.n_threads = 64, 8, 8, 1
+    llama_cpp.llama_init_from_model(model, params)
+
+
+def _load_vocabulary(path: str) -> None:
+    """It may be loaded without the rest."""
+    from .model import Model
+
+    try:
+        with Model(path, n_threads=1, trust=True, vocab_only=True) as model:
+            model.tokenize("A text.")
+    except HogwildError:
+        pass

@@ -1,0 +1,176 @@
+"""Damaged and hostile model files: each gives a model or a typed error, whatever llama.cpp does with it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from gguf import GGUFReader, GGUFValueType, GGUFWriter
+
+from hogwild_local import Model, SharedCache
+from hogwild_local.engine import trial
+from hogwild_local.engine.default_model import default_model_path
+from hogwild_local.errors import ModelError
+
+Paths = Callable[..., Path]
+Change = Callable[[dict[str, Any], dict[str, np.ndarray]], None]
+
+
+@pytest.fixture(autouse=True)
+def _no_trust(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("HOGWILD_TRUST", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def write_mutant(model: Path, path: Path, change: Change) -> Path:
+    """A copy with other metadata (values by key, without the architecture's name in front) or tensors."""
+    reader = GGUFReader(model)
+    architecture = reader.fields["general.architecture"].contents()
+    fields = {name: field for name, field in reader.fields.items() if not name.startswith("GGUF.")}
+    values = {name.removeprefix(f"{architecture}."): field.contents() for name, field in fields.items()}
+    types = {name.removeprefix(f"{architecture}."): field.types for name, field in fields.items()}
+    tensors = {tensor.name: np.array(tensor.data) for tensor in reader.tensors}
+    change(values, tensors)
+    writer = GGUFWriter(path, architecture)
+    for name, value in values.items():
+        if name != "general.architecture":
+            kinds = types[name]
+            sub_type = kinds[-1] if kinds[0] == GGUFValueType.ARRAY else None
+            is_general = name.startswith(("general.", "tokenizer.", "hogwild."))
+            writer.add_key_value(name if is_general else f"{architecture}.{name}", value, kinds[0], sub_type)
+    for name, data in tensors.items():
+        writer.add_tensor(name, data)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def sets(key: str, value: Any) -> Change:
+    def change(values: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
+        assert key in values, sorted(values)
+        values[key] = value
+
+    return change
+
+
+def repeats_a_token(values: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
+    values["tokenizer.ggml.tokens"][300] = values["tokenizer.ggml.tokens"][299]
+
+
+def whole_numbers(name: str) -> Change:
+    def change(values: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
+        tensors[name] = tensors[name].astype(np.int32)
+
+    return change
+
+
+MUTANTS: dict[str, tuple[str, Change, str | None]] = {
+    "token twice": ("llama", repeats_a_token, r"llama-vocab.cpp:\d+: GGML_ASSERT"),
+    "whole numbers as weights": ("llama", whole_numbers("blk.0.ffn_up.weight"), "SIGSEGV"),
+    "whole numbers as norm": ("llama", whole_numbers("blk.0.attn_norm.weight"), r"SIGABRT: binary-ops.cpp:\d+"),
+    "no rope dimension": ("gemma2", sets("rope.dimension_count", 0), "does not come to an end"),
+    "four thousand million layers": ("llama", sets("block_count", 4294967293), "n_layer_all"),
+    "experts used": ("grok", sets("expert_used_count", 77), "n_expert_used_max <="),
+    "no experts used": ("grok", sets("expert_used_count", 0), "n_expert_used_max > 0"),
+    "head size": ("qwen3", sets("attention.key_length", 7), "wrong shape"),
+    "no heads": ("llama", sets("attention.head_count", 0), "wrong shape"),
+    "heads": ("llama", sets("attention.head_count", 2**31), "wrong shape"),
+    "epsilon": ("llama", sets("attention.layer_norm_rms_epsilon", float("nan")), "eps >= 0"),
+    "negative epsilon": ("llama", sets("attention.layer_norm_rms_epsilon", -1.0), "eps >= 0"),
+    "context": ("llama", sets("context_length", 0), None),
+}
+
+
+def use(path: Path) -> None:
+    """Loads it and computes a pass."""
+    with Model(path, n_threads=1) as model, SharedCache(model, n_ctx=64) as cache:
+        cache.decode([([cache.block("a")], [1, 2, 3])])
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_mutant_is_a_model_or_a_typed_error(
+    name: str, tiny_path: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial, "MOST_S", 5.0)
+    shape, change, said = MUTANTS[name]
+    path = write_mutant(tiny_path(shape), tmp_path / "mutant.gguf", change)
+    if said is None:
+        use(path)
+        return
+    with pytest.raises(ModelError, match=said):
+        use(path)
+
+
+@pytest.mark.parametrize("name", ["token twice", "four thousand million layers"])
+def test_a_large_file_is_tried_without_its_weights(
+    name: str, tiny_path: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial, "WHOLE", 0)
+    shape, change, said = MUTANTS[name]
+    with pytest.raises(ModelError, match=said):
+        Model(write_mutant(tiny_path(shape), tmp_path / "mutant.gguf", change))
+    Model(tiny_path(shape), n_threads=1).close()
+
+
+def test_a_damaged_vocabulary_is_an_error_also_without_the_rest(tiny_path: Paths, tmp_path: Path) -> None:
+    def change(values: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
+        repeats_a_token(values, tensors)
+        tensors.clear()
+
+    with pytest.raises(ModelError, match="GGML_ASSERT"):
+        Model(write_mutant(tiny_path("llama"), tmp_path / "mutant.gguf", change), vocab_only=True)
+
+
+@pytest.fixture
+def trials(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The files that were tried; the trial itself is left out."""
+    tried: list[Path] = []
+    monkeypatch.setattr(trial, "_try", tried.append)
+    return tried
+
+
+def test_a_file_is_tried_once_and_again_when_it_has_changed(
+    tiny_path: Paths, tmp_path: Path, trials: list[Path]
+) -> None:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(tiny_path("llama").read_bytes())
+    for _ in range(2):
+        Model(path, n_threads=1).close()
+    assert trials == [path]
+    os.utime(path, ns=(1, 1))
+    Model(path, n_threads=1).close()
+    assert trials == [path, path]
+    (tmp_path / "cache").rename(tmp_path / "old")
+    (tmp_path / "cache").write_text("no folder")  # nothing can be remembered: it is tried each time
+    for _ in range(2):
+        Model(path, n_threads=1).close()
+    assert len(trials) == 4
+
+
+def test_what_is_trusted_is_not_tried(tiny_path: Paths, trials: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    Model(tiny_path("llama"), n_threads=1, trust=True).close()
+    Model(default_model_path(), n_threads=1, vocab_only=True).close()
+    monkeypatch.setenv("HOGWILD_TRUST", "1")
+    Model(tiny_path("llama"), n_threads=1).close()
+    assert trials == []
+
+
+def test_all_parts_of_a_model_are_what_was_tried(tmp_path: Path, trials: list[Path]) -> None:
+    parts = [tmp_path / f"[m]-{i:05}-of-00002.gguf" for i in (1, 2)]
+    for part in parts:
+        part.write_bytes(b"GGUF")
+    for change in (lambda: None, lambda: None, lambda: os.utime(parts[1], ns=(1, 1))):
+        change()
+        trial.try_file(os.fsencode(parts[0]))
+    assert trials == [parts[0]] * 2
+
+
+def test_a_file_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="cannot open"):
+        Model(tmp_path / "none.gguf")
