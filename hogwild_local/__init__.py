@@ -8,16 +8,16 @@
 
 Hogwild runs workers on a prompt; Model, SharedCache and Sampler are the layer below it. hogwild_local.events has what
 stream() yields, hogwild_local.errors what everything here raises. All is quiet unless set_log_hook() gives llama.cpp's
-log lines a place to go. Importing checks that the llama.cpp found is the one this package was compiled against, and
-raises ImportError if not.
+log lines a place to go. The compiled library is loaded with the first model: then the llama.cpp found must be the one
+this package was compiled against, or an ImportError says what to do.
 """
 
 from importlib.metadata import version as _version
 
 from . import errors, events
 from .engine.cache import CacheBlock, SharedCache
+from .engine.log import set_log_hook
 from .engine.model import Model
-from .engine.native import set_log_hook
 from .engine.sampling import Sampler
 from .hogwild import Hogwild
 from .options import SamplingParams

@@ -7,6 +7,7 @@ HogwildError
 ├── InvalidArgument       an argument is wrong (named); also a ValueError
 │   └── BatchTooLarge     more tokens in one call than n_batch
 ├── Closed                use after close()
+│   └── Forked            use in a child that fork() made: it has the objects, but not their threads
 ├── Busy                  something is in use, would wait for its own caller, or is called by a log hook
 ├── OutOfMemory           memory could not be had; also a MemoryError
 ├── ComputeError          a backend failed
@@ -56,6 +57,10 @@ class BatchTooLarge(InvalidArgument):
 
 class Closed(HogwildError):
     """The object was closed before, or during, the call."""
+
+
+class Forked(Closed):
+    """The object was made before fork(), and this is the child: nothing was done. The message says what to do."""
 
 
 class Busy(HogwildError):

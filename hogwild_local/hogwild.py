@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import secrets
 import threading
 import warnings
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +19,7 @@ from .checks import text, whole
 from .engine.devices import Device, merged
 from .engine.protocols import Engine, ModelLike, SamplerLike, native_engine
 from .errors import Closed, InvalidArgument
-from .options import USUAL_N_CTX, EngineOptions, RunOptions, SamplingParams, Servers, default_of, takes
+from .options import USUAL_N_CTX, EngineOptions, RunOptions, SamplingParams, default_of, takes
 from .prompts.chat_template import ChatTemplate, Message, checked_date
 from .prompts.model_defaults import ModelDefaults
 from .prompts.readable import check_readable
@@ -33,6 +34,7 @@ from .workers.settings import RunSettings
 from .workers.worker import default_names, worker_seed
 
 Prompt = str | Sequence[Message]
+MOST_WAIT_S = 3.0  # of close(), for a pass in an engine's process of its own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,11 +105,14 @@ class Hogwild:
     def __init__(self, model: str | os.PathLike[str] | ModelLike, options: HogwildOptions) -> None:
         style = _load_prompts(options.prompts)
         self._owns_model = isinstance(model, str | os.PathLike)
+        self._isolates = bool(options.rpc) if options.isolate is None else options.isolate
         if not self._owns_model:
             _check_loaded(model, options)
-        self._engine = options.engine or _engine_for(model, options.rpc, options.isolate)
+        self._engine = options.engine or native_engine()
         self.model: ModelLike = (
-            self._engine.model(Path(cast("str | os.PathLike[str]", model)), **options.of_model())
+            self._engine.model(
+                Path(cast("str | os.PathLike[str]", model)), **options.of_model(), isolate=self._isolates
+            )
             if self._owns_model
             else cast(ModelLike, model)
         )
@@ -203,7 +208,8 @@ class Hogwild:
         with self._lock:
             self._closed = True
             try:
-                free_all(list(self._runs), Run.close)
+                with self._in_time():
+                    free_all(list(self._runs), Run.close)
             finally:
                 self._free()
 
@@ -242,6 +248,18 @@ class Hogwild:
 
         return make
 
+    @contextlib.contextmanager
+    def _in_time(self) -> Iterator[None]:
+        """A run waits for its pass. Where the engine's own process hangs, that process is ended."""
+        end = threading.Timer(MOST_WAIT_S, self.model.close)
+        end.daemon = True
+        if self._owns_model and self._isolates:
+            end.start()
+        try:
+            yield
+        finally:
+            end.cancel()
+
     def _free(self) -> None:
         """Cache and model may both be closed twice."""
         try:
@@ -252,23 +270,11 @@ class Hogwild:
                 self.model.close()
 
 
-def _engine_for(model: object, rpc: Servers, isolate: bool | None) -> Engine:
-    is_remote = bool(rpc) if isolate is None else isolate
-    if not isinstance(model, str | os.PathLike) and isolate is None:
-        from .engine.isolated.engine import RemoteModel
-
-        is_remote = isinstance(model, RemoteModel)
-    if is_remote:
-        from .engine.isolated import isolated_engine
-
-        return isolated_engine()
-    return native_engine()
-
-
 def _check_loaded(model: object, options: HogwildOptions) -> None:
     if not all(hasattr(model, name) for name in ("tokenize", "metadata", "chat_template")):
         raise InvalidArgument(f"model must be the path of a GGUF file or a Model, not {model!r}")
     given = [name for name, value in options.of_model().items() if value != default_of(HogwildOptions, name)]
+    given += ["isolate"] * (options.isolate is not None)
     if given:
         raise InvalidArgument(f"{', '.join(given)}: the model is loaded already; give it to the Model that is passed")
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from hogwild_local import errors
+from hogwild_local.engine import native
 from hogwild_local.engine.rpc import greet, load_backend
 
 ROOT = str(Path(__file__).parent.parent)
@@ -20,7 +21,7 @@ ROOT = str(Path(__file__).parent.parent)
 
 def _missing() -> str | None:
     try:
-        load_backend()
+        load_backend(native)
     except errors.DeviceError as error:
         return str(error)
     return None

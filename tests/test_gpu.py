@@ -67,10 +67,9 @@ def test_large_batches_of_layers_in_cpu_memory_are_computed_on_the_gpu(tiny_path
     code = """
 import os, sys
 import gpu_helper
-from hogwild_local import Model, SharedCache
-from hogwild_local.engine import native as _native
+from hogwild_local import Model, SharedCache, set_log_hook
 lines = []
-_native.set_log_hook(lambda level, text: lines.append(text))
+set_log_hook(lambda level, text: lines.append(text))
 model = Model(sys.argv[1], n_gpu_layers=0, n_threads=1)
 cache = SharedCache(model, n_ctx=256)
 block = cache.block("block")

@@ -28,7 +28,8 @@ def hook(action):
 
 
 def output(code: str, *args: object) -> str:
-    done = run_isolated(SETUP + code, *args)
+    # Large buffers lie alone, so that resident memory does not come and go by where the heap ends.
+    done = run_isolated(SETUP + code, *args, environment={"MALLOC_MMAP_THRESHOLD_": "65536"})
     assert (done.returncode, done.stderr) == (0, ""), (done.returncode, done.stderr)
     return done.stdout.strip()
 

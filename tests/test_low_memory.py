@@ -41,6 +41,7 @@ def test_any_limit_of_the_address_space_is_success_or_out_of_memory(
     name: str, attention: str, tiny_path: PathOf
 ) -> None:
     code = """
+from hogwild_local.engine import forks
 def work():
     cache = SharedCache(model, n_ctx=512, n_batch=512, attention=sys.argv[2])
     a, b = cache.block(), cache.block()
@@ -52,6 +53,7 @@ def outcome(extra):  # of a child: what it exits with, or minus the signal that 
     child = os.fork()
     if child == 0:
         code = 4
+        forks._n_forks, forks._is_fork = 0, False  # with one thread nothing has stayed behind
         try:
             limit(size() + extra)
             work()

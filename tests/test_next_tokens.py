@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from hogwild_local import Hogwild, Model, Sampler, SamplingParams, SharedCache
-from hogwild_local.engine.isolated.engine import RemoteCache, RemoteModel, RemoteSampler
-from hogwild_local.engine.isolated.process import EngineProcess
+from hogwild_local.engine.process import EngineProcess
 from hogwild_local.errors import Closed, InvalidArgument
 from hogwild_local.events import PromptProgress, RunEnded
 
@@ -29,10 +27,9 @@ class Made:
     cache: Any
     a: Any
     b: Any
-    sampler_type: Any
 
     def sampler(self, **params: Any) -> Any:
-        return self.sampler_type(self.model, SamplingParams(**params))
+        return Sampler(self.model, SamplingParams(**params))
 
     @property
     def lengths(self) -> tuple[int, int, int]:
@@ -41,12 +38,9 @@ class Made:
 
 @pytest.fixture(params=["this process", "a process of its own"])
 def made(request: pytest.FixtureRequest, tiny_path: PathOf) -> Iterator[Made]:
-    here = request.param == "this process"
-    model_type, cache_type, sampler_type = (
-        (Model, SharedCache, Sampler) if here else (RemoteModel, RemoteCache, RemoteSampler)
-    )
-    with model_type(tiny_path("llama"), n_threads=1) as model, cache_type(model, n_ctx=64) as cache:  # type: ignore[operator]
-        yield Made(model, cache, cache.block("a"), cache.block("b"), sampler_type)
+    isolate = request.param != "this process"
+    with Model(tiny_path("llama"), n_threads=1, isolate=isolate) as model, SharedCache(model, n_ctx=64) as cache:
+        yield Made(model, cache, cache.block("a"), cache.block("b"))
 
 
 def test_the_tokens_are_those_of_decode_and_sample(made: Made) -> None:
@@ -105,9 +99,9 @@ def test_a_run_in_a_process_of_its_own_is_one_message_a_pass(
     sent: Counter[str] = Counter()
     call = EngineProcess.call
 
-    def count(self: EngineProcess, what: str, name: str, *arguments: Any, **options: Any) -> Any:
-        sent[name] += 1
-        return call(self, what, name, *arguments, **options)
+    def count(self: EngineProcess, what: str, number: int, method: str, *arguments: Any, **options: Any) -> Any:
+        sent[method] += 1
+        return call(self, what, number, method, *arguments, **options)
 
     with Hogwild(tiny_path("qwen3"), n_ctx=4096, n_threads=1, isolate=True) as hogwild:
         monkeypatch.setattr(EngineProcess, "call", count)
@@ -117,21 +111,25 @@ def test_a_run_in_a_process_of_its_own_is_one_message_a_pass(
     last = seen[-1]
     assert isinstance(last, RunEnded)
     assert last.timings.passes == 20
-    assert sent["next_tokens"] == n_chunks + 20
+    assert sent["decode"] == n_chunks + 20
     assert last.usage.completion_tokens == 80
-    assert {"sample", "block_len", "cache_number"}.isdisjoint(sent)
+    assert {"sample", "blocks", "number"}.isdisjoint(sent)
 
 
-def test_samplers_and_logits_of_two_processes_do_not_meet_unseen(tiny_path: PathOf) -> None:
+def test_a_sampler_of_another_process_is_refused(tiny_path: PathOf) -> None:
+    path = tiny_path("llama")
     with (
-        RemoteModel(tiny_path("llama"), n_threads=1) as one,
-        RemoteModel(tiny_path("llama"), n_threads=1) as other,
-        RemoteCache(one, n_ctx=64) as cache,
+        Model(path, n_threads=1, isolate=True) as one,
+        Model(path, n_threads=1, isolate=True) as other,
+        Model(path, n_threads=1) as here,
+        SharedCache(one, n_ctx=64) as cache,
     ):
-        block, stranger = cache.block(), RemoteSampler(other, SamplingParams(temperature=0))
-        for sampler, fault in ((stranger, "another model"), (object(), "is not a sampler")):
+        block = cache.block()
+        for sampler, fault in (
+            (Sampler(other), "another model"),
+            (Sampler(here), "another model"),
+            (3, "no.* sampler"),
+        ):
             with pytest.raises(InvalidArgument, match=fault):
                 cache.next_tokens([([block], [1, 2])], [sampler])  # type: ignore[list-item]
         assert len(block) == 0
-        row = cache.decode([([block], [1, 2])])[0]
-        assert stranger.sample(row) == np.asarray(row).argmax()  # sent from the one to the other

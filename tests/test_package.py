@@ -19,7 +19,7 @@ from isolated import run_isolated
 
 import hogwild_local
 from hogwild_local import Model, SharedCache
-from hogwild_local.engine import native as _native
+from hogwild_local.engine import build, native
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "hogwild_local").rglob("*.py"))
@@ -141,8 +141,11 @@ def test_a_header_is_plain_c(header: str, tmp_path: Path) -> None:
 def test_another_version_of_llama_cpp_is_an_import_error_that_says_what_to_run(monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = llama_cpp.__version__
     monkeypatch.setattr(llama_cpp, "__version__", "0.0.1")
-    with pytest.raises(ImportError, match=rf"0\.0\.1.*python -m pip install.*llama-cpp-python=={re.escape(wanted)}"):
-        _native._check_build()
+    with pytest.raises(
+        ImportError, match=rf"0\.0\.1.*pip install llama-cpp-python=={re.escape(wanted)}.*CMAKE_ARGS"
+    ) as e:
+        build.load_llama_cpp()
+    assert "--force-reinstall" not in str(e.value)  # it would put the CPU's build in the place of one for a GPU
 
 
 @pytest.mark.parametrize("struct", ["llama_model_params", "llama_context_params"])
@@ -152,7 +155,7 @@ def test_another_struct_size_is_an_import_error_that_names_it(struct: str, monke
 
     monkeypatch.setattr(llama_cpp, struct, Larger)
     with pytest.raises(ImportError, match=rf"{struct} has \d+ bytes.*python -m pip install"):
-        _native._check_build()
+        native._check_build()
 
 
 def test_the_versions_pinned_in_the_project_are_one() -> None:

@@ -1,7 +1,6 @@
 """A device that is not the CPU: ggml's RPC backend on loopback, with all layers there, and with half of them.
 
-Each model that uses a server is loaded in a process of its own (isolated_engine): ggml ends a process whose server
-dies.
+Each model that uses a server is loaded in a process of its own: ggml ends a process whose server dies.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ import random
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +19,11 @@ from isolated import run_isolated
 from rpc_helper import Server, needs_rpc, rpc_server
 
 from hogwild_local import Model, SharedCache
-from hogwild_local.engine.isolated.engine import RemoteCache, RemoteModel
 from hogwild_local.engine.rpc import greet, parse_servers, short_address
 from hogwild_local.errors import DeviceError, InvalidArgument, ModelError
 
 Path_of = Callable[..., Path]
+isolated = partial(Model, isolate=True)
 # Other orders of sums, and ggml's f16 tables; GELU, of gemma2 and grok, is such a table too (see test_equivalence.py).
 F32_TOLERANCES = {"llama": 1e-3, "qwen3": 1e-3, "gemma2": 5e-3, "grok": 5e-3}
 # With an f16 cache ggml rounds queries and attention weights to f16 as well (2^-11 each), which our kernel does not:
@@ -41,7 +41,7 @@ def n_layers(model: Model) -> int:
     return int(model.metadata[f"{model.metadata['general.architecture']}.block_count"])
 
 
-def story(cache: SharedCache | RemoteCache, n_vocab: int) -> np.ndarray:
+def story(cache: SharedCache, n_vocab: int) -> np.ndarray:
     """Two workers that see each other, more than 64 passes; steps that end; tokens taken back; blocks that must be
     moved. All logits."""
     rng = random.Random(7)
@@ -86,8 +86,8 @@ def test_layers_on_a_server_give_the_logits_of_the_cpu(
     with SharedCache(model, **options) as cache:
         wanted = story(cache, model.n_vocab)
     with (
-        RemoteModel(tiny_path(name), n_gpu_layers, 1, rpc=server.address) as remote,
-        RemoteCache(remote, **options) as cache,
+        isolated(tiny_path(name), n_gpu_layers, 1, rpc=server.address) as remote,
+        SharedCache(remote, **options) as cache,
     ):
         got = story(cache, remote.n_vocab)
         assert cache.n_moved > 0
@@ -110,8 +110,8 @@ def test_a_quantized_cache_on_a_server_is_as_the_composed_attention_of_the_cpu(
     with SharedCache(model, **options) as cache:
         wanted = story(cache, model.n_vocab)
     with (
-        RemoteModel(tiny_path("qwen3"), n_threads=1, rpc=server.address) as remote,
-        RemoteCache(remote, **options) as cache,
+        isolated(tiny_path("qwen3"), n_threads=1, rpc=server.address) as remote,
+        SharedCache(remote, **options) as cache,
     ):
         got = story(cache, remote.n_vocab)
     assert np.abs(got - wanted).max() <= 1e-3
@@ -123,8 +123,8 @@ def test_the_report_says_what_lies_where_and_which_kernel_attends(
 ) -> None:
     on_cpu = single("llama")
     with (
-        RemoteModel(tiny_path("llama"), 2, 1, rpc=server.address) as model,
-        RemoteCache(model, n_ctx=128) as cache,
+        isolated(tiny_path("llama"), 2, 1, rpc=server.address) as model,
+        SharedCache(model, n_ctx=128) as cache,
         SharedCache(on_cpu, n_ctx=128) as all_here,
     ):
         (there, here), (cells_there, cells_here) = model.devices, cache.devices
@@ -150,7 +150,7 @@ def test_tensor_split_and_main_gpu_choose_among_two_servers(tiny_path: Path_of, 
             ({"tensor_split": [1, 1]}, set(servers)),
             ({"split_mode": "none", "main_gpu": 1}, {second.address}),
         ]:
-            with RemoteModel(tiny_path("qwen3"), n_threads=1, rpc=servers, **options) as model:
+            with isolated(tiny_path("qwen3"), n_threads=1, rpc=servers, **options) as model:
                 assert {device.description for device in model.devices if device.layers} == holders, options
 
 
@@ -189,10 +189,10 @@ def test_two_servers_give_the_logits_of_the_cpu(
         wanted = story(cache, model.n_vocab)
     with (
         rpc_server() as second,
-        RemoteModel(
+        isolated(
             tiny_path("gemma2"), n_gpu_layers, 1, rpc=[server.address, second.address], tensor_split=[1, 1]
         ) as remote,
-        RemoteCache(remote, **options) as cache,
+        SharedCache(remote, **options) as cache,
     ):
         assert len(cache.devices) == n_devices
         got = story(cache, remote.n_vocab)
@@ -217,7 +217,7 @@ def test_a_wrong_choice_of_devices_is_named(
     options: dict[str, object], error: type[Exception], fault: str, tiny_path: Path_of, server: Server
 ) -> None:
     with pytest.raises(error, match=fault):
-        RemoteModel(tiny_path("llama"), n_threads=1, rpc=server.address, **options)
+        isolated(tiny_path("llama"), n_threads=1, rpc=server.address, **options)
 
 
 def test_a_split_without_devices_is_refused(tiny_path: Path_of) -> None:
@@ -229,10 +229,10 @@ def test_a_split_without_devices_is_refused(tiny_path: Path_of) -> None:
 @needs_rpc
 def test_the_fused_kernel_is_refused_for_layers_that_lie_elsewhere(tiny_path: Path_of, server: Server) -> None:
     with (
-        RemoteModel(tiny_path("llama"), n_threads=1, rpc=server.address) as model,
+        isolated(tiny_path("llama"), n_threads=1, rpc=server.address) as model,
         pytest.raises(InvalidArgument, match="fused attention reads CPU memory, and layer 0 lies on RPC0"),
     ):
-        RemoteCache(model, n_ctx=128, attention="fused")
+        SharedCache(model, n_ctx=128, attention="fused")
 
 
 @pytest.mark.parametrize(
@@ -298,9 +298,9 @@ def test_what_is_no_rpc_server_of_our_version_is_told_from_one(answer: bytes | N
 
 LOAD_BACKEND = """
 from hogwild_local import errors
-from hogwild_local.engine import rpc
+from hogwild_local.engine import native, rpc
 try:
-    rpc.load_backend()
+    rpc.load_backend(native)
 except errors.DeviceError as error:
     print(error)
 """

@@ -44,7 +44,9 @@ def test_threads_on_one_cache_get_what_they_get_one_after_the_other(single: Load
             results.append(np.array([job.result() for job in jobs]))
             cache.check()
             assert [len(block) for block in blocks] == [40] * 4
-    assert np.array_equal(results[0], results[1])
+    # Merged, a pass has more rows, and its sums other orders.
+    assert np.array_equal(results[0].argmax(-1), results[1].argmax(-1))
+    assert np.abs(results[0] - results[1]).max() <= 1e-3
 
 
 def test_caches_of_one_model_work_at_the_same_time(single: Load) -> None:

@@ -176,13 +176,9 @@ def model_path(engine: Engine, options: dict[str, Any]) -> Path:
 
 
 def engine_of(context: click.Context, options: dict[str, Any]) -> Engine:
-    """The engine that the context brings (see main.py), or the compiled one, in this process or in one of its own."""
+    """The engine that the context brings (see main.py), or the compiled one."""
     if isinstance(context.obj, Engine):
         return context.obj
-    if options["rpc"] or options["isolate"]:
-        from ..engine.isolated import isolated_engine
-
-        return isolated_engine()
     return native_engine()
 
 

@@ -37,15 +37,15 @@ def rpc_server(host: str, port: int, device: tuple[str, ...], threads: int | Non
 
     It serves one client at a time, and ends with Ctrl+C. The client needs the same version of llama.cpp.
     """
-    from ..engine import native as _native
+    from ..engine import native
     from ..engine.rpc import load_backend
     from ..engine.threads import n_cores
 
     if list_devices:
-        for name, description in _native.devices():
+        for name, description in native.devices():
             say(f"{name}: {description}")
         return
-    load_backend()
+    load_backend(native)
     _check_address(host, port)
     if not ipaddress.IPv4Address(host).is_loopback:
         note(WARNING.format(host=host, port=port))
@@ -53,7 +53,7 @@ def rpc_server(host: str, port: int, device: tuple[str, ...], threads: int | Non
     # Python's handlers would wait for the end of a call that has none.
     handlers = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        _native.rpc_server(f"{host}:{port}".encode(), [name.encode() for name in device], threads or n_cores())
+        native.rpc_server(f"{host}:{port}".encode(), [name.encode() for name in device], threads or n_cores())
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)

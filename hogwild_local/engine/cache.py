@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from typing import Literal, Self, overload
+from functools import partial
+from typing import TYPE_CHECKING, Literal, Self, TypeVar, get_args, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from ..checks import whole
-from ..errors import CacheFull, HogwildError, InvalidArgument
+from ..checks import INT32_MAX, one_of, whole
+from ..errors import BatchTooLarge, EngineDied, HogwildError, InvalidArgument, OutOfMemory
+from ..options import AttentionForm
 from .checks import c_text, token_list
 from .devices import devices_of
-from .holders import Held, Holders
+from .holders import Held
+from .ledger import Ledger
+from .merging import Merger, Request
 from .model import Model
-from .native import ATTENTIONS, INT32_MAX, Decoded, DecodeView, WeightShare, float_rows
+from .pace import Pace
 from .sampling import Sampler
+from .views import Decoded, DecodeView
+
+if TYPE_CHECKING:
+    from .native import WeightShare
+
+# A view with more tokens is a prompt: where others decode at the same time it is fed in parts that let them go on.
+MOST_AT_ONCE = 16
 
 # Logits that a pass of a single view holds at once (128 MiB), where more than the last are asked for.
 MOST_LOGITS = 2**25
@@ -33,7 +44,7 @@ class CacheBlock:
         self._held: Held | None = held
 
     def __len__(self) -> int:
-        return self._cache._native.len(self._use())
+        return self._cache._len(self._use())
 
     def __bool__(self) -> bool:
         return True  # an empty block is a block
@@ -41,6 +52,7 @@ class CacheBlock:
     @property
     def tokens(self) -> list[int]:
         """The tokens that it was made from."""
+        self._cache._native.check_open()
         return self._cache._native.tokens(self._use())
 
     def share(self) -> CacheBlock:
@@ -50,7 +62,8 @@ class CacheBlock:
     def split(self, n: int, name: str = "") -> CacheBlock:
         """Keeps the first n tokens, and returns the others as a block of their own. No cell moves: a view that has
         both, one behind the other, sees what it saw. Raises InvalidArgument unless 0 <= n <= len(self)."""
-        return self._cache._made(self._cache._native.split(self._use(), whole(n, "n", 0, INT32_MAX)), name)
+        own, at = self._use(), whole(n, "n", 0)
+        return CacheBlock(self._cache, name, self._cache._change(partial(self._cache._ledger.split, own, at)))
 
     def append(self, other: CacheBlock) -> None:
         """Moves all tokens of other to the end of this block: their keys are rotated once, other is cleared.
@@ -58,7 +71,8 @@ class CacheBlock:
         Always fits, also in a full cache. Raises InvalidArgument if other is this block or of another cache;
         OutOfMemory, ComputeError. Nothing is changed then.
         """
-        self._cache._native.append(self._use(), self._cache._id_of(other))
+        own, theirs = self._use(), self._cache._id_of(other)
+        self._cache._change(partial(self._cache._ledger.append, own, theirs))
 
     def clear(self) -> None:
         """Forgets all tokens."""
@@ -66,13 +80,15 @@ class CacheBlock:
 
     def truncate(self, n: int) -> None:
         """Keeps the first n tokens. Raises InvalidArgument unless 0 <= n <= len(self)."""
-        self._cache._native.truncate(self._use(), whole(n, "n", 0, INT32_MAX))
+        self._cache._change(partial(self._cache._ledger.truncate, self._use(), whole(n, "n", 0)))
 
     def free(self) -> None:
-        """Ends this handle: any later use of it raises InvalidArgument. The last one gives the cells back."""
-        self._use()
+        """Ends this handle: any later use of it raises InvalidArgument. The last one gives the cells back. Waits for
+        nothing: the next call frees what nobody holds."""
+        with contextlib.suppress(EngineDied):  # there is nothing left to free
+            self._cache._native.check_open()
+        self._hold()
         self._held = None
-        self._cache._free_dropped()
 
     def _hold(self) -> Held:
         held = self._held
@@ -88,6 +104,7 @@ class CacheBlock:
 
 
 View = tuple[Sequence[CacheBlock], Sequence[int]]
+T = TypeVar("T")
 
 
 class SharedCache:
@@ -96,8 +113,11 @@ class SharedCache:
     type_k, type_v: ggml types of stored keys and values: "f32", "f16", "bf16", "q8_0", "q5_0", "q5_1", "q4_0" or
     "q4_1". n_batch: most tokens of one forward pass. attention: "fused" (our CPU kernel), "ggml" (any
     device: its flash attention, or where that is none or slower, composed), "composed" (of plain operations, block by
-    block), or "auto" (fused for the layers in CPU memory, ggml for others). Calls from several threads wait for each
-    other.
+    block), or "auto" (fused for the layers in CPU memory, ggml for others).
+
+    Calls of decode(), next_tokens() and logprobs() from several threads are merged: what is asked for while a pass runs
+    goes into the next one together. Each has its own errors. A prompt that is long is fed in parts, so that the passes
+    of others take at most twice their time; len(block) and n_free wait for no pass.
     Raises InvalidArgument, UnsupportedModel (naming what in the graph cannot be re-wired), OutOfMemory.
 
         cache = SharedCache(model, n_ctx=4096)
@@ -117,36 +137,34 @@ class SharedCache:
     ) -> None:
         if not isinstance(model, Model):
             raise InvalidArgument(f"model must be a Model, not {model!r}")
-        if not isinstance(attention, str) or attention not in ATTENTIONS:
-            raise InvalidArgument(f"attention is {attention!r}: it must be one of {', '.join(ATTENTIONS)}")
         self.n_ctx = whole(n_ctx, "n_ctx", 1, INT32_MAX)
         self.n_batch = min(whole(n_batch, "n_batch", 1, 8192), self.n_ctx)
         self._model = model
-        self._holders = Holders()
         self._native = model._native.cache(
             self.n_ctx,
             self.n_batch,
             c_text(type_k, "type_k"),
             c_text(type_v, "type_v"),
-            attention,
+            one_of(attention, "attention", get_args(AttentionForm)),
         )
+        self._ledger = Ledger(self._native, self.n_ctx)
+        self._merger = Merger(self._native.decode, self._ledger, self.n_batch)
         self.devices = devices_of((), self._native.placement())
 
     def block(self, name: str = "") -> CacheBlock:
         """A new empty block. The name is for people."""
-        self._free_dropped()
-        return self._made(self._native.new_block(), name)
+        return CacheBlock(self, name, self._change(self._ledger.open))
 
     def copy(self, block: CacheBlock, name: str = "") -> CacheBlock:
         """A new block that holds what this one holds. Raises CacheFull, OutOfMemory, ComputeError: nothing is changed
         then."""
-        self._free_dropped()
-        return self._made(self._native.copy(self._id_of(block)), name)
+        return CacheBlock(self, name, self._change(partial(self._ledger.copy, self._id_of(block))))
 
     def read(self, block: CacheBlock) -> bytes:
         """A block as bytes (docs/block-format.md): its tokens, its keys and values, and what they are good for. Raises
         ModelError if the model's file was removed or changed since it was loaded, ComputeError."""
-        return bytes(self._native.read(self._id_of(block)))
+        own = self._id_of(block)
+        return bytes(self._change(lambda: self._native.read(own)))
 
     def write(self, data: bytes, name: str = "") -> CacheBlock:
         """A new block of what read() returned, here or in another process: it goes on as the old one would have.
@@ -156,18 +174,7 @@ class SharedCache:
         """
         if not isinstance(data, bytes | bytearray):
             raise InvalidArgument(f"data must be the bytes of a block, not {type(data).__name__}")
-        self._free_dropped()
-        return self._made(self._native.write(data), name)
-
-    def _made(self, block: int, name: str) -> CacheBlock:
-        return CacheBlock(self, name, self._holders.hold(block))
-
-    def _free_dropped(self) -> None:
-        """Frees the blocks that nobody holds. A second thread that does the same finds some of them freed."""
-        for block in self._holders.dropped():
-            with contextlib.suppress(InvalidArgument):
-                self._native.free_block(block)
-            self._holders.forget(block)
+        return CacheBlock(self, name, self._change(partial(self._ledger.write, bytes(data))))
 
     @overload
     def decode(
@@ -229,6 +236,8 @@ class SharedCache:
         for sampler in samplers:
             if not isinstance(sampler, Sampler | None):
                 raise InvalidArgument(f"{sampler!r} is not a sampler: make one with Sampler(model)")
+            if sampler is not None and sampler._native.place is not self._native.place:
+                raise InvalidArgument("this sampler is of another model, in another process")
         wanted = [
             DecodeView(ids, tokens, *((0,) if sampler is None else (1, False, None, sampler._native)))
             for (ids, tokens), sampler in zip(self._checked(views), samplers, strict=True)
@@ -242,54 +251,58 @@ class SharedCache:
 
     def _feed(self, views: list[DecodeView], progress: Callable[[int, int], object] | None = None) -> list[Decoded]:
         """One pass, or for a single view as many as its tokens and outputs need."""
-        self._free_dropped()
-        n_chunk = self.n_batch
+        self._native.check_open()
+        n_most = self.n_batch
         if len(views) == 1 and views[0].n_outputs > 1:
-            n_chunk = max(1, min(n_chunk, MOST_LOGITS // self._model.n_vocab))
-        if len(views) == 1 and len(views[0].tokens) > n_chunk:
-            return [self._feed_in_chunks(views[0], n_chunk, progress)]
-        return self._native.decode(views)
-
-    def _feed_in_chunks(self, view: DecodeView, n_chunk: int, progress: Callable[[int, int], object] | None) -> Decoded:
-        total, own = len(view.tokens), view.blocks[-1]
-        if total > self.n_free:
-            raise CacheFull(total, self.n_free)
-        before = self._native.len(own)
-        whole_view = Decoded(
-            float_rows(view.n_outputs, self._model.n_vocab) if view.wants_logits else None,
-            None if view.targets is None else np.empty(view.n_outputs, dtype=np.float32),
-            None,
-        )
+            n_most = max(1, min(n_most, MOST_LOGITS // self._model.n_vocab))
+        if len(views) == 1 and len(views[0].tokens) > min(MOST_AT_ONCE, n_most):
+            return [self._feed_in_parts(views[0], n_most, progress)]
+        request = Request(views)
+        if request.n_left > self.n_batch:
+            raise BatchTooLarge(f"{request.n_left} tokens in one call do not fit n_batch ({self.n_batch})")
         try:
-            for begin in range(0, total, n_chunk):
-                if progress is not None and begin > 0:
-                    progress(begin, total)
-                self._feed_chunk(view, begin, min(begin + n_chunk, total), whole_view)
-        except BaseException:
-            # Where progress(), or another thread, closed, freed or cut it, there is nothing to take back.
-            with contextlib.suppress(HogwildError):
-                self._native.truncate(own, before)
-            raise
-        return whole_view
+            return self._merger.feed(request)
+        finally:
+            self._merger.release(request)
 
-    def _feed_chunk(self, view: DecodeView, begin: int, end: int, into: Decoded) -> None:
-        """Feeds the tokens begin to end of a view, and writes their outputs to where they stand in those of it."""
-        skipped = len(view.tokens) - view.n_outputs  # tokens before the first output
-        rows = slice(max(begin - skipped, 0), max(end - skipped, 0))
-        targets = None if view.targets is None else view.targets[rows]
-        [got] = self._native.decode(
-            [DecodeView(view.blocks, view.tokens[begin:end], rows.stop - rows.start, view.wants_logits, targets)]
-        )
-        if into.logits is not None and got.logits is not None:
-            into.logits[rows] = got.logits
-        if into.logprobs is not None and got.logprobs is not None:
-            into.logprobs[rows] = got.logprobs
+    def _feed_in_parts(self, view: DecodeView, n_most: int, progress: Callable[[int, int], object] | None) -> Decoded:
+        total, own = len(view.tokens), view.blocks[-1]
+        request = Request([view], Pace(), n_most)
+        before = self._len(own)
+        parts: list[Decoded] = []
+        try:
+            while request.n_left:
+                if progress is not None and parts:
+                    progress(total - request.n_left, total)
+                parts += self._merger.feed(request)
+        except BaseException:
+            with contextlib.suppress(HogwildError):
+                self._change(partial(self._ledger.take_back, own, before))
+            raise
+        finally:
+            self._merger.release(request)
+        return parts[0] if len(parts) == 1 else _joined(parts)
+
+    def _len(self, block: int) -> int:
+        self._settled()
+        return self._ledger.len(block)
+
+    def _settled(self) -> None:
+        """Raises Closed."""
+        self._native.check_open()
+        if not self._ledger.is_known:
+            self._change(lambda: None)
+
+    def _change(self, change: Callable[[], T]) -> T:
+        """What is no pass, while none runs."""
+        self._native.check_open()
+        return self._merger.alone(change)
 
     @property
     def n_free(self) -> int:
-        """Cells that no block uses."""
-        self._free_dropped()
-        return self._native.number("n_free")
+        """Cells that no block uses, and that no pass or prompt which is under way will use."""
+        self._settled()
+        return self._ledger.n_free
 
     @property
     def n_bytes(self) -> int:
@@ -321,7 +334,7 @@ class SharedCache:
 
     def check(self) -> None:
         """Raises ComputeError if the table of blocks is inconsistent. For tests."""
-        self._native.check()
+        self._change(self._native.check)
 
     @property
     def closed(self) -> bool:
@@ -358,3 +371,18 @@ class SharedCache:
         if block._cache is not self:
             raise InvalidArgument(f"block {block.name!r} is of another cache")
         return block._use()
+
+
+def _joined(parts: Sequence[Decoded]) -> Decoded:
+    """The outputs of a view that was fed in parts. Raises OutOfMemory."""
+
+    def rows(arrays: list[npt.NDArray[np.float32] | None]) -> npt.NDArray[np.float32] | None:
+        given = [array for array in arrays if array is not None]
+        return np.concatenate(given) if given else None
+
+    try:
+        return Decoded(
+            rows([part.logits for part in parts]), rows([part.logprobs for part in parts]), parts[-1].sampled
+        )
+    except MemoryError:
+        raise OutOfMemory("no memory for the logits of all tokens: ask for fewer") from None

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 from ..errors import InvalidArgument
 
+INT32_MAX = 2**31 - 1
+
 
 def c_text(value: str, name: str) -> bytes:
     """A text as C takes it: UTF-8, without the NUL at which C would cut it."""

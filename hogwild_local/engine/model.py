@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Iterable, Sequence
-from typing import Self
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Self, get_args
 
-from ..checks import flag, number, whole
+from ..checks import flag, number, one_of, whole
 from ..errors import InvalidArgument
 from ..options import MOST_THREADS, ControlVector, Lora, Servers, SplitMode
 from .adapters import checked_control_vectors, checked_loras
 from .checks import c_path
 from .devices import devices_of
-from .native import SPLITS, NativeModel
 from .rpc import greet, load_backend, parse_servers, short_address
 from .threads import default_threads
 from .trial import try_file
+
+if TYPE_CHECKING:
+    from .native import NativeModel
 
 
 class Model:
@@ -26,13 +29,15 @@ class Model:
     while loading, returns False (or raises) to stop. lora, control_vectors: GGUF files with what changes the model,
     each a path, or a path and a scale; a control vector may name the first and the last layer it is added in, from 1
     on. Several are added up. rpc: servers of other machines, "host:port,..." or a list; their devices come before those
-    of this machine. If such a server dies, ggml ends this process: Hogwild(rpc=...) therefore loads the model in a
-    process of its own. tensor_split: how much of the layers each device takes; without it, as much as it has memory.
-    split_mode: "layer", or "none" for all on the device main_gpu. vocab_only: tokenizer, metadata and chat template
-    without the weights, of any model, also one that cannot run here; a SharedCache on it raises InvalidArgument, and
-    n_ctx_train is 0.
-    trust: load the file without a trial in a process of its own, which is made once for a file (see trial.py).
-    Raises ModelError, UnsupportedModel, OutOfMemory, Cancelled, InvalidArgument, DeviceError.
+    of this machine. If such a server dies, ggml ends the process: see isolate. tensor_split: how much of the layers
+    each device takes; without it, as much as it has memory. split_mode: "layer", or "none" for all on the device
+    main_gpu. vocab_only: tokenizer, metadata and chat template without the weights, of any model, also one that cannot
+    run here; a SharedCache on it raises InvalidArgument, and n_ctx_train is 0. trust: load the file without a trial in
+    a process of its own, which is made once for a file (see trial.py). isolate: the model, its caches and samplers live
+    in a process of their own, which ends with close(); whatever else ends that process (an RPC server that died) is an
+    EngineDied here, and there is no trial. Hogwild(rpc=...) does so unless told otherwise.
+    Raises ModelError, UnsupportedModel, OutOfMemory, Cancelled, InvalidArgument, DeviceError; ImportError where what is
+    compiled, or its llama.cpp, is not there or is another one.
 
         with Model("model.gguf", n_threads=4, lora=[("adapter.gguf", 0.5)]) as model:
             tokens = model.tokenize("Hello")
@@ -54,49 +59,51 @@ class Model:
         split_mode: SplitMode = "layer",
         main_gpu: int = 0,
         trust: bool = False,
+        isolate: bool = False,
     ) -> None:
         file = c_path(path, "path")
         self.path = os.fsdecode(file)
-        if not trust:
+        if not (trust or isolate):
             try_file(file)
         threads = default_threads(self.path) if n_threads is None else whole(n_threads, "n_threads", 1, MOST_THREADS)
         servers = parse_servers(rpc)
         if progress is not None and not callable(progress):
             raise InvalidArgument(f"progress must be a function of one number, not {progress!r}")
-        layers = -1 if n_gpu_layers is None else whole(n_gpu_layers, "n_gpu_layers", -1, 2**31 - 1)
-        if not isinstance(split_mode, str) or split_mode not in SPLITS:
-            raise InvalidArgument(f"split_mode is {split_mode!r}: it must be one of {', '.join(SPLITS)}")
-        if servers:
-            load_backend()
-            servers = [short_address(server) for server in servers]
-            for server in servers:
-                greet(server)
-        self._native = NativeModel(
-            file,
-            layers,
-            threads,
-            bool(use_mmap),
-            bool(vocab_only),
-            progress,
-            checked_loras(lora),
-            checked_control_vectors(control_vectors),
-            [server.encode() for server in servers],
-            _checked_split(tensor_split),
-            split_mode,
-            whole(main_gpu, "main_gpu", 0, 2**31 - 1),
-        )
-        self.n_vocab = self._native.number("n_vocab")
-        self.n_ctx_train = self._native.number("n_ctx_train")
+        settings = {
+            "path": file,
+            "n_gpu_layers": -1 if n_gpu_layers is None else whole(n_gpu_layers, "n_gpu_layers", -1),
+            "n_threads": threads,
+            "use_mmap": bool(use_mmap),
+            "vocab_only": bool(vocab_only),
+            "loras": checked_loras(lora),
+            "control_vectors": checked_control_vectors(control_vectors),
+            "tensor_split": _checked_split(tensor_split),
+            "split_mode": one_of(split_mode, "split_mode", get_args(SplitMode)),
+            "main_gpu": whole(main_gpu, "main_gpu", 0),
+        }
+        with _engine(flag(isolate, "isolate"), servers) as native:
+            if servers:
+                load_backend(native)
+                servers = [short_address(server) for server in servers]
+                for server in servers:
+                    greet(server)
+            settings["rpc_servers"] = [server.encode() for server in servers]
+            self._native: NativeModel = native.NativeModel(settings, progress)
+            self._ask_native()
         self.n_threads = threads
         self.vocab_only = bool(vocab_only)
+        self._bytes: dict[int, bytes] = {}
+        self._ends: dict[int, bool] = {}
+
+    def _ask_native(self) -> None:
+        self.n_vocab = self._native.number("n_vocab")
+        self.n_ctx_train = self._native.number("n_ctx_train")
         self.metadata = self._native.metadata()
         self.description = self._native.text("description") or ""
         self.devices = devices_of(self._native.placement())
         self.chat_template = self._native.text("chat_template")
         self.bos = self._native.special("BOS")
         self.eos = self._native.special("EOS")
-        self._bytes: dict[int, bytes] = {}
-        self._ends: dict[int, bool] = {}
 
     def tokenize(self, text: str | bytes, add_special: bool = True, parse_special: bool = False) -> list[int]:
         """The tokens of a text. add_special: with what the model wants around it, such as BOS; parse_special:
@@ -143,8 +150,16 @@ class Model:
 
     @property
     def llama_address(self) -> int:
-        """The address of the llama_model, for use with llama_cpp's own functions while this object lives."""
+        """The address of the llama_model, for use with llama_cpp's own functions while this object lives. Raises
+        InvalidArgument where it lives in another process."""
+        if self._native.place is not None:
+            raise InvalidArgument("the model lives in a process of its own (isolate): its address means nothing here")
         return self._native.address()
+
+    @property
+    def pid(self) -> int:
+        """The process that holds the model."""
+        return os.getpid() if self._native.place is None else self._native.place.pid
 
     @property
     def closed(self) -> bool:
@@ -152,7 +167,8 @@ class Model:
         return self._native.closed
 
     def close(self) -> None:
-        """Frees the model, once its caches are closed too. Using it afterwards raises Closed."""
+        """Frees the model, once its caches are closed too; a process of its own ends, with caches and samplers, at the
+        latest 3 seconds later. Using it afterwards raises Closed."""
         self._native.close()
 
     def __enter__(self) -> Self:
@@ -163,6 +179,24 @@ class Model:
 
     def __repr__(self) -> str:
         return f"Model({self.path!r}, {self.description!r})"
+
+
+@contextlib.contextmanager
+def _engine(isolate: bool, servers: Sequence[str]) -> Iterator[Any]:
+    """The native module, here or in a process of its own, which ends where a model cannot be had of it."""
+    if not isolate:
+        from . import native
+
+        yield native
+        return
+    from .pipe import RemoteNative
+
+    remote = RemoteNative(servers)
+    try:
+        yield remote
+    except BaseException:
+        remote.place.close()
+        raise
 
 
 def _checked_split(parts: Sequence[float]) -> list[float]:

@@ -6,52 +6,31 @@ llama_cpp is imported first: it loads libllama, and our library must use that ve
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import importlib.metadata
 import re
+import sys
 import threading
-import weakref
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-import llama_cpp
 import numpy as np
 import numpy.typing as npt
 
 from .. import errors
+from . import forks, log
+from .build import REBUILD, check_sizes, load_llama_cpp
+from .handle import Handle
+from .views import Decoded, DecodeView
 
+_llama_cpp = load_llama_cpp()
 try:
     from ._hogwild import ffi, lib
 except ImportError as error:
-    raise ImportError(
-        f"the compiled part of hogwild-local cannot be loaded ({error}). "
-        "Run: python -m pip install --force-reinstall --no-deps --no-cache-dir hogwild-local"
-    ) from error
-
-REINSTALL = "Run: python -m pip install --force-reinstall llama-cpp-python=={wanted} hogwild-local"
+    raise ImportError(f"the compiled part of hogwild-local cannot be loaded ({error}). {REBUILD}") from error
 
 
 def _check_build() -> None:
-    """llama.cpp's sonames guard nothing: the version and two struct sizes must be those we were compiled for."""
-    wanted = next(
-        requirement.split("==")[1].split(";")[0].strip()
-        for requirement in importlib.metadata.requires("hogwild-local") or []
-        if requirement.startswith("llama-cpp-python==")
-    )
-    how = REINSTALL.format(wanted=wanted)
-    if llama_cpp.__version__ != wanted:
-        raise ImportError(
-            f"hogwild-local needs llama-cpp-python {wanted}, but {llama_cpp.__version__} is installed. {how}"
-        )
-    for name, ours, theirs in [
-        ("llama_model_params", lib.hw_sizeof_model_params(), ctypes.sizeof(llama_cpp.llama_model_params)),
-        ("llama_context_params", lib.hw_sizeof_context_params(), ctypes.sizeof(llama_cpp.llama_context_params)),
-    ]:
-        if ours != theirs:
-            raise ImportError(
-                f"hogwild-local was compiled against another build of llama.cpp: {name} has {ours} bytes here "
-                f"and {theirs} in llama-cpp-python {llama_cpp.__version__}. {how}"
-            )
+    sizes = {"llama_model_params": lib.hw_sizeof_model_params(), "llama_context_params": lib.hw_sizeof_context_params()}
+    check_sizes(_llama_cpp, sizes)
 
 
 _check_build()
@@ -76,15 +55,20 @@ ATTENTIONS = {
     "composed": lib.HW_ATTENTION_COMPOSED,
 }
 SPLITS = {"layer": lib.HW_SPLIT_LAYER, "none": lib.HW_SPLIT_NONE}
-INT32_MAX = 2**31 - 1
 
 _ERROR_SIZE = 1024
+_stopped = threading.local()
+""".by: what a callback raised in the call that this thread is in."""
 
 
 def _call(function: Callable[..., int], *args: Any) -> None:
-    """Calls a function of the library that returns a status. Raises the exception of the status."""
+    """Calls a function of the library that returns a status. Raises the exception of the status, or what a callback
+    raised meanwhile: it must not pass through C."""
     text = ffi.new("char[]", _ERROR_SIZE)
+    _stopped.by = None
     status = function(*args, text, _ERROR_SIZE)
+    if _stopped.by is not None:
+        raise _stopped.by from None
     if status == lib.HW_OK:
         return
     message = ffi.string(text).decode("utf-8", errors="replace")
@@ -94,59 +78,59 @@ def _call(function: Callable[..., int], *args: Any) -> None:
     raise ERROR_OF_STATUS[status](message)
 
 
+def _new(kind: str, free: Any, function: Callable[..., int], *args: Any) -> Any:
+    """The object that a function of the library makes. It is freed with its pointer, wherever Ctrl+C comes."""
+    out = ffi.new(f"{kind} **")
+    try:
+        _call(function, *args, out)
+    except BaseException:
+        if out[0]:
+            free(out[0])
+        raise
+    return ffi.gc(out[0], free)
+
+
 def _text(function: Callable[..., int], *args: Any) -> str | None:
     """Calls a function that fills a buffer and returns the length, and gives it as much room as it needs."""
-    size = function(*args, ffi.NULL, 0)
-    if size < 0:
-        return None
-    buffer = ffi.new("char[]", size + 1)
-    function(*args, buffer, size + 1)
-    return bytes(ffi.buffer(buffer, size)).decode("utf-8", errors="replace")
+
+    def fill(buffer: Any, room: int) -> int:
+        size = int(function(*args, buffer, room))
+        return size if size < 0 else size + 1  # with the NUL behind it
+
+    buffer, n = _fill("char[]", 256, fill)
+    return None if n < 0 else bytes(ffi.buffer(buffer, n - 1)).decode("utf-8", errors="replace")
 
 
-def _free(lock: threading.RLock, free: Callable[[Any], None], pointer: Any) -> None:
-    """At interpreter exit a daemon thread may be inside a call: wait for its end."""
-    with lock:
-        free(pointer)
+def _fill(kind: str, room: int, fill: Callable[[Any, int], int]) -> tuple[Any, int]:
+    """An array that fill(array, room) has filled, and what it returned: how many there are, negative for an error."""
+    while True:
+        array = ffi.new(kind, room)
+        n = fill(array, room)
+        if n <= room:
+            return array, n
+        room = n
 
 
-class Handle:
-    """An object of the library. Its calls wait for each other; close() waits for a call that is going on.
+class _Object(Handle):
+    """What calls on a pointer have in common."""
 
-    Freed by close(), when collected, or at interpreter exit, whichever comes first; inside a log hook, when the call
-    that the hook runs in has ended.
-    """
-
-    _what = "object"
-
-    def __init__(self, pointer: Any, free: Callable[[Any], None]) -> None:
-        self._pointer = pointer
-        self._lock = threading.RLock()
-        self._finalizer = weakref.finalize(self, _free, self._lock, free, pointer)
-
-    @property
-    def closed(self) -> bool:
-        return not self._finalizer.alive
-
-    def close(self) -> None:
+    def _ask(self, function: Callable[..., Any], *args: Any) -> Any:
+        """What a function of the library returns that cannot fail."""
         with self._lock:
-            self._finalizer()
+            return function(self._use(), *args)
 
-    def _use(self) -> Any:
-        """The pointer. To be called with the lock held. Raises Closed, Busy."""
-        if _hook_of_thread.is_running:  # what has no status could not say so
-            raise errors.Busy(f"a log hook must not use the {self._what}: it runs in the middle of a call")
-        if self.closed:
-            raise errors.Closed(f"this {self._what} was closed")
-        return self._pointer
+    def _do(self, function: Callable[..., int], *args: Any) -> None:
+        with self._lock:
+            _call(function, self._use(), *args)
 
-
-def free_host_memory(root: str = "") -> int:
-    """Bytes of host memory that this process can still have. root: where /proc and /sys are looked for."""
-    return int(lib.hw_free_host_memory(ffi.new("char[]", root.encode())))
+    def _int(self, function: Callable[..., int], *args: Any) -> int:
+        """The int32 that a function of the library writes to its last argument."""
+        out = ffi.new("int32_t *")
+        self._do(function, *args, out)
+        return int(out[0])
 
 
-# -- devices ---------------------------------------------------------------------------------------------------
+# -- devices, memory -----------------------------------------------------------------------------------------
 
 
 def rpc_load(path: bytes | None) -> None:
@@ -169,30 +153,22 @@ def devices() -> list[tuple[str, str]]:
     return [(name, description) for name, _, description in (line.partition("\t") for line in lines)]
 
 
+def free_host_memory(root: str = "") -> int:
+    """Bytes of host memory that this process can still have. root: where /proc and /sys are looked for."""
+    return int(lib.hw_free_host_memory(ffi.new("char[]", root.encode())))
+
+
 # -- model -----------------------------------------------------------------------------------------------------
 
 
-@ffi.def_extern(error=False)  # type: ignore[untyped-decorator]
+def _keep(kind: type[BaseException], exception: BaseException, trace: Any) -> None:
+    _stopped.by = exception
+
+
+@ffi.def_extern(error=False, onerror=_keep)  # type: ignore[untyped-decorator]
 def hogwild_on_progress(progress: float, user_data: Any) -> bool:
-    state: _Loading = ffi.from_handle(user_data)
-    return state.report(progress)
-
-
-class _Loading:
-    """A load that goes on. An exception of the callback stops it and is raised afterwards, not inside C."""
-
-    def __init__(self, callback: Callable[[float], object] | None) -> None:
-        self.callback = callback
-        self.exception: BaseException | None = None
-
-    def report(self, progress: float) -> bool:
-        if self.callback is None:
-            return True
-        try:
-            return self.callback(progress) is not False
-        except BaseException as exception:
-            self.exception = exception
-            return False
+    callback = ffi.from_handle(user_data)
+    return callback is None or callback(progress) is not False
 
 
 # (device, description, layer or -1, bytes, whether our CPU kernel attends to it)
@@ -215,63 +191,34 @@ def _placement(function: Callable[..., int], pointer: Any) -> list[PlacementRow]
     ]
 
 
-class NativeModel(Handle):
+class NativeModel(_Object):
     _what = "model"
 
-    def __init__(
-        self,
-        path: bytes,
-        n_gpu_layers: int,
-        n_threads: int,
-        use_mmap: bool,
-        vocab_only: bool,
-        progress: Callable[[float], object] | None,
-        loras: Sequence[tuple[bytes, float]] = (),
-        control_vectors: Sequence[tuple[bytes, float, int, int]] = (),
-        rpc_servers: Sequence[bytes] = (),
-        tensor_split: Sequence[float] = (),
-        split_mode: str = "layer",
-        main_gpu: int = 0,
-    ) -> None:
-        state = _Loading(progress)
-        user_data = ffi.new_handle(state)
-        c_path = ffi.new("char[]", path)
-        rows = [(ffi.new("char[]", adapter_path), *rest) for adapter_path, *rest in [*loras, *control_vectors]]
-        c_loras = ffi.new("struct hw_lora[]", rows[: len(loras)])
-        c_control_vectors = ffi.new("struct hw_control_vector[]", rows[len(loras) :])
-        c_servers = [ffi.new("char[]", server) for server in rpc_servers]
-        c_server_list = ffi.new("char *[]", c_servers)
-        c_split = ffi.new("float[]", list(tensor_split))
-        params = ffi.new(
-            "struct hw_model_params *",
-            {
-                "path": c_path,
-                "n_gpu_layers": n_gpu_layers,
-                "n_threads": n_threads,
-                "use_mmap": use_mmap,
-                "vocab_only": vocab_only,
-                "progress": lib.hogwild_on_progress,
-                "user_data": user_data,
-                "loras": c_loras,
-                "n_loras": len(loras),
-                "control_vectors": c_control_vectors,
-                "n_control_vectors": len(control_vectors),
-                "rpc_servers": c_server_list,
-                "n_rpc_servers": len(c_servers),
-                "tensor_split": c_split,
-                "n_tensor_split": len(c_split),
-                "split_mode": SPLITS[split_mode],
-                "main_gpu": main_gpu,
-            },
-        )
-        out = ffi.new("hw_model **")
-        try:
-            _call(lib.hw_model_load, params, out)
-        except errors.Cancelled:
-            if state.exception is not None:
-                raise state.exception from None
-            raise
-        super().__init__(out[0], lib.hw_model_free)
+    def __init__(self, settings: dict[str, Any], progress: Callable[[float], object] | None = None) -> None:
+        """settings: the fields of struct hw_model_params, as numbers, bytes and lists."""
+        if not settings["vocab_only"]:
+            forks.will_compute()
+        user_data = ffi.new_handle(progress)
+        alive: list[Any] = []  # cffi frees what Python forgets
+
+        def texts(paths: Sequence[bytes]) -> list[Any]:
+            alive.extend(ffi.new("char[]", path) for path in paths)
+            return alive[len(alive) - len(paths) :]
+
+        fields = dict(settings)
+        for name, kind in [("loras", "struct hw_lora[]"), ("control_vectors", "struct hw_control_vector[]")]:
+            rows = settings[name]
+            paths = texts([path for path, *_ in rows])
+            fields[name] = ffi.new(kind, [(path, *rest) for path, (_, *rest) in zip(paths, rows, strict=True)])
+        fields["path"] = ffi.new("char[]", settings["path"])
+        fields["rpc_servers"] = ffi.new("char *[]", texts(settings["rpc_servers"]))
+        fields["tensor_split"] = ffi.new("float[]", settings["tensor_split"])
+        for name in ("loras", "control_vectors", "rpc_servers", "tensor_split"):
+            fields[f"n_{name}"] = len(settings[name])
+        fields["split_mode"] = SPLITS[settings["split_mode"]]
+        fields["progress"], fields["user_data"] = lib.hogwild_on_progress, user_data
+        params = ffi.new("struct hw_model_params *", fields)
+        super().__init__(_new("hw_model", lib.hw_model_free, lib.hw_model_load, params), ffi.release)
 
     def cache(self, n_ctx: int, n_batch: int, type_k: bytes, type_v: bytes, attention: str) -> NativeCache:
         return NativeCache(self, n_ctx, n_batch, type_k, type_v, attention)
@@ -280,8 +227,7 @@ class NativeModel(Handle):
         return NativeSampler(self, settings, logit_bias, grammar)
 
     def number(self, name: str) -> int:
-        with self._lock:
-            return int(getattr(lib, f"hw_model_{name}")(self._use()))
+        return int(self._ask(getattr(lib, f"hw_model_{name}")))
 
     def text(self, name: str) -> str | None:
         with self._lock:
@@ -293,8 +239,7 @@ class NativeModel(Handle):
 
     def address(self) -> int:
         """The address of the llama_model."""
-        with self._lock:
-            return int(ffi.cast("uintptr_t", lib.hw_model_llama(self._use())))
+        return int(ffi.cast("uintptr_t", self._ask(lib.hw_model_llama)))
 
     def metadata(self) -> dict[str, str]:
         with self._lock:
@@ -305,55 +250,48 @@ class NativeModel(Handle):
             }
 
     def special(self, kind: str) -> int | None:
-        with self._lock:
-            token: int = lib.hw_token_special(self._use(), getattr(lib, f"HW_TOKEN_{kind}"))
+        token = int(self._ask(lib.hw_token_special, getattr(lib, f"HW_TOKEN_{kind}")))
         return None if token < 0 else token
 
     def is_end(self, token: int) -> bool:
-        with self._lock:
-            return bool(lib.hw_token_is_end(self._use(), token))
+        return bool(self._ask(lib.hw_token_is_end, token))
 
     def is_control(self, token: int) -> bool:
-        with self._lock:
-            return bool(lib.hw_token_is_control(self._use(), token))
+        return bool(self._ask(lib.hw_token_is_control, token))
 
     def tokenize(self, text: bytes, add_special: bool, parse_special: bool) -> list[int]:
-        room = len(text) + 8
+        def fill(tokens: Any, room: int) -> int:
+            return int(lib.hw_tokenize(self._use(), text, len(text), add_special, parse_special, tokens, room))
+
         with self._lock:
-            while True:
-                tokens = ffi.new("int32_t[]", room)
-                n = lib.hw_tokenize(self._use(), text, len(text), add_special, parse_special, tokens, room)
-                if n < 0:
-                    raise errors.InvalidArgument(
-                        "the text cannot be tokenized: it is longer than 1 GiB or no UTF-8, or there is no vocabulary"
-                    )
-                if n <= room:
-                    return list(tokens[0:n])
-                room = n
+            tokens, n = _fill("int32_t[]", len(text) + 8, fill)
+        if n < 0:
+            raise errors.InvalidArgument(
+                "the text cannot be tokenized: it is longer than 1 GiB or no UTF-8, or there is no vocabulary"
+            )
+        return list(tokens[0:n])
 
     def token_bytes(self, token: int, special: bool) -> bytes:
-        buffer = ffi.new("char[]", 64)
+        def fill(text: Any, room: int) -> int:
+            return int(lib.hw_token_bytes(self._use(), token, special, text, room))
+
         with self._lock:
-            n = lib.hw_token_bytes(self._use(), token, special, buffer, 64)
-            if n > 64:
-                buffer = ffi.new("char[]", n)
-                lib.hw_token_bytes(self._use(), token, special, buffer, n)
+            buffer, n = _fill("char[]", 64, fill)
         if n < 0:
             raise errors.InvalidArgument(f"token {token} is out of range")
         return bytes(ffi.buffer(buffer, n))
 
     def detokenize(self, tokens: Sequence[int], special: bool) -> bytes:
         array = ffi.new("int32_t[]", tokens)
-        room = 8 * len(tokens) + 64
+
+        def fill(text: Any, room: int) -> int:
+            return int(lib.hw_detokenize(self._use(), array, len(tokens), special, text, room))
+
         with self._lock:
-            while True:
-                buffer = ffi.new("char[]", room)
-                n = lib.hw_detokenize(self._use(), array, len(tokens), special, buffer, room)
-                if n < 0:
-                    raise errors.InvalidArgument("a token to detokenize is out of range")
-                if n <= room:
-                    return bytes(ffi.buffer(buffer, n))
-                room = n
+            buffer, n = _fill("char[]", 8 * len(tokens) + 64, fill)
+        if n < 0:
+            raise errors.InvalidArgument("a token to detokenize is out of range")
+        return bytes(ffi.buffer(buffer, n))
 
 
 # -- cache -----------------------------------------------------------------------------------------------------
@@ -368,26 +306,6 @@ def float_rows(n_rows: int, n_vocab: int) -> npt.NDArray[np.float32]:
     except MemoryError:
         pass
     raise errors.OutOfMemory(f"no memory for {n_rows} rows of logits, {n_vocab} numbers each: ask for fewer tokens")
-
-
-class DecodeView(NamedTuple):
-    """What a view feeds, and what it wants of the pass: struct hw_view."""
-
-    blocks: Sequence[int]
-    tokens: Sequence[int]
-    n_outputs: int = 1
-    wants_logits: bool = False
-    targets: Sequence[int] | None = None
-    sampler: NativeSampler | None = None
-
-
-class Decoded(NamedTuple):
-    """What a view got: float32 [n_outputs, n_vocab]; float32 [n_outputs]; the token, -1 where the sampler could choose
-    none. None: not asked for."""
-
-    logits: npt.NDArray[np.float32] | None
-    logprobs: npt.NDArray[np.float32] | None
-    sampled: int | None
 
 
 class _CView:
@@ -420,24 +338,21 @@ class _CView:
 WeightShare = tuple[int, bool, bool, float, float]
 
 
-class NativeCache(Handle):
+class NativeCache(_Object):
     _what = "cache"
 
     def __init__(
         self, model: NativeModel, n_ctx: int, n_batch: int, type_k: bytes, type_v: bytes, attention: str
     ) -> None:
-        c_type_k = ffi.new("char[]", type_k)
-        c_type_v = ffi.new("char[]", type_v)
+        c_type_k, c_type_v = ffi.new("char[]", type_k), ffi.new("char[]", type_v)
         params = ffi.new("struct hw_cache_params *", [n_ctx, n_batch, c_type_k, c_type_v, ATTENTIONS[attention]])
-        out = ffi.new("hw_cache **")
         with model._lock:
-            _call(lib.hw_cache_new, model._use(), params, out)
-        super().__init__(out[0], lib.hw_cache_free)
+            pointer = _new("hw_cache", lib.hw_cache_free, lib.hw_cache_new, model._use(), params)
+        super().__init__(pointer, ffi.release)
         self._n_vocab = model.number("n_vocab")
 
     def number(self, name: str) -> int:
-        with self._lock:
-            return int(getattr(lib, f"hw_cache_{name}")(self._use()))
+        return int(self._ask(getattr(lib, f"hw_cache_{name}")))
 
     def placement(self) -> list[PlacementRow]:
         with self._lock:
@@ -463,42 +378,28 @@ class NativeCache(Handle):
         return int(rows[0])
 
     def check(self) -> None:
-        with self._lock:
-            _call(lib.hw_cache_check, self._use())
+        self._do(lib.hw_cache_check)
 
     def new_block(self) -> int:
-        return self._made(lib.hw_block_new)
+        return self._int(lib.hw_block_new)
 
-    def len(self, block: int) -> int:
-        length = ffi.new("int32_t *")
-        with self._lock:
-            _call(lib.hw_block_len, self._use(), block, length)
-        return int(length[0])
-
-    def free_block(self, block: int) -> None:
-        with self._lock:
-            _call(lib.hw_block_free, self._use(), block)
+    def free_blocks(self, blocks: Sequence[int]) -> None:
+        """Those that were freed already are none any more: it may be called again after an interrupt."""
+        for block in blocks:
+            with contextlib.suppress(errors.InvalidArgument):
+                self._do(lib.hw_block_free, block)
 
     def truncate(self, block: int, n: int) -> None:
-        with self._lock:
-            _call(lib.hw_block_truncate, self._use(), block, n)
+        self._do(lib.hw_block_truncate, block, n)
 
     def append(self, dst: int, src: int) -> None:
-        with self._lock:
-            _call(lib.hw_block_append, self._use(), dst, src)
-
-    def _made(self, function: Callable[..., int], *args: Any) -> int:
-        """The id of the block that a function makes."""
-        block = ffi.new("int32_t *")
-        with self._lock:
-            _call(function, self._use(), *args, block)
-        return int(block[0])
+        self._do(lib.hw_block_append, dst, src)
 
     def split(self, block: int, n: int) -> int:
-        return self._made(lib.hw_block_split, block, n)
+        return self._int(lib.hw_block_split, block, n)
 
     def copy(self, block: int) -> int:
-        return self._made(lib.hw_block_copy, block)
+        return self._int(lib.hw_block_copy, block)
 
     def tokens(self, block: int) -> list[int]:
         n = ffi.new("int32_t *")
@@ -517,7 +418,7 @@ class NativeCache(Handle):
         return data
 
     def write(self, data: bytes | bytearray) -> int:
-        return self._made(lib.hw_block_write, ffi.from_buffer(data), len(data))
+        return self._int(lib.hw_block_write, ffi.from_buffer(data), len(data))
 
     def blocks(self) -> dict[int, int]:
         """Length by id, of all blocks."""
@@ -554,86 +455,48 @@ def pass_size(weights: Sequence[WeightShare], has_avx512: bool, n: int) -> int:
 # -- sampler ---------------------------------------------------------------------------------------------------
 
 
-class NativeSampler(Handle):
+class NativeSampler(_Object):
     _what = "sampler"
 
     def __init__(
         self, model: NativeModel, settings: dict[str, Any], logit_bias: dict[int, float], grammar: bytes | None
     ) -> None:
-        bias_tokens = ffi.new("int32_t[]", list(logit_bias))
-        bias_values = ffi.new("float[]", list(logit_bias.values()))
-        c_grammar = ffi.NULL if grammar is None else ffi.new("char[]", grammar)
-        params = ffi.new(
-            "struct hw_sampler_params *",
-            settings
-            | {
-                "n_bias": len(logit_bias),
-                "bias_tokens": bias_tokens,
-                "bias_values": bias_values,
-                "grammar": c_grammar,
-            },
-        )
-        out = ffi.new("hw_sampler **")
+        fields = settings | {
+            "n_bias": len(logit_bias),
+            "bias_tokens": ffi.new("int32_t[]", list(logit_bias)),
+            "bias_values": ffi.new("float[]", list(logit_bias.values())),
+            "grammar": ffi.NULL if grammar is None else ffi.new("char[]", grammar),
+        }
+        params = ffi.new("struct hw_sampler_params *", fields)
         with model._lock:
-            _call(lib.hw_sampler_new, model._use(), params, out)
-        super().__init__(out[0], lib.hw_sampler_free)
-        self._n_vocab = model.number("n_vocab")
-        self._token = ffi.new("int32_t *")
+            pointer = _new("hw_sampler", lib.hw_sampler_free, lib.hw_sampler_new, model._use(), params)
+        super().__init__(pointer, ffi.release)
 
-    def sample(self, logits: npt.NDArray[np.float32]) -> int:
-        if not isinstance(logits, np.ndarray):
-            raise errors.InvalidArgument(f"logits must be a numpy array, not {type(logits).__name__}")
-        if logits.dtype != np.float32 or logits.shape != (self._n_vocab,) or not logits.flags.c_contiguous:
-            raise errors.InvalidArgument(
-                f"logits must be float32 [{self._n_vocab}], contiguous, not {logits.dtype} {list(logits.shape)} "
-                f"with strides {list(logits.strides)}"
-            )
-        with self._lock:
-            _call(lib.hw_sampler_sample, self._use(), ffi.from_buffer("float[]", logits), self._token)
-            return int(self._token[0])
+    def sample(self, logits: Any) -> int:
+        """logits: float32 [n_vocab], as bytes or an array."""
+        return self._int(lib.hw_sampler_sample, ffi.from_buffer("float[]", logits))
 
     def reset(self) -> None:
-        with self._lock:
-            lib.hw_sampler_reset(self._use())
+        self._ask(lib.hw_sampler_reset)
 
 
 # -- log -------------------------------------------------------------------------------------------------------
 
-_log_hook: Callable[[int, str], object] | None = None
+
+def _tell(kind: type[BaseException], exception: BaseException, trace: Any) -> None:
+    """A hook that fails spoils no call; Ctrl+C inside it is the caller's."""
+    if isinstance(exception, Exception):
+        sys.excepthook(kind, exception, trace)
+    else:
+        _stopped.by = exception
 
 
-class _HookOfThread(threading.local):
-    is_running = False
-
-
-_hook_of_thread = _HookOfThread()
-
-
-@ffi.def_extern()  # type: ignore[untyped-decorator]
+@ffi.def_extern(onerror=_tell)  # type: ignore[untyped-decorator]
 def hogwild_on_log(level: int, text: Any, user_data: Any) -> None:
-    if _log_hook is None:
-        return
-    _hook_of_thread.is_running = True
-    try:
-        _log_hook(level, ffi.string(text).decode("utf-8", errors="replace"))
-    finally:
-        _hook_of_thread.is_running = False
+    log.tell(level, ffi.string(text).decode("utf-8", errors="replace"))
 
 
-def set_log_hook(hook: Callable[[int, str], object] | None) -> None:
-    """Sends llama.cpp's log lines of our calls to hook(level, text); None: quiet.
-
-    The hook runs in the middle of a call: what it asks of this library raises Busy, and what it closes is freed when
-    that call has ended.
-    """
-    global _log_hook
-    _log_hook = hook
-    lib.hw_log_set(ffi.NULL if hook is None else lib.hogwild_on_log, ffi.NULL)
-
-
-def log_hook() -> Callable[[int, str], object] | None:
-    """What set_log_hook was given."""
-    return _log_hook
+log.connect(lambda wanted: lib.hw_log_set(lib.hogwild_on_log if wanted else ffi.NULL, ffi.NULL))
 
 
 # -- the attention kernel alone, for tests and benchmarks ------------------------------------------------------
@@ -661,9 +524,7 @@ __all__ = [
     "ffi",
     "float_rows",
     "free_host_memory",
-    "log_hook",
     "pass_size",
     "rpc_load",
     "rpc_server",
-    "set_log_hook",
 ]

@@ -21,13 +21,6 @@ Logits = npt.NDArray[np.float32]
 View = tuple[Sequence[Any], Sequence[int]]  # blocks, and the tokens to feed to the last one
 
 
-class LogitsLike(Protocol):
-    """float32 [views, n_vocab], or what stands for it where it lies in another process: a row has argmax(), and goes
-    to the sampler of the same engine."""
-
-    def __getitem__(self, row: int, /) -> Any: ...
-
-
 class ModelLike(Protocol):
     """A loaded model: tokenizer and metadata (see hogwild_local.Model)."""
 
@@ -67,9 +60,8 @@ class BlockLike(Protocol):
 
 
 class CacheLike(Protocol):
-    """A shared KV cache (see hogwild_local.SharedCache). next_tokens() is decode() and sampling in one call, so that
-    an engine in another process is asked once a pass; the samplers are those of the same engine, or None. It may be
-    called from several threads."""
+    """A shared KV cache (see hogwild_local.SharedCache). next_tokens() is decode() and sampling in one call; the
+    samplers are those of the same engine, or None. It may be called from several threads."""
 
     @property
     def n_ctx(self) -> int: ...
@@ -80,7 +72,7 @@ class CacheLike(Protocol):
     @property
     def devices(self) -> Sequence[Device]: ...
     def block(self, name: str) -> Any: ...
-    def decode(self, views: Sequence[View]) -> LogitsLike: ...
+    def decode(self, views: Sequence[View]) -> Logits: ...
     def next_tokens(self, views: Sequence[View], samplers: Sequence[Any]) -> list[int | None]: ...
     def close(self) -> None: ...
 
@@ -103,7 +95,7 @@ class Engine:
 
 
 def native_engine() -> Engine:
-    """The compiled engine, imported only here. Raises ImportError, which says what to install."""
+    """The compiled engine. The library itself is loaded with the first model: its ImportError says what to install."""
     from .cache import SharedCache
     from .default_model import default_model_path
     from .model import Model

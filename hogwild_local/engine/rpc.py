@@ -10,13 +10,12 @@ import socket
 import struct
 from collections.abc import Sequence
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
-
-import llama_cpp
+from typing import Any
 
 from ..errors import DeviceError, InvalidArgument
 from ..options import Servers
-from . import native as _native
 
 PROTOCOL = 7  # RPC_PROTO_MAJOR_VERSION in ggml-rpc.h of the llama.cpp that we are compiled against
 HELLO, CAPS_SIZE = 14, 24
@@ -45,14 +44,16 @@ def parse_servers(given: Servers, name: str = "rpc") -> list[str]:
     return servers
 
 
-def load_backend() -> None:
-    """Sees to it that ggml has its RPC backend: compiled in, in the file that HOGWILD_RPC_BACKEND names, or beside
-    llama-cpp-python's libraries, where scripts/rpc-backend puts it. Raises DeviceError."""
+def load_backend(native: Any) -> None:
+    """Sees to it that the ggml of the native module, here or in a process of its own, has its RPC backend: compiled in,
+    in the file that HOGWILD_RPC_BACKEND names, or beside llama-cpp-python's libraries, where scripts/rpc-backend puts
+    it. Raises DeviceError."""
     named = os.environ.get("HOGWILD_RPC_BACKEND")
-    beside = Path(llama_cpp.__file__).parent / "lib" / BACKEND_FILE
-    path = Path(named) if named else beside if beside.exists() else None
+    found = find_spec("llama_cpp")
+    beside = Path(found.origin).parent / "lib" / BACKEND_FILE if found and found.origin else None
+    path = Path(named) if named else beside if beside and beside.exists() else None
     try:
-        _native.rpc_load(None if path is None else os.fsencode(path))
+        native.rpc_load(None if path is None else os.fsencode(path))
     except DeviceError:
         if path is not None:
             raise

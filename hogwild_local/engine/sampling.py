@@ -53,11 +53,19 @@ class Sampler:
         }
         grammar = None if params.grammar is None else c_text(params.grammar, "grammar")
         bias = _bias(params.logit_bias, model.n_vocab)
+        self._n_vocab = model.n_vocab
         self._native = model._native.sampler(settings, bias, grammar)
 
     def sample(self, logits: npt.NDArray[np.float32]) -> int:
         """A token for logits float32 [n_vocab]; it counts as written (penalties, grammar). Raises
         InvalidArgument if no token can be chosen."""
+        if not isinstance(logits, np.ndarray):
+            raise InvalidArgument(f"logits must be a numpy array, not {type(logits).__name__}")
+        if logits.dtype != np.float32 or logits.shape != (self._n_vocab,) or not logits.flags.c_contiguous:
+            raise InvalidArgument(
+                f"logits must be float32 [{self._n_vocab}], contiguous, not {logits.dtype} {list(logits.shape)} "
+                f"with strides {list(logits.strides)}"
+            )
         return self._native.sample(logits)
 
     def reset(self) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
+import itertools
 import os
 import queue
 import re
@@ -15,9 +17,9 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import IO, Any
 
-from ... import errors
-from ..native import log_hook
-from . import wire
+from .. import errors
+from . import forks, wire
+from .log import check_not_in_hook, log_hook, tell
 
 GRACE_S = 3.0  # for a pass that is going on when the engine is closed; then the child is killed
 MOST_LAST_WORDS = 600
@@ -31,14 +33,12 @@ class EngineProcess:
     """
 
     def __init__(self, servers: Sequence[str] = ()) -> None:
-        if not sys.executable:
-            raise errors.DeviceError("this Python has no executable (sys.executable) to start an engine's process with")
+        command = _command()
+        self._origin = forks.Origin()
         self._servers = tuple(servers)
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115
-        code = f"import sys; sys.path[:] = {sys.path!r}; from hogwild_local.engine.isolated.child import main; "
-        code += f"main({os.getpid()})"
         self._child = subprocess.Popen(
-            [sys.executable, "-c", code],
+            command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
@@ -49,9 +49,11 @@ class EngineProcess:
         threading.Thread(
             target=_exchange, args=(self._child, self._requests), daemon=True, name="hogwild engine"
         ).start()
-        self._finalizer = weakref.finalize(self, _end, self._child, self._requests, self._stderr)
+        self._finalizer = weakref.finalize(self, _end, self._child, self._requests, self._stderr, self._origin)
         self._lock = threading.RLock()
         self._death: str | None = None
+        self._numbers = itertools.count(1)
+        self._dropped: collections.deque[int] = collections.deque()
 
     @property
     def closed(self) -> bool:
@@ -59,33 +61,55 @@ class EngineProcess:
 
     @property
     def pid(self) -> int:
-        """For tests."""
         return self._child.pid
 
     def close(self) -> None:
-        """Ends the child, at the latest after GRACE_S, and waits for its end. May be called twice."""
-        self._finalizer()
+        """Ends the child, at the latest after GRACE_S, and waits for its end, also where another thread's call waits
+        for the child. May be called twice."""
+        if not self._origin.is_here:
+            return  # the child is the parent's
+        # Ctrl+C does not reach a thread: it interrupts our waiting, and the child ends nevertheless.
+        end = threading.Thread(target=self._finalizer, name="hogwild engine's end")
+        end.start()
+        end.join()
+        self._child.wait()
 
     def check(self, what: str) -> None:
-        """Raises Closed, EngineDied."""
+        """Raises Closed, Forked, EngineDied; Busy inside a log hook."""
+        check_not_in_hook(what)
+        self._origin.check(what)
         if self.closed:
             raise errors.Closed(f"this {what} was closed")
         if self._death is not None:
             raise errors.EngineDied(self._death)
 
-    def call(self, what: str, name: str, *arguments: Any, progress: Callable[[float], object] | None = None) -> Any:
-        """What the child's request `name` returns. what: the object that it is about, for Closed. Raises what the
-        child's call raised, EngineDied, Closed."""
-        try:
-            request = wire.pack((name, arguments, log_hook() is not None))
-        except ValueError:
-            raise errors.InvalidArgument(
-                f"an argument of the {what} cannot be passed to the engine's process: only numbers, texts, paths, "
-                "lists and dicts can"
-            ) from None
+    def new_number(self) -> int:
+        return next(self._numbers)
+
+    def drop(self, number: int) -> None:
+        """The child frees the object with the next call. Waits for nothing: it may be called at any point of any
+        thread."""
+        self._dropped.append(number)
+
+    def call(
+        self,
+        what: str,
+        number: int,
+        method: str,
+        arguments: Sequence[Any],
+        new: int = 0,
+        progress: Callable[[float], object] | None = None,
+    ) -> Any:
+        """What the method of the child's object returns. what: the object's name, for Closed; new: the number of the
+        object that the method makes. Raises what the child's call raised, EngineDied, Closed."""
+        self.check(what)  # before the lock: a fork has it held for ever
         with self._lock:
             self.check(what)
-            kind, value, lines = self._send(what, name, request)
+            dropped = list(self._dropped)
+            request = self._pack(what, (number, method, tuple(arguments), new, progress is not None), dropped)
+            kind, value, lines = self._send(what, method, request)
+            for _ in dropped:  # only now: one that is sent again after an interrupt is none any more
+                self._dropped.popleft()
             stopped: BaseException | None = None
             while kind == "progress":
                 self._pass_on(lines)
@@ -94,15 +118,26 @@ class EngineProcess:
                     go_on = stopped is None and progress is not None and progress(value) is not False
                 except BaseException as error:
                     stopped = error
-                kind, value, lines = self._send(what, name, wire.pack(go_on))
+                kind, value, lines = self._send(what, method, wire.pack(go_on))
         self._pass_on(lines)
-        if kind == "ok":
-            return value
         if stopped is not None:
             raise stopped
+        if kind == "ok":
+            return value
         if kind == "full":
             raise errors.CacheFull(*value)
+        if kind == "import":
+            raise ImportError(value)
         raise getattr(errors, value[0])(value[1])
+
+    def _pack(self, what: str, request: tuple[Any, ...], dropped: list[int]) -> bytes:
+        try:
+            return wire.pack((*request, log_hook() is not None, dropped))
+        except ValueError:
+            raise errors.InvalidArgument(
+                f"an argument of the {what} cannot be passed to the engine's process: only numbers, texts, paths, "
+                "lists and dicts can"
+            ) from None
 
     def _send(self, what: str, name: str, packed: bytes) -> Any:
         replies: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -116,10 +151,8 @@ class EngineProcess:
         return reply
 
     def _pass_on(self, lines: list[tuple[int, str]]) -> None:
-        hook = log_hook()
-        if hook is not None:
-            for level, text in lines:
-                hook(level, text)
+        for level, text in lines:
+            tell(level, text)
 
     def _last_words(self, name: str) -> str:
         try:
@@ -144,6 +177,19 @@ class EngineProcess:
         return f"{text}. Close this Hogwild and make a new one"
 
 
+def _command() -> list[str]:
+    """What starts the child. Raises DeviceError where there is no Python to start."""
+    if getattr(sys, "frozen", False):
+        raise errors.DeviceError(
+            "a frozen application has no Python to start an engine's process with: sys.executable is the application. "
+            "Load the model in this process (isolate=False, and without rpc)"
+        )
+    if not sys.executable:
+        raise errors.DeviceError("this Python has no executable (sys.executable) to start an engine's process with")
+    code = f"import sys; sys.path[:] = {sys.path!r}; from hogwild_local.engine.child import main; main({os.getpid()})"
+    return [sys.executable, "-c", code]
+
+
 def _exchange(child: subprocess.Popen[bytes], requests: queue.SimpleQueue[Any]) -> None:
     """One request, one reply, in a thread of its own: a caller that Ctrl+C interrupts leaves no half message."""
     assert child.stdin is not None
@@ -160,12 +206,19 @@ def _exchange(child: subprocess.Popen[bytes], requests: queue.SimpleQueue[Any]) 
     child.stdout.close()
 
 
-def _end(child: subprocess.Popen[bytes], requests: queue.SimpleQueue[Any], stderr: IO[bytes]) -> None:
+def _end(
+    child: subprocess.Popen[bytes], requests: queue.SimpleQueue[Any], stderr: IO[bytes], origin: forks.Origin
+) -> None:
     """The thread closes the pipe once it has its reply, and the child ends with the pipe."""
+    if not origin.is_here:
+        return  # the child is the parent's
     requests.put(None)
     try:
         child.wait(GRACE_S)
     except subprocess.TimeoutExpired:
-        child.kill()
-        child.wait()
+        pass
+    finally:  # Ctrl+C at interpreter exit too
+        if child.poll() is None:
+            child.kill()
+            child.wait()
     stderr.close()

@@ -1,7 +1,7 @@
 """Messages between a process and the child that its engine lives in: a length, then marshalled plain data.
 
-marshal, not pickle: the same Python is at both ends, and it can carry nothing but numbers, texts, bytes, lists, tuples,
-dicts and None.
+marshal, not pickle: the same Python is at both ends, and it can carry nothing but numbers, texts, bytes (an array of
+numpy becomes its bytes), lists, tuples, dicts and None.
 """
 
 from __future__ import annotations
@@ -40,12 +40,3 @@ def _exactly(file: BinaryIO, n: int) -> bytearray:
             raise EOFError("the other process closed the pipe")
         data += piece
     return data
-
-
-def plain(value: Any) -> Any:
-    """Paths as bytes, sequences as tuples; all else as it is: the child checks it."""
-    if isinstance(value, os.PathLike):
-        return os.fsencode(value)
-    if isinstance(value, list | tuple):
-        return tuple(plain(item) for item in value)
-    return value

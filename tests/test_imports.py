@@ -1,0 +1,65 @@
+"""What works where nothing is compiled and llama_cpp is not there, and what is said where they are needed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from isolated import run_isolated
+
+HIDE = """
+for name in sys.argv[1].split(","):
+    sys.modules[name] = None  # its import is an ImportError
+"""
+HIDDEN = "llama_cpp,hogwild_local.engine._hogwild"
+
+
+def test_the_package_is_imported_without_what_is_compiled() -> None:
+    code = """
+import hogwild_local, importlib, pkgutil
+from hogwild_local import *
+names = [module.name for module in pkgutil.walk_packages(hogwild_local.__path__, "hogwild_local.")]
+need_it = {"engine.native", "engine.child", "engine._hogwild", "cli.baseline", "cli.measure"}
+for name in set(names) - {f"hogwild_local.{name}" for name in need_it}:
+    importlib.import_module(name)
+hogwild_local.set_log_hook(print)
+print("numpy" in sys.modules, Hogwild, len(names) > 40)
+"""
+    done = run_isolated(HIDE + code, HIDDEN)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "True <class 'hogwild_local.hogwild.Hogwild'> True\n"
+
+
+@pytest.mark.parametrize("command", ["", "run", "eval", "bench", "rpc-server"])
+def test_help_needs_nothing_that_is_compiled(command: str) -> None:
+    code = f"from hogwild_local.cli.main import cli; cli({[*command.split(), '--help']!r}, prog_name='hogwild')"
+    done = run_isolated(HIDE + code, HIDDEN)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"Usage: hogwild {command}".rstrip())
+
+
+ASK = """
+from hogwild_local import Model
+try:
+    Model("any.gguf", isolate=sys.argv[2] == "True")
+except ImportError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("isolate", [False, True])
+@pytest.mark.parametrize(
+    ("stub", "said"), [("raise ImportError('hidden')", "hidden"), ("__version__ = '0.0.1'", "0.0.1")]
+)
+def test_a_model_says_which_llama_cpp_it_needs(stub: str, said: str, isolate: bool, tmp_path: Path) -> None:
+    (tmp_path / "llama_cpp.py").write_text(stub)
+    done = run_isolated("sys.path.insert(0, sys.argv[1])" + ASK, tmp_path, isolate)
+    assert said in done.stdout, done.stderr
+    assert "needs llama-cpp-python" in done.stdout
+    assert "same CMAKE_ARGS" in done.stdout  # of a build for a GPU, which is not to be replaced by one for the CPU
+    assert "--force-reinstall" not in done.stdout
+
+
+def test_a_model_says_what_to_do_where_nothing_is_compiled() -> None:
+    done = run_isolated(HIDE + ASK, "hogwild_local.engine._hogwild", False)
+    assert "Build hogwild-local again" in done.stdout, done.stderr
