@@ -134,7 +134,12 @@ class EngineOptions(Options):
         ),
     )
     n_threads: int | None = field(
-        default=None, metadata=_whole(1, "Threads of the CPU. Without it one for each core.", MOST_THREADS)
+        default=None,
+        metadata=_whole(
+            1,
+            "Threads of the CPU. Without it as many as a pass of the model can use, at most one a core.",
+            MOST_THREADS,
+        ),
     )
     type_k: CacheType = field(default="f16", metadata=_choice(CacheType, "Type in which the cache stores keys."))
     type_v: CacheType = field(default="f16", metadata=_choice(CacheType, "Type in which the cache stores values."))
