@@ -83,11 +83,14 @@ ggml_tensor* ComposedAttention::scores(Rewire& rewire, const AttentionSite& site
     }
     float scale = site.spec.scale;
     if (site.spec.soft_cap > 0.0f) {
-        scores = ggml_scale(ctx, ggml_tanh(ctx, ggml_scale(ctx, scores, scale / site.spec.soft_cap)), site.spec.soft_cap);
+        scores =
+            ggml_scale(ctx, ggml_tanh(ctx, ggml_scale(ctx, scores, scale / site.spec.soft_cap)), site.spec.soft_cap);
         scale = 1.0f;
     }
-    scores = ggml_soft_max_ext(ctx, scores, masks_.of(ctx, rewire.layer_of(site).window, site.spec.max_bias > 0.0f, n_keys_,
-                                                    site.node->src[0]->ne[1]), scale, site.spec.max_bias);
+    scores = ggml_soft_max_ext(
+        ctx, scores,
+        masks_.of(ctx, rewire.layer_of(site).window, site.spec.max_bias > 0.0f, n_keys_, site.node->src[0]->ne[1]),
+        scale, site.spec.max_bias);
     ggml_soft_max_add_sinks(scores, site.node->src[4] != nullptr ? rewire.copy(site.node->src[4]) : nullptr);
     return scores;
 }

@@ -31,10 +31,10 @@ class FlashAttention : public Attention {
     int64_t n_mirrored_;  // rounded up
     int32_t n_tokens_;
     int64_t spare_cell_;
-    CellsInput from_;                       // cells to copy
-    ggml_tensor* to_ = nullptr;             // I64 [n_mirrored]: where to
-    ggml_tensor* turns_ = nullptr;          // I32 [n_mirrored * n_pos_per_token]
-    std::map<int, KvTensors> mirrored_;     // by layer: the results of copying, so that reading depends on it
+    CellsInput from_;                    // cells to copy
+    ggml_tensor* to_ = nullptr;          // I64 [n_mirrored]: where to
+    ggml_tensor* turns_ = nullptr;       // I32 [n_mirrored * n_pos_per_token]
+    std::map<int, KvTensors> mirrored_;  // by layer: the results of copying, so that reading depends on it
     AttentionMasks masks_;
 };
 

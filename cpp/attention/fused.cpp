@@ -20,7 +20,8 @@ AttnRope kind_of(const RopeParams& rope) {
 // A table of cosines and sines says all of a rotation that begins at dimension 0 and pairs dimensions in a known way.
 bool fits_table(const AttentionSite& site) {
     const RopeParams rope = rope_params(*site.rope);
-    return site.is_plain_rope && rope.offset() == 0 && rope.mode() != GGML_ROPE_TYPE_VISION && site.rope->ne[0] == site.node->src[0]->ne[0];
+    return site.is_plain_rope && rope.offset() == 0 && rope.mode() != GGML_ROPE_TYPE_VISION &&
+           site.rope->ne[0] == site.node->src[0]->ne[0];
 }
 
 AttnShape shape_of(const AttentionSite& site, int32_t n_tokens) {

@@ -38,9 +38,7 @@ void copy_cells(ggml_context* ctx, ggml_cgraph* graph, ggml_tensor* store, const
 }  // namespace
 
 KvMover::KvMover(const ModelSpec& spec, KvStore& store, Backends& backends)
-    : spec_(spec),
-      store_(store),
-      scheduler_(backends.new_scheduler(spec.layers.size() * nodes_a_layer + 16)) {}
+    : spec_(spec), store_(store), scheduler_(backends.new_scheduler(spec.layers.size() * nodes_a_layer + 16)) {}
 
 void KvMover::turn(const CellMove& move, int64_t distance) {
     for (int64_t done = 0; done < move.n; done += chunk) {

@@ -76,8 +76,8 @@ PassGraph::PassGraph(GraphSource& source, const KvStore& store, Backends& backen
     }
 }
 
-void PassGraph::build(const SourceGraph& from, const ModelSpec& spec, const KvStore& store, const Pass& pass, hw_attention attention,
-                      int32_t n_threads) {
+void PassGraph::build(const SourceGraph& from, const ModelSpec& spec, const KvStore& store, const Pass& pass,
+                      hw_attention attention, int32_t n_threads) {
     Attention* fused = nullptr;
     Attention* of_ggml = nullptr;
     const auto keep = [&](std::unique_ptr<Attention> made) { return attentions_.emplace_back(std::move(made)).get(); };

@@ -30,8 +30,8 @@ class PassGraph {
     const ggml_tensor& logits() const { return *logits_; }
 
   private:
-    void build(const SourceGraph& from, const ModelSpec& spec, const KvStore& store, const Pass& pass, hw_attention attention,
-               int32_t n_threads);
+    void build(const SourceGraph& from, const ModelSpec& spec, const KvStore& store, const Pass& pass,
+               hw_attention attention, int32_t n_threads);
     void choose_backends(const Backends& backends, const KvStore& store);
     void set_inputs(const Pass& pass);
 

@@ -87,8 +87,8 @@ KvTensors Rewire::stored_at(const AttentionSite& site) {
 }
 
 // llama.cpp stores rows [d * Hkv, T]; ours are [d, T, Hkv], one row a head, all with the same cell numbers.
-ggml_tensor* Rewire::store_rows(const ggml_tensor* node, const KvRows& source, ggml_tensor* cells,
-                                ggml_tensor* matrix, float limit) {
+ggml_tensor* Rewire::store_rows(const ggml_tensor* node, const KvRows& source, ggml_tensor* cells, ggml_tensor* matrix,
+                                float limit) {
     ggml_tensor* rows = copy(source.rows);
     const int64_t d = cells->ne[0];
     const int64_t n_tokens = inputs_.cells->ne[0];

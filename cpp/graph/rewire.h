@@ -39,7 +39,8 @@ class Attention {
 class Rewire {
   public:
     using Chooser = std::function<Attention&(const AttentionSite&)>;
-    Rewire(const SourceGraph& source, const ModelSpec& spec, const KvStore& store, ggml_context* ctx, int32_t n_tokens, int32_t n_outputs);
+    Rewire(const SourceGraph& source, const ModelSpec& spec, const KvStore& store, ggml_context* ctx, int32_t n_tokens,
+           int32_t n_outputs);
 
     // Copies the graph. Throws HW_ERROR_UNSUPPORTED for an input that is not known. Returns the logits [n_vocab,
     // n_outputs].

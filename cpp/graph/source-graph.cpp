@@ -91,7 +91,11 @@ AttentionSite read_site(const ggml_tensor* node, const SourceGraph& source) {
         unsupported(node, "attends in several streams");
     }
     check_params(node);
-    site.spec = {layer, node->src[0]->ne[2], float_param(node, 0), float_param(node, 1), float_param(node, 2),
+    site.spec = {layer,
+                 node->src[0]->ne[2],
+                 float_param(node, 0),
+                 float_param(node, 1),
+                 float_param(node, 2),
                  node->src[4] != nullptr};
     site.rope = find_rope(node->src[0], source.rope_results, &site.is_plain_rope);
     return site;

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import llama_cpp
+from llama_cpp._ggml import libggml
 import numpy as np
 import numpy.typing as npt
 
@@ -31,8 +32,15 @@ except ImportError as error:
 REINSTALL = "Run: python -m pip install --force-reinstall llama-cpp-python=={wanted} hogwild-local"
 
 
+def _sizeof_tensor() -> int:
+    """Of the loaded ggml, which tells the size with that of the header (ggml_object) before each."""
+    overhead = libggml.ggml_tensor_overhead
+    overhead.argtypes, overhead.restype = [], ctypes.c_size_t
+    return int(overhead()) - 32
+
+
 def _check_build() -> None:
-    """llama.cpp's sonames guard nothing: the version and two struct sizes must be those we were compiled for."""
+    """llama.cpp's sonames guard nothing: the version and some struct sizes must be those we were compiled for."""
     wanted = next(
         requirement.split("==")[1].split(";")[0].strip()
         for requirement in importlib.metadata.requires("hogwild-local") or []
@@ -46,6 +54,7 @@ def _check_build() -> None:
     for name, ours, theirs in [
         ("llama_model_params", lib.hw_sizeof_model_params(), ctypes.sizeof(llama_cpp.llama_model_params)),
         ("llama_context_params", lib.hw_sizeof_context_params(), ctypes.sizeof(llama_cpp.llama_context_params)),
+        ("ggml_tensor", lib.hw_sizeof_tensor(), _sizeof_tensor()),
     ]:
         if ours != theirs:
             raise ImportError(
