@@ -15,9 +15,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import llama_cpp
-from llama_cpp._ggml import libggml
 import numpy as np
 import numpy.typing as npt
+from llama_cpp._ggml import libggml
 
 from .. import errors
 
