@@ -140,6 +140,11 @@ class Hogwild:
         return int(self._cache.n_ctx)
 
     @property
+    def n_free(self) -> int:
+        """Cells that no run uses."""
+        return int(self._cache.n_free)
+
+    @property
     def devices(self) -> list[Device]:
         """What lies on which device: weights, keys and values."""
         return merged(self.model.devices, self._cache.devices)

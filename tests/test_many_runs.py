@@ -76,7 +76,7 @@ def one_schedule(hogwild: Hogwild, chance: random.Random) -> str:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_random_schedules_of_eight_threads_lose_nothing(hogwild: Hogwild, seed: int) -> None:
-    free = hogwild.context_left
+    free = hogwild.n_free
     left: list[str] = []
     failures: list[BaseException] = []
 
@@ -98,7 +98,7 @@ def test_random_schedules_of_eight_threads_lose_nothing(hogwild: Hogwild, seed: 
     assert len(left) == SCHEDULES // 4 // SEATS * SEATS
     assert set(left) <= {"run_ended", "closed", "dropped", "full"}
     assert left.count("run_ended") > len(left) // 4
-    assert hogwild.context_left == free
+    assert hogwild.n_free == free
 
 
 def test_closing_the_hogwild_ends_all_runs_of_all_threads(tiny_path: Callable[..., Path]) -> None:

@@ -204,15 +204,16 @@ def test_a_lesson_feeds_what_the_worker_loop_feeds(random_network: tuple[object,
     with Hogwild(random_network[1], n_threads=1, engine=engine) as hw:
         decode, prefilled = hw._cache.decode, []
 
-        def spy(views: list[tuple[list[object], list[int]]]) -> object:
-            if len(views) == 1:
+        def spy(views: list[tuple[list[object], list[int]]], samplers: list[Player | None]) -> list[int | None]:
+            if samplers == [None]:
                 prefilled.extend(views[0][1])
             else:
                 for worker, (_, tokens) in enumerate(views):
                     fed[worker].append(list(tokens))
-            return decode(views)
+            decode(views)
+            return [None if player is None else player.sample(None) for player in samplers]
 
-        hw._cache.decode = spy
+        hw._cache.next_tokens = spy
         result = hw.generate(made.sheet.text, workers=3, layout=visibility)
     assert prefilled == [IDS[BOS], *encode(made.prompt)]
     assert fed == [[encode(part.tokens) for part in stream] for stream in made.streams]

@@ -64,6 +64,7 @@ extern "C" {
 
 size_t hw_sizeof_model_params(void) { return sizeof(llama_model_params); }
 size_t hw_sizeof_context_params(void) { return sizeof(llama_context_params); }
+size_t hw_sizeof_tensor(void) { return sizeof(ggml_tensor); }
 
 size_t hw_free_host_memory(const char* root) {
     return answer<size_t>(0, [&] { return hw::free_host_memory(root != nullptr ? root : ""); });

@@ -51,8 +51,8 @@ void ComposedAttention::make_distances(Rewire& rewire, int64_t n_tokens) {
 }
 
 ggml_tensor* ComposedAttention::build(Rewire& rewire, const AttentionSite& site, const KvTensors& stored) {
-    make_distances(rewire, site.n_tokens());
-    has_gains_ = has_gains_ || site.key_gain != nullptr;
+    make_distances(rewire, site.node->src[0]->ne[1]);
+    has_gains_ = has_gains_ || rewire.layer_of(site).key_gain != nullptr;
     ggml_context* ctx = rewire.ctx();
     ggml_tensor* weights = scores(rewire, site, stored);  // [sum of lengths, T, H]
     ggml_tensor* result = nullptr;
@@ -81,12 +81,16 @@ ggml_tensor* ComposedAttention::scores(Rewire& rewire, const AttentionSite& site
         ggml_prec_set_acc(part, GGML_PREC_F32);
         scores = scores == nullptr ? part : ggml_concat(ctx, part, scores, 0);
     }
-    float scale = site.scale();
-    if (site.soft_cap() > 0.0f) {
-        scores = ggml_scale(ctx, ggml_tanh(ctx, ggml_scale(ctx, scores, scale / site.soft_cap())), site.soft_cap());
+    float scale = site.spec.scale;
+    if (site.spec.soft_cap > 0.0f) {
+        scores =
+            ggml_scale(ctx, ggml_tanh(ctx, ggml_scale(ctx, scores, scale / site.spec.soft_cap)), site.spec.soft_cap);
         scale = 1.0f;
     }
-    scores = ggml_soft_max_ext(ctx, scores, masks_.of(ctx, site, n_keys_), scale, site.max_bias());
+    scores = ggml_soft_max_ext(
+        ctx, scores,
+        masks_.of(ctx, rewire.layer_of(site).window, site.spec.max_bias > 0.0f, n_keys_, site.node->src[0]->ne[1]),
+        scale, site.spec.max_bias);
     ggml_soft_max_add_sinks(scores, site.node->src[4] != nullptr ? rewire.copy(site.node->src[4]) : nullptr);
     return scores;
 }

@@ -14,46 +14,43 @@ namespace hw {
 namespace {
 
 // Keys read by one flash attention as of one block that begins at 0.
-ggml_tensor* flash_attention(ggml_context* ctx, const AttentionSite& site, ggml_tensor* q, ggml_tensor* k,
+ggml_tensor* flash_attention(ggml_context* ctx, const AttentionSpec& spec, ggml_tensor* q, ggml_tensor* k,
                              ggml_tensor* v, ggml_tensor* mask, ggml_tensor* sinks) {
-    ggml_tensor* result = ggml_flash_attn_ext(ctx, q, k, v, mask, site.scale(), site.max_bias(), site.soft_cap());
+    ggml_tensor* result = ggml_flash_attn_ext(ctx, q, k, v, mask, spec.scale, spec.max_bias, spec.soft_cap);
     ggml_flash_attn_ext_add_sinks(result, sinks);
     ggml_prec_set_acc(result, GGML_PREC_F32);
     return result;
 }
 
-// The operations of a site on the smallest run of cells, for asking the device.
-bool is_site_supported(ggml_context* ctx, const AttentionSite& site, const KvTensors& stored) {
+// The operations of one token on the smallest run of cells, for asking the device.
+bool is_attention_supported(ggml_context* ctx, const AttentionSpec& spec, const LayerSpec& layer,
+                            const KvTensors& stored) {
     ggml_tensor* k = cells_of(ctx, stored.k, 0, flash_step);
-    ggml_tensor* v =
-        site.is_v_in_k ? values_in_keys(ctx, k, site.node->src[2]->ne[0]) : cells_of(ctx, stored.v, 0, flash_step);
-    ggml_tensor* q = ggml_new_tensor_3d(ctx, GGML_TYPE_F32, k->ne[0], site.n_tokens(), site.n_head());
-    ggml_tensor* mask = ggml_new_tensor_2d(ctx, GGML_TYPE_F16, flash_step, site.n_tokens());
-    ggml_tensor* sinks = site.node->src[4] == nullptr ? nullptr : ggml_new_tensor_1d(ctx, GGML_TYPE_F32, site.n_head());
-    ggml_tensor* heads = ggml_new_tensor_2d(ctx, GGML_TYPE_I32, flash_step, k->ne[2]);
+    ggml_tensor* v = layer.is_v_in_k ? values_in_keys(ctx, k, layer.d_v) : cells_of(ctx, stored.v, 0, flash_step);
+    ggml_tensor* q = ggml_new_tensor_3d(ctx, GGML_TYPE_F32, layer.d_k, 1, spec.n_head);
+    ggml_tensor* mask = ggml_new_tensor_2d(ctx, GGML_TYPE_F16, flash_step, 1);
+    ggml_tensor* sinks = spec.has_sinks ? ggml_new_tensor_1d(ctx, GGML_TYPE_F32, spec.n_head) : nullptr;
+    ggml_tensor* heads = ggml_new_tensor_2d(ctx, GGML_TYPE_I32, flash_step, layer.n_head_kv);
     ggml_backend_dev_t device = device_of(stored.k);
-    return ggml_backend_dev_supports_op(device, flash_attention(ctx, site, q, k, v, mask, sinks)) &&
+    return ggml_backend_dev_supports_op(device, flash_attention(ctx, spec, q, k, v, mask, sinks)) &&
            ggml_backend_dev_supports_op(device, ggml_get_rows(ctx, stored.k, heads)) &&
-           (site.is_v_in_k || ggml_backend_dev_supports_op(device, ggml_get_rows(ctx, stored.v, heads)));
+           (layer.is_v_in_k || ggml_backend_dev_supports_op(device, ggml_get_rows(ctx, stored.v, heads)));
 }
 
 }  // namespace
 
-FlashAttention::FlashAttention(const FlashPlan& plan, const SourceGraph& source, int64_t spare_cell)
+FlashAttention::FlashAttention(const FlashPlan& plan, int32_t n_tokens, int64_t spare_cell)
     : begin_(plan.begin),
       n_cells_(plan.n_cells),
       n_mirrored_(padded_mirrors(plan.n_mirrored)),
-      spare_cell_(spare_cell) {
-    for (const auto& [index, layer] : source.layers) {
-        key_turns_[index] = key_turn_of(layer);
-    }
-}
+      n_tokens_(n_tokens),
+      spare_cell_(spare_cell) {}
 
-bool FlashAttention::is_supported(const SourceGraph& source, const KvStore& store) {
-    const ggml_context_ptr ctx = new_context(source.sites.size() * 16);
-    return std::all_of(source.sites.begin(), source.sites.end(), [&](const auto& entry) {
-        const AttentionSite& site = entry.second;
-        return store.is_host(site.layer) || is_site_supported(ctx.get(), site, store.layer(site.layer));
+bool FlashAttention::is_supported(const ModelSpec& model, const KvStore& store) {
+    const ggml_context_ptr ctx = new_context(model.attentions.size() * 16);
+    return std::all_of(model.attentions.begin(), model.attentions.end(), [&](const AttentionSpec& spec) {
+        return store.is_host(spec.layer) ||
+               is_attention_supported(ctx.get(), spec, model.layers.at(spec.layer), store.layer(spec.layer));
     });
 }
 
@@ -68,7 +65,7 @@ void FlashAttention::make_inputs(Rewire& rewire) {
 }
 
 const KvTensors& FlashAttention::with_mirrors(Rewire& rewire, const AttentionSite& site, const KvTensors& stored) {
-    const auto [place, is_new] = mirrored_.emplace(site.layer, stored);
+    const auto [place, is_new] = mirrored_.emplace(site.spec.layer, stored);
     KvTensors& result = place->second;
     if (!is_new || n_mirrored_ == 0) {
         return result;
@@ -77,11 +74,11 @@ const KvTensors& FlashAttention::with_mirrors(Rewire& rewire, const AttentionSit
         make_inputs(rewire);
     }
     ggml_context* ctx = rewire.ctx();
-    const ggml_tensor& turn = key_turns_.at(site.layer);
+    const std::optional<RopeParams>& rope = rewire.layer_of(site).key_rope;
     ggml_tensor* from = from_.of(ctx, n_mirrored_, stored.k->ne[2]);
     ggml_tensor* keys = ggml_get_rows(ctx, stored.k, from);
-    if (turns(turn)) {
-        keys = turned_keys(ctx, turn, keys, stored.hadamard_k, turns_);
+    if (rope) {
+        keys = turned_keys(ctx, *rope, stored, keys, turns_);
     }
     result.k = ggml_set_rows(ctx, stored.k, keys, to_);
     result.v = site.is_v_in_k ? values_in_keys(ctx, result.k, stored.v->ne[0])
@@ -92,9 +89,9 @@ const KvTensors& FlashAttention::with_mirrors(Rewire& rewire, const AttentionSit
 ggml_tensor* FlashAttention::build(Rewire& rewire, const AttentionSite& site, const KvTensors& stored) {
     ggml_context* ctx = rewire.ctx();
     const KvTensors& kv = with_mirrors(rewire, site, stored);
-    return flash_attention(ctx, site, hadamard(ctx, rewire.query_in_view(site), stored.hadamard_k),
+    return flash_attention(ctx, site.spec, hadamard(ctx, rewire.query_in_view(site), stored.hadamard_k),
                            cells_of(ctx, kv.k, begin_, n_cells_), cells_of(ctx, kv.v, begin_, n_cells_),
-                           masks_.of(ctx, site, n_cells_),
+                           masks_.of(ctx, rewire.layer_of(site).window, site.spec.max_bias > 0.0f, n_cells_, n_tokens_),
                            site.node->src[4] != nullptr ? rewire.copy(site.node->src[4]) : nullptr);
 }
 

@@ -14,13 +14,13 @@ namespace hw {
 class FlashAttention : public Attention {
   public:
     // spare_cell: a cell in no block.
-    FlashAttention(const FlashPlan& plan, const SourceGraph& source, int64_t spare_cell);
+    FlashAttention(const FlashPlan& plan, int32_t n_tokens, int64_t spare_cell);
     ggml_tensor* build(Rewire& rewire, const AttentionSite& site, const KvTensors& stored) override;
     bool serves(const Pass& pass) const override;
     void set_inputs(const Pass& pass, int n_pos_per_token) override;
 
     // Whether the device of every layer computes it: kernels know some head sizes only.
-    static bool is_supported(const SourceGraph& source, const KvStore& store);
+    static bool is_supported(const ModelSpec& model, const KvStore& store);
 
   private:
     void make_inputs(Rewire& rewire);
@@ -29,12 +29,12 @@ class FlashAttention : public Attention {
     int64_t begin_;  // the run: cells [begin, begin + n_cells)
     int64_t n_cells_;
     int64_t n_mirrored_;  // rounded up
+    int32_t n_tokens_;
     int64_t spare_cell_;
-    std::map<int, ggml_tensor> key_turns_;  // by layer, see graph/key-turn.h
-    CellsInput from_;                       // cells to copy
-    ggml_tensor* to_ = nullptr;             // I64 [n_mirrored]: where to
-    ggml_tensor* turns_ = nullptr;          // I32 [n_mirrored * n_pos_per_token]
-    std::map<int, KvTensors> mirrored_;     // by layer: the results of copying, so that reading depends on it
+    CellsInput from_;                    // cells to copy
+    ggml_tensor* to_ = nullptr;          // I64 [n_mirrored]: where to
+    ggml_tensor* turns_ = nullptr;       // I32 [n_mirrored * n_pos_per_token]
+    std::map<int, KvTensors> mirrored_;  // by layer: the results of copying, so that reading depends on it
     AttentionMasks masks_;
 };
 

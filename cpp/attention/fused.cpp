@@ -13,18 +13,19 @@ namespace {
 // Few sizes, so that graphs serve again.
 int32_t round_slots(int32_t n) { return n <= 4 ? n : (n + 3) / 4 * 4; }
 
-AttnRope kind_of(const ggml_tensor* rope) {
-    return rope->op_params[rope_mode] == GGML_ROPE_TYPE_NORMAL ? AttnRope::adjacent : AttnRope::halves;
+AttnRope kind_of(const RopeParams& rope) {
+    return rope.mode() == GGML_ROPE_TYPE_NORMAL ? AttnRope::adjacent : AttnRope::halves;
 }
 
 // A table of cosines and sines says all of a rotation that begins at dimension 0 and pairs dimensions in a known way.
 bool fits_table(const AttentionSite& site) {
-    return site.is_plain_rope && site.rope->op_params[rope_offset] == 0 &&
-           site.rope->op_params[rope_mode] != GGML_ROPE_TYPE_VISION && site.rope->ne[0] == site.node->src[0]->ne[0];
+    const RopeParams rope = rope_params(*site.rope);
+    return site.is_plain_rope && rope.offset() == 0 && rope.mode() != GGML_ROPE_TYPE_VISION &&
+           site.rope->ne[0] == site.node->src[0]->ne[0];
 }
 
 AttnShape shape_of(const AttentionSite& site, int32_t n_tokens) {
-    return {n_tokens, static_cast<int32_t>(site.n_head()), static_cast<int32_t>(site.node->src[1]->ne[2]),
+    return {n_tokens, static_cast<int32_t>(site.spec.n_head), static_cast<int32_t>(site.node->src[1]->ne[2]),
             static_cast<int32_t>(site.node->src[1]->ne[0]), static_cast<int32_t>(site.node->src[2]->ne[0])};
 }
 
@@ -52,10 +53,9 @@ FusedAttention::Plan& FusedAttention::plan_for(const AttnShape& shape, bool is_r
 }
 
 // One table serves all sites whose ROPE has the same parameters.
-ggml_tensor* FusedAttention::angles_for(Rewire& rewire, const ggml_tensor* rope) {
+ggml_tensor* FusedAttention::angles_for(Rewire& rewire, const RopeParams& rope) {
     for (const Table& table : tables_) {
-        if (std::memcmp(table.rope.op_params, rope->op_params, sizeof(rope->op_params)) == 0 &&
-            table.rope.src[2] == rope->src[2]) {
+        if (table.rope == rope) {
             return table.angles;
         }
     }
@@ -64,11 +64,10 @@ ggml_tensor* FusedAttention::angles_for(Rewire& rewire, const ggml_tensor* rope)
     if (table_distances_ == nullptr) {
         table_distances_ = new_input(ctx, GGML_TYPE_I32, n_rows * rewire.n_pos_per_token(), "table_distances");
     }
-    Table table = {*rope, ggml_new_tensor_3d(ctx, GGML_TYPE_F32, rope->op_params[rope_n_dims], 1, n_rows), nullptr};
+    Table table = {rope, ggml_new_tensor_3d(ctx, GGML_TYPE_F32, rope.n_dims(), 1, n_rows), nullptr};
     ggml_set_name(table.unit, "unit");
     ggml_set_input(table.unit);
-    table.angles = rope_like(ctx, *rope, table.unit, table_distances_,
-                             rope->src[2] != nullptr ? rewire.copy(rope->src[2]) : nullptr);
+    table.angles = rope_like(ctx, rope, table.unit, table_distances_);
     ggml_set_name(table.angles, "angles");
     tables_.push_back(table);
     return table.angles;
@@ -92,15 +91,15 @@ ggml_tensor* FusedAttention::rotated_queries(Rewire& rewire, const AttentionSite
 ggml_tensor* FusedAttention::build(Rewire& rewire, const AttentionSite& site, const KvTensors& stored) {
     ggml_context* ctx = rewire.ctx();
     const AttnShape shape = shape_of(site, n_tokens_);
-    has_gains_ = has_gains_ || site.key_gain != nullptr;
+    has_gains_ = has_gains_ || rewire.layer_of(site).key_gain != nullptr;
     const bool is_raw = site.rope == nullptr || fits_table(site);
     sites_.push_back(std::make_unique<Site>());
     Site& data = *sites_.back();
-    data = {&plan_for(shape, !is_raw, site.window).plan,
+    data = {&plan_for(shape, !is_raw, rewire.layer_of(site).window).plan,
             AttnRope::none,
-            site.scale(),
-            site.soft_cap(),
-            site.max_bias(),
+            site.spec.scale,
+            site.spec.soft_cap,
+            site.spec.max_bias,
             false,
             0};
 
@@ -109,7 +108,7 @@ ggml_tensor* FusedAttention::build(Rewire& rewire, const AttentionSite& site, co
         args.push_back(ggml_permute(ctx, rewire.copy(site.node->src[0]), 0, 2, 1, 3));  // back to [d_k, H, T]
     } else if (is_raw) {
         args.push_back(rewire.copy(site.rope->src[0]));  // [d_k, H, T]
-        data.rope = kind_of(site.rope);
+        data.rope = kind_of(rope_params(*site.rope));
     } else {
         args.push_back(rotated_queries(rewire, site));  // [d_k, H, T * slots]
     }
@@ -117,7 +116,7 @@ ggml_tensor* FusedAttention::build(Rewire& rewire, const AttentionSite& site, co
     args.push_back(stored.v);
     data.hadamard = stored.hadamard_k != nullptr ? static_cast<int32_t>(stored.hadamard_k->ne[0]) : 0;
     if (data.rope != AttnRope::none) {
-        args.push_back(angles_for(rewire, site.rope));
+        args.push_back(angles_for(rewire, rope_params(*site.rope)));
     }
     if (site.node->src[4] != nullptr) {
         args.push_back(rewire.copy(site.node->src[4]));
@@ -189,7 +188,7 @@ void FusedAttention::set_units() const {
     for (const Table& table : tables_) {
         std::vector<float> unit(static_cast<size_t>(ggml_nelements(table.unit)), 0.0f);
         const size_t n_rot = static_cast<size_t>(table.unit->ne[0]);
-        const bool is_adjacent = kind_of(&table.rope) == AttnRope::adjacent;
+        const bool is_adjacent = kind_of(table.rope) == AttnRope::adjacent;
         for (size_t i = 0; i < unit.size(); i++) {
             unit[i] = (is_adjacent ? i % 2 == 0 : i % n_rot < n_rot / 2) ? 1.0f : 0.0f;
         }

@@ -41,14 +41,14 @@ class FusedAttention : public Attention {
         int32_t hadamard;
     };
     struct Table {
-        ggml_tensor rope;     // the ROPE node it stands for: op_params and frequency factors
+        RopeParams rope;
         ggml_tensor* unit;    // F32 [n_rot, 1, T * slots]: input, (1, 0) for each pair
         ggml_tensor* angles;  // F32 [n_rot, 1, T * slots]
     };
     static void run(ggml_tensor* dst, int ith, int nth, void* site);
 
     Plan& plan_for(const AttnShape& shape, bool is_rotated, const Window& window);
-    ggml_tensor* angles_for(Rewire& rewire, const ggml_tensor* rope);
+    ggml_tensor* angles_for(Rewire& rewire, const RopeParams& rope);
     ggml_tensor* rotated_queries(Rewire& rewire, const AttentionSite& site);
     void set_distances(const std::vector<int32_t>& by_row, int n_pos_per_token) const;
     void set_units() const;

@@ -7,17 +7,17 @@
 
 namespace hw {
 
-ggml_tensor* AttentionMasks::of(ggml_context* ctx, const AttentionSite& site, int64_t n_keys) {
-    const bool has_alibi = site.max_bias() > 0.0f;
+ggml_tensor* AttentionMasks::of(ggml_context* ctx, const Window& window, bool has_alibi, int64_t n_keys,
+                                int64_t n_tokens) {
     for (const Mask& mask : masks_) {
-        if (mask.window == site.window && mask.has_alibi == has_alibi) {
+        if (mask.window == window && mask.has_alibi == has_alibi) {
             return mask.tensor;
         }
     }
-    ggml_tensor* tensor = ggml_new_tensor_2d(ctx, GGML_TYPE_F16, n_keys, site.n_tokens());
+    ggml_tensor* tensor = ggml_new_tensor_2d(ctx, GGML_TYPE_F16, n_keys, n_tokens);
     ggml_set_name(tensor, "mask");
     ggml_set_input(tensor);
-    masks_.push_back({site.window, has_alibi, tensor});
+    masks_.push_back({window, has_alibi, tensor});
     return tensor;
 }
 

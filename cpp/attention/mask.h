@@ -4,14 +4,14 @@
 #include <vector>
 
 #include "cache/pass.h"
-#include "graph/source-graph.h"
+#include "model/layer-spec.h"
 
 namespace hw {
 
 class AttentionMasks {
   public:
     // One mask serves all sites with the same window.
-    ggml_tensor* of(ggml_context* ctx, const AttentionSite& site, int64_t n_keys);
+    ggml_tensor* of(ggml_context* ctx, const Window& window, bool has_alibi, int64_t n_keys, int64_t n_tokens);
     // first_key: [pairs] where key 0 of the pair's block stands among the n_keys. To be called when the graph is
     // allocated.
     void set_inputs(const Pass& pass, const std::vector<int64_t>& first_key) const;

@@ -17,6 +17,9 @@ void check_type(ggml_type type, int64_t d, const char* what) {
     }
 }
 
+// Scores of float-sized keys must not overflow either. The scale of a quantized block is f16.
+float largest(ggml_type type) { return type == GGML_TYPE_F32 || type == GGML_TYPE_BF16 ? 1e15f : 65504.0f; }
+
 // ggml calls all host memory free.
 size_t free_memory(ggml_backend_buffer_type_t type) {
     if (ggml_backend_buft_is_host(type)) {
@@ -32,7 +35,7 @@ size_t free_memory(ggml_backend_buffer_type_t type) {
 
 }  // namespace
 
-KvStore::KvStore(const std::map<int, KvLayer>& layers, int64_t n_cells, ggml_type type_k, ggml_type type_v) {
+KvStore::KvStore(const std::map<int, LayerSpec>& layers, int64_t n_cells, ggml_type type_k, ggml_type type_v) {
     for (const auto& [index, layer] : layers) {
         check_type(type_k, layer.d_k, "keys");
         check_type(layer.is_v_in_k ? type_k : type_v, layer.d_v, "values");
@@ -49,6 +52,8 @@ KvStore::KvStore(const std::map<int, KvLayer>& layers, int64_t n_cells, ggml_typ
         // llama.cpp's sizes: for keys the largest; values keep to the smallest, which serves them better.
         const int64_t n_k = hadamard_size(type_k, layer.d_k, layer.is_v_in_k ? 64 : layer.d_k);
         const int64_t n_v = layer.is_v_in_k ? n_k : hadamard_size(type_v, layer.d_v, 64);
+        tensors.limit_k = largest(type_k);
+        tensors.limit_v = largest(type_v);
         tensors.hadamard_k = new_hadamard(ctx.get(), n_k);
         tensors.hadamard_v = new_hadamard(ctx.get(), n_v);
     }
@@ -110,6 +115,10 @@ bool is_host_memory(ggml_backend_buffer_type_t type) {
     ggml_backend_dev_t device = ggml_backend_buft_get_device(type);
     return ggml_backend_buft_is_host(type) &&
            (device == nullptr || ggml_backend_dev_type(device) == GGML_BACKEND_DEVICE_TYPE_CPU);
+}
+
+ggml_tensor* within_limit(ggml_context* ctx, ggml_tensor* x, float limit) {
+    return ggml_clamp(ctx, ggml_is_contiguous(x) ? x : ggml_cont(ctx, x), -limit, limit);
 }
 
 ggml_tensor* values_in_keys(ggml_context* ctx, ggml_tensor* k, int64_t d_v) {

@@ -8,7 +8,7 @@
 #include <utility>
 
 #include "ggml-cpp.h"
-#include "graph/source-graph.h"
+#include "model/layer-spec.h"
 
 namespace hw {
 
@@ -18,6 +18,11 @@ struct KvTensors {
     // What both are multiplied by, F32 [n, n]; NULL: stored as they are (see cache/hadamard.h).
     ggml_tensor* hadamard_k = nullptr;
     ggml_tensor* hadamard_v = nullptr;
+    // Numbers beyond are stored as this one. Attention by ggml multiplies cells that a query does not see by zero, or
+    // adds -inf to their scores, which an infinity or a NaN would survive: one of a block, even a freed one, must not
+    // reach another.
+    float limit_k = 0.0f;
+    float limit_v = 0.0f;
 
     bool has_values() const { return v->view_src == nullptr || v->op == GGML_OP_SET_ROWS; }
 };
@@ -25,7 +30,7 @@ struct KvTensors {
 class KvStore {
   public:
     // Throws HW_ERROR_MEMORY, and HW_ERROR_UNSUPPORTED if a head does not fit the type's blocks.
-    KvStore(const std::map<int, KvLayer>& layers, int64_t n_cells, ggml_type type_k, ggml_type type_v);
+    KvStore(const std::map<int, LayerSpec>& layers, int64_t n_cells, ggml_type type_k, ggml_type type_v);
 
     const KvTensors& layer(int index) const { return tensors_.at(index); }
     const std::map<int, KvTensors>& layers() const { return tensors_; }
@@ -45,6 +50,8 @@ class KvStore {
 
 // Whether our CPU kernel can read this memory.
 bool is_host_memory(ggml_backend_buffer_type_t type);
+// x F32 as it may be stored: nothing beyond the limit, no NaN. Contiguous.
+ggml_tensor* within_limit(ggml_context* ctx, ggml_tensor* x, float limit);
 // The first d_v numbers of each key, as [d_v, n_cells, Hkv].
 ggml_tensor* values_in_keys(ggml_context* ctx, ggml_tensor* k, int64_t d_v);
 // n cells of K or V from cell `begin` on, as [d, n, Hkv].

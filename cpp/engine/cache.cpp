@@ -43,16 +43,16 @@ ggml_type type_named(const char* name, const char* what) {
     fail(HW_ERROR_ARGUMENT, "%s is '%s': it must be one of %s", what, name ? name : "(null)", known.c_str());
 }
 
-FlashRules flash_rules(const SourceGraph& source, ggml_type type_k) {
-    const bool keys_are_turned = std::any_of(source.layers.begin(), source.layers.end(),
-                                             [](const auto& entry) { return entry.second.key_rope != nullptr; });
+FlashRules flash_rules(const ModelSpec& spec, ggml_type type_k) {
+    const bool keys_are_turned = std::any_of(spec.layers.begin(), spec.layers.end(),
+                                             [](const auto& entry) { return entry.second.key_rope.has_value(); });
     return {keys_are_turned, !ggml_is_quantized(type_k)};
 }
 
 // Whether a layer is not for our kernel, and may be for ggml's flash attention.
-bool wants_flash(const SourceGraph& source, hw_attention attention) {
+bool wants_flash(const ModelSpec& spec, hw_attention attention) {
     return attention != HW_ATTENTION_COMPOSED &&
-           std::any_of(source.layers.begin(), source.layers.end(), [&](const auto& entry) {
+           std::any_of(spec.layers.begin(), spec.layers.end(), [&](const auto& entry) {
                return !uses_kernel(attention) || !is_host_memory(entry.second.buffer_type);
            });
 }
@@ -89,8 +89,8 @@ Cache::Cache(ModelPtr model, const hw_cache_params& params)
     check_params(params);
     type_k_ = type_named(params.type_k, "type_k");
     type_v_ = type_named(params.type_v, "type_v");
-    const SourceGraph probe = source_.build(1, 1);
-    pass_cost_.emplace(probe.graph);
+    const ModelSpec& probe = source_.spec();
+    pass_cost_.emplace(source_.build(1, 1).graph);
     const FlashRules rules = flash_rules(probe, type_k_);
     const bool may_flash = wants_flash(probe, attention_);
     const bool has_mirrors = may_flash && rules.keys_are_turned && rules.may_mirror;
@@ -229,6 +229,17 @@ void Cache::check_views(const hw_view* views, int32_t n_views) const {
     }
 }
 
+// ggml ends the process where a row is looked up that is not there.
+void Cache::check_positions(const Pass& pass) const {
+    const int64_t n = source_.spec().n_positions;
+    const int32_t last = *std::max_element(pass.view_positions.begin(), pass.view_positions.end());
+    if (n > 0 && last >= n) {
+        fail(HW_ERROR_ARGUMENT,
+             "a view would have %d tokens: this model has learned positions, for a context of %d tokens and no more",
+             last + 1, static_cast<int>(n));
+    }
+}
+
 // An empty block has its origin anew: if the pass fails, the next one gives it another.
 Pass Cache::plan_pass(const hw_view* views, int32_t n_views) {
     for (int32_t i = 0; i < n_views; i++) {
@@ -238,6 +249,7 @@ Pass Cache::plan_pass(const hw_view* views, int32_t n_views) {
         }
     }
     Pass pass = make_pass(blocks_->table(), views, n_views);
+    check_positions(pass);
     if (flash_rules_) {
         pass.flash = plan_flash(pass, blocks_->table(), *flash_rules_);
         n_mirrored_ += pass.flash ? pass.flash->n_mirrored : 0;

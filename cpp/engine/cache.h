@@ -52,6 +52,7 @@ class Cache {
     const Fingerprint& fingerprint();
     void check_views(const hw_view* views, int32_t n_views) const;
     void check_view(const hw_view& view, int32_t index) const;
+    void check_positions(const Pass& pass) const;
     Pass plan_pass(const hw_view* views, int32_t n_views);
     PassGraph& graph_for(const Pass& pass);
     PassGraph& build_graph(const Pass& pass, const PassSize& size);

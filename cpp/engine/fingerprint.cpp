@@ -5,14 +5,13 @@
 
 namespace hw {
 
-std::string rope_digest(const std::map<int, KvLayer>& layers) {
+std::string rope_digest(const std::map<int, LayerSpec>& layers) {
     Digest digest;
     for (const auto& [index, layer] : layers) {
         digest.add_number(index);
-        if (layer.key_rope != nullptr) {
-            digest.add(layer.key_rope->op_params, sizeof(layer.key_rope->op_params));
-            digest.add_number(layer.key_offset);
-            digest.add(layer.key_rope->src[2] != nullptr ? layer.key_rope->src[2]->name : "");
+        if (layer.key_rope) {
+            digest.add(layer.key_rope->values.data(), sizeof(layer.key_rope->values));
+            digest.add(layer.key_rope->factors != nullptr ? layer.key_rope->factors->name : "");
         }
     }
     return digest.text();

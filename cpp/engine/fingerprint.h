@@ -15,7 +15,7 @@ namespace hw {
 using Fingerprint = std::vector<std::pair<std::string, std::string>>;
 
 // How keys are rotated, of all layers, as a digest.
-std::string rope_digest(const std::map<int, KvLayer>& layers);
+std::string rope_digest(const std::map<int, LayerSpec>& layers);
 
 // Reads some of the model's files. Throws HW_ERROR_MODEL if they are gone or changed.
 Fingerprint fingerprint(const Model& model, ggml_type type_k, ggml_type type_v, const std::string& rope);

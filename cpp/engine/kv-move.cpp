@@ -37,14 +37,8 @@ void copy_cells(ggml_context* ctx, ggml_cgraph* graph, ggml_tensor* store, const
 
 }  // namespace
 
-KvMover::KvMover(const SourceGraph& source, KvStore& store, Backends& backends)
-    : n_pos_per_token_(source.n_pos_per_token),
-      store_(store),
-      scheduler_(backends.new_scheduler(source.layers.size() * nodes_a_layer + 16)) {
-    for (const auto& [index, layer] : source.layers) {
-        key_turns_[index] = key_turn_of(layer);
-    }
-}
+KvMover::KvMover(const ModelSpec& spec, KvStore& store, Backends& backends)
+    : spec_(spec), store_(store), scheduler_(backends.new_scheduler(spec.layers.size() * nodes_a_layer + 16)) {}
 
 void KvMover::turn(const CellMove& move, int64_t distance) {
     for (int64_t done = 0; done < move.n; done += chunk) {
@@ -81,16 +75,16 @@ void KvMover::run(const CellMove& move, int64_t distance) {
     const ggml_context_ptr owner = new_context(n_nodes, n_nodes);
     ggml_context* ctx = owner.get();
     ggml_cgraph* graph = ggml_new_graph_custom(ctx, n_nodes, false);
-    ggml_tensor* distances = new_input(ctx, GGML_TYPE_I32, move.n * n_pos_per_token_, "distances");
+    ggml_tensor* distances = new_input(ctx, GGML_TYPE_I32, move.n * spec_.n_pos_per_token, "distances");
     CellsInput sources;
     ggml_tensor* targets = new_input(ctx, GGML_TYPE_I64, move.n, "targets");
 
     const bool is_copy = move.from != move.to;
     for (const auto& [index, tensors] : store_.layers()) {
-        const ggml_tensor& key_turn = key_turns_.at(index);
-        if (distance != 0 && turns(key_turn)) {
+        const std::optional<RopeParams>& rope = spec_.layers.at(index).key_rope;
+        if (distance != 0 && rope) {
             ggml_tensor* keys = ggml_get_rows(ctx, tensors.k, sources.of(ctx, move.n, tensors.k->ne[2]));
-            keys = turned_keys(ctx, key_turn, keys, tensors.hadamard_k, distances);
+            keys = turned_keys(ctx, *rope, tensors, keys, distances);
             ggml_build_forward_expand(graph, ggml_set_rows(ctx, tensors.k, keys, targets));
         } else if (is_copy) {
             copy_cells(ctx, graph, tensors.k, move);
@@ -113,7 +107,7 @@ void KvMover::run(const CellMove& move, int64_t distance) {
     std::iota(to.begin(), to.end(), move.to);
     sources.set(from);
     set_input(targets, to);
-    set_positions(distances, std::vector<int32_t>(n, static_cast<int32_t>(distance)), n_pos_per_token_);
+    set_positions(distances, std::vector<int32_t>(n, static_cast<int32_t>(distance)), spec_.n_pos_per_token);
     if (ggml_backend_sched_graph_compute(scheduler_.get(), graph) != GGML_STATUS_SUCCESS) {
         fail(HW_ERROR_COMPUTE, "a backend failed while moving cells: %s", log.errors().c_str());
     }

@@ -10,7 +10,7 @@ namespace hw {
 
 class KvMover : public Cells {
   public:
-    KvMover(const SourceGraph& source, KvStore& store, Backends& backends);
+    KvMover(const ModelSpec& spec, KvStore& store, Backends& backends);
     void copy(const CellMove& move) override { turn(move, 0); }
     void turn(const CellMove& move, int64_t distance) override;
     size_t n_bytes(int64_t n) const override;
@@ -20,8 +20,7 @@ class KvMover : public Cells {
   private:
     void run(const CellMove& move, int64_t distance);
 
-    int n_pos_per_token_;
-    std::map<int, ggml_tensor> key_turns_;  // by layer, see graph/key-turn.h
+    const ModelSpec& spec_;
     KvStore& store_;
     ggml_backend_sched_ptr scheduler_;
 };

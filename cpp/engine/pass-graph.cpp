@@ -59,16 +59,14 @@ std::vector<float> query_scales(const std::vector<int32_t>& positions, const Que
 
 PassGraph::PassGraph(GraphSource& source, const KvStore& store, Backends& backends, const Pass& pass,
                      const PassSize& size, int64_t spare_cell, hw_attention attention, int32_t n_threads)
-    : size_(size), spare_cell_(spare_cell) {
+    : size_(size), spare_cell_(spare_cell), spec_(source.spec()) {
     LogScope log;
     const SourceGraph from = source.build(size.n_tokens, size.n_outputs);
     const size_t n_nodes = count_nodes(from, pass);
-    n_pos_per_token_ = from.n_pos_per_token;
-    temperature_ = from.temperature;
     ctx_ = new_context(n_nodes, n_nodes);
     graph_ = ggml_new_graph_custom(ctx_.get(), n_nodes, false);
 
-    build(from, store, pass, attention, n_threads);
+    build(from, source.spec(), store, pass, attention, n_threads);
     scheduler_ = backends.new_scheduler(count_tensors(graph_));
     choose_backends(backends, store);
     const bool is_there = ggml_backend_sched_alloc_graph(scheduler_.get(), graph_);
@@ -78,19 +76,19 @@ PassGraph::PassGraph(GraphSource& source, const KvStore& store, Backends& backen
     }
 }
 
-void PassGraph::build(const SourceGraph& from, const KvStore& store, const Pass& pass, hw_attention attention,
-                      int32_t n_threads) {
+void PassGraph::build(const SourceGraph& from, const ModelSpec& spec, const KvStore& store, const Pass& pass,
+                      hw_attention attention, int32_t n_threads) {
     Attention* fused = nullptr;
     Attention* of_ggml = nullptr;
     const auto keep = [&](std::unique_ptr<Attention> made) { return attentions_.emplace_back(std::move(made)).get(); };
-    Rewire rewire(from, store, ctx_.get(), size_.n_tokens, size_.n_outputs);
+    Rewire rewire(from, spec, store, ctx_.get(), size_.n_tokens, size_.n_outputs);
     logits_ = rewire.run(graph_, [&](const AttentionSite& site) -> Attention& {
-        if (uses_kernel(attention) && store.is_host(site.layer)) {
+        if (uses_kernel(attention) && store.is_host(site.spec.layer)) {
             fused = fused != nullptr ? fused : keep(std::make_unique<FusedAttention>(pass, size_.n_tokens, n_threads));
             return *fused;
         }
         if (of_ggml == nullptr && pass.flash) {
-            of_ggml = keep(std::make_unique<FlashAttention>(*pass.flash, from, spare_cell_));
+            of_ggml = keep(std::make_unique<FlashAttention>(*pass.flash, size_.n_tokens, spare_cell_));
         } else if (of_ggml == nullptr) {
             of_ggml = keep(std::make_unique<ComposedAttention>(pass, spare_cell_ + 1));
         }
@@ -139,13 +137,13 @@ void PassGraph::set_inputs(const Pass& pass) {
     cells.resize(n, spare_cell_);
     outputs.resize(static_cast<size_t>(size_.n_outputs), 0);
     set_input(inputs_.tokens, tokens);
-    set_positions(inputs_.positions, positions, n_pos_per_token_);
-    set_positions(inputs_.view_positions, view_positions, n_pos_per_token_);
+    set_positions(inputs_.positions, positions, spec_.n_pos_per_token);
+    set_positions(inputs_.view_positions, view_positions, spec_.n_pos_per_token);
     set_input(inputs_.cells, cells);
     set_input(inputs_.out_ids, outputs);
-    set_input(inputs_.query_scales, query_scales(pass.view_positions, temperature_, n));
+    set_input(inputs_.query_scales, query_scales(pass.view_positions, spec_.temperature, n));
     for (const auto& attention : attentions_) {
-        attention->set_inputs(pass, n_pos_per_token_);
+        attention->set_inputs(pass, spec_.n_pos_per_token);
     }
 }
 

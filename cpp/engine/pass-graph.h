@@ -30,15 +30,14 @@ class PassGraph {
     const ggml_tensor& logits() const { return *logits_; }
 
   private:
-    void build(const SourceGraph& from, const KvStore& store, const Pass& pass, hw_attention attention,
-               int32_t n_threads);
+    void build(const SourceGraph& from, const ModelSpec& spec, const KvStore& store, const Pass& pass,
+               hw_attention attention, int32_t n_threads);
     void choose_backends(const Backends& backends, const KvStore& store);
     void set_inputs(const Pass& pass);
 
     PassSize size_;
     int64_t spare_cell_;  // where the tokens that fill up the batch go
-    int n_pos_per_token_;
-    QueryTemperature temperature_;
+    const ModelSpec& spec_;
     ggml_context_ptr ctx_;
     ggml_backend_sched_ptr scheduler_;
     ggml_cgraph* graph_ = nullptr;

@@ -2,7 +2,7 @@
 
 #include <cstring>
 
-#include "graph/source-graph.h"
+#include "graph/nodes.h"
 #include "model/ggml-context.h"
 
 namespace hw {

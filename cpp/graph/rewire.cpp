@@ -5,23 +5,19 @@
 #include "base/error.h"
 #include "cache/hadamard.h"
 #include "graph/graph-inputs.h"
+#include "graph/nodes.h"
 #include "graph/rope.h"
 
 namespace hw {
 
-namespace {
-
-bool has_name(const ggml_tensor* tensor, const char* name) { return std::strcmp(tensor->name, name) == 0; }
-
-}  // namespace
-
-Rewire::Rewire(const SourceGraph& source, const KvStore& store, ggml_context* ctx, int32_t n_tokens, int32_t n_outputs)
-    : source_(source), store_(store), ctx_(ctx) {
+Rewire::Rewire(const SourceGraph& source, const ModelSpec& spec, const KvStore& store, ggml_context* ctx,
+               int32_t n_tokens, int32_t n_outputs)
+    : source_(source), spec_(spec), store_(store), ctx_(ctx) {
     inputs_.tokens = new_input(ctx, GGML_TYPE_I32, n_tokens, "tokens");
     inputs_.positions =
-        new_input(ctx, GGML_TYPE_I32, static_cast<int64_t>(n_tokens) * source.n_pos_per_token, "positions");
+        new_input(ctx, GGML_TYPE_I32, static_cast<int64_t>(n_tokens) * spec.n_pos_per_token, "positions");
     inputs_.view_positions =
-        new_input(ctx, GGML_TYPE_I32, static_cast<int64_t>(n_tokens) * source.n_pos_per_token, "view_positions");
+        new_input(ctx, GGML_TYPE_I32, static_cast<int64_t>(n_tokens) * spec.n_pos_per_token, "view_positions");
     inputs_.cells = new_input(ctx, GGML_TYPE_I64, n_tokens, "cells");
     inputs_.out_ids = new_input(ctx, GGML_TYPE_I32, n_outputs, "out_ids");
     inputs_.query_scales = ggml_new_tensor_3d(ctx, GGML_TYPE_F32, 1, 1, n_tokens);
@@ -42,12 +38,12 @@ ggml_tensor* Rewire::run(ggml_cgraph* graph, const Chooser& attention_of) {
         if (key != source_.key_stores.end()) {
             const KvTensors& layer = store_.layer(key->second.layer);
             KvTensors& stored = stored_[key->second.layer];
-            stored.k = store_rows(node, key->second, layer.k, layer.hadamard_k);
+            stored.k = store_rows(node, key->second, layer.k, layer.hadamard_k, layer.limit_k);
             ggml_build_forward_expand(graph, stored.k);
         } else if (value != source_.value_stores.end()) {
             const KvTensors& layer = store_.layer(value->second.layer);
             KvTensors& stored = stored_[value->second.layer];
-            stored.v = store_rows(node, value->second, layer.v, layer.hadamard_v);
+            stored.v = store_rows(node, value->second, layer.v, layer.hadamard_v, layer.limit_v);
             ggml_build_forward_expand(graph, stored.v);
         } else if (site != source_.sites.end()) {
             const KvTensors stored = stored_at(site->second);
@@ -62,16 +58,28 @@ ggml_tensor* Rewire::run(ggml_cgraph* graph, const Chooser& attention_of) {
         }
     }
     ggml_tensor* logits = copy(source_.logits);
-    if (logits->ne[1] != inputs_.out_ids->ne[0]) {
-        logits = ggml_get_rows(ctx_, logits, inputs_.out_ids);  // some graphs give the logits of all tokens
+    if (!source_.reads_out_ids) {
+        logits = ggml_get_rows(ctx_, logits, inputs_.out_ids);
     }
+    check_in_place_nodes();
     ggml_set_output(logits);
     ggml_build_forward_expand(graph, logits);
     return logits;
 }
 
+// A node that writes over what we read of it must have been copied with it.
+void Rewire::check_in_place_nodes() const {
+    for (int i = 0; i < ggml_graph_n_nodes(source_.graph); i++) {
+        const ggml_tensor* node = ggml_graph_node(source_.graph, i);
+        const bool is_ours = source_.key_stores.count(node) != 0 || source_.value_stores.count(node) != 0;
+        if (is_in_place(node) && !is_ours && copies_.count(node) == 0 && copies_.count(root_of(node)) != 0) {
+            unsupported(node, "writes over a tensor in a way that is not followed");
+        }
+    }
+}
+
 KvTensors Rewire::stored_at(const AttentionSite& site) {
-    KvTensors stored = stored_.at(site.layer);
+    KvTensors stored = stored_.at(site.spec.layer);
     if (site.is_v_in_k) {
         stored.v = values_in_keys(ctx_, stored.k, site.node->src[2]->ne[0]);
     }
@@ -79,8 +87,8 @@ KvTensors Rewire::stored_at(const AttentionSite& site) {
 }
 
 // llama.cpp stores rows [d * Hkv, T]; ours are [d, T, Hkv], one row a head, all with the same cell numbers.
-ggml_tensor* Rewire::store_rows(const ggml_tensor* node, const KvRows& source, ggml_tensor* cells,
-                                ggml_tensor* matrix) {
+ggml_tensor* Rewire::store_rows(const ggml_tensor* node, const KvRows& source, ggml_tensor* cells, ggml_tensor* matrix,
+                                float limit) {
     ggml_tensor* rows = copy(source.rows);
     const int64_t d = cells->ne[0];
     const int64_t n_tokens = inputs_.cells->ne[0];
@@ -88,7 +96,7 @@ ggml_tensor* Rewire::store_rows(const ggml_tensor* node, const KvRows& source, g
         fail(HW_ERROR_UNSUPPORTED, "the graph of this model cannot be re-wired: '%s' stores rows of %d, expected %d",
              node->name, static_cast<int>(rows->ne[0]), static_cast<int>(d * cells->ne[2]));
     }
-    rows = hadamard(ctx_, rows, matrix);
+    rows = within_limit(ctx_, hadamard(ctx_, rows, matrix), limit);
     ggml_tensor* by_head = ggml_view_3d(ctx_, rows, d, n_tokens, cells->ne[2], rows->nb[1],
                                         static_cast<size_t>(d) * ggml_element_size(rows), 0);
     return ggml_set_rows(ctx_, cells, by_head, inputs_.cells);
@@ -152,12 +160,12 @@ ggml_tensor* Rewire::clone(const ggml_tensor* tensor,
 }
 
 ggml_tensor* Rewire::rotated_query(const AttentionSite& site, ggml_tensor* positions) {
-    if (site.key_gain == nullptr) {
+    const LayerSpec& layer = layer_of(site);
+    if (layer.key_gain == nullptr) {
         Map done;
         return copy_rotated(site.node->src[0], positions, &done);
     }
-    ggml_tensor* factors = site.key_rope->src[2] != nullptr ? copy(site.key_rope->src[2]) : nullptr;
-    ggml_tensor* q = rope_like(ctx_, without_magnitude(*site.key_rope), query_with_gain(site), positions, factors);
+    ggml_tensor* q = rope_like(ctx_, *layer.key_rope, query_with_gain(site), positions);
     return ggml_permute(ctx_, q, 0, 2, 1, 3);
 }
 
@@ -165,7 +173,7 @@ ggml_tensor* Rewire::query_in_view(const AttentionSite& site) {
     if (site.rope == nullptr) {
         return copy(site.node->src[0]);
     }
-    if (site.key_gain == nullptr) {
+    if (layer_of(site).key_gain == nullptr) {
         return rotated_query(site, inputs_.view_positions);
     }
     return ggml_permute(ctx_, query_with_gain(site), 0, 2, 1, 3);
@@ -176,7 +184,7 @@ ggml_tensor* Rewire::query_with_gain(const AttentionSite& site) {
     if (q == nullptr) {
         Map done;
         q = copy_rotated(site.node->src[0], inputs_.view_positions, &done);  // [d_k, T, H]
-        q = ggml_mul(ctx_, ggml_cont(ctx_, ggml_permute(ctx_, q, 0, 2, 1, 3)), copy(site.key_gain->src[1]));
+        q = ggml_mul(ctx_, ggml_cont(ctx_, ggml_permute(ctx_, q, 0, 2, 1, 3)), layer_of(site).key_gain);
     }
     return q;
 }

@@ -39,7 +39,8 @@ class Attention {
 class Rewire {
   public:
     using Chooser = std::function<Attention&(const AttentionSite&)>;
-    Rewire(const SourceGraph& source, const KvStore& store, ggml_context* ctx, int32_t n_tokens, int32_t n_outputs);
+    Rewire(const SourceGraph& source, const ModelSpec& spec, const KvStore& store, ggml_context* ctx, int32_t n_tokens,
+           int32_t n_outputs);
 
     // Copies the graph. Throws HW_ERROR_UNSUPPORTED for an input that is not known. Returns the logits [n_vocab,
     // n_outputs].
@@ -47,7 +48,8 @@ class Rewire {
 
     const GraphInputs& inputs() const { return inputs_; }
     ggml_context* ctx() const { return ctx_; }
-    int n_pos_per_token() const { return source_.n_pos_per_token; }
+    int n_pos_per_token() const { return spec_.n_pos_per_token; }
+    const LayerSpec& layer_of(const AttentionSite& site) const { return spec_.layers.at(site.spec.layer); }
     // The copy of a tensor of the source graph, made now if it was not yet.
     ggml_tensor* copy(const ggml_tensor* tensor);
     // The query of a site [d_k, T, H] (permuted), with the same chain of nodes but other positions: Pass::query_turn.
@@ -65,9 +67,12 @@ class Rewire {
     ggml_tensor* query_with_gain(const AttentionSite& site);
     ggml_tensor* copy_rotated(const ggml_tensor* tensor, ggml_tensor* positions, Map* done);
     KvTensors stored_at(const AttentionSite& site);
-    ggml_tensor* store_rows(const ggml_tensor* node, const KvRows& source, ggml_tensor* cells, ggml_tensor* matrix);
+    ggml_tensor* store_rows(const ggml_tensor* node, const KvRows& source, ggml_tensor* cells, ggml_tensor* matrix,
+                            float limit);
+    void check_in_place_nodes() const;
 
     const SourceGraph& source_;
+    const ModelSpec& spec_;
     const KvStore& store_;
     ggml_context* ctx_;
     GraphInputs inputs_;

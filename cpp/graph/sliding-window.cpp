@@ -1,7 +1,8 @@
 #include "graph/sliding-window.h"
 
 #include "base/error.h"
-#include "graph/source-graph.h"
+#include "graph/graph-context.h"
+#include "graph/nodes.h"
 #include "model/llama-staging.h"
 
 namespace hw {
@@ -86,9 +87,7 @@ bool observe_chunks(const Model& model, int32_t window, const std::set<int>& lay
     return probe.hides_neighbour;
 }
 
-}  // namespace
-
-SlidingWindow observe_sliding_window(const Model& model) {
+SlidingWindow observe(const Model& model) {
     SlidingWindow result;
     const int32_t n = llama_model_n_swa(model.llama());
     if (n <= 0) {
@@ -99,6 +98,12 @@ SlidingWindow observe_sliding_window(const Model& model) {
         result.window = {n, observe_chunks(model, n, result.layers)};
     }
     return result;
+}
+
+}  // namespace
+
+const SlidingWindow& sliding_window_of(const Model& model) {
+    return model.sliding_window().get([&] { return observe(model); });
 }
 
 }  // namespace hw

@@ -7,7 +7,9 @@
 
 #include "base/error.h"
 #include "base/log.h"
-#include "base/memory.h"
+#include "graph/graph-context.h"
+#include "graph/model-spec.h"
+#include "graph/nodes.h"
 #include "graph/rope.h"
 #include "graph/split-copies.h"
 #include "model/backends.h"
@@ -58,13 +60,28 @@ std::unordered_set<const ggml_tensor*> find_rope_results(ggml_cgraph* graph, con
     return found;
 }
 
+// What we know of the attention: an update of llama.cpp may have more, and mean something by it.
+void check_params(const ggml_tensor* node) {
+    constexpr int n_known = 5;  // scale, max_bias, soft cap, precision, n_kv_max: a bound of what the mask lets through
+    for (int i = n_known; i < static_cast<int>(GGML_MAX_OP_PARAMS / sizeof(int32_t)); i++) {
+        if (node->op_params[i] != 0) {
+            unsupported(node, "has parameters that are not known");
+        }
+    }
+    for (int i = 5; i < GGML_MAX_SRC; i++) {
+        if (node->src[i] != nullptr) {
+            unsupported(node, "has more inputs than are known");
+        }
+    }
+}
+
 AttentionSite read_site(const ggml_tensor* node, const SourceGraph& source) {
     AttentionSite site = {};
     site.node = node;
-    site.layer = layer_of(node->src[1], "cache_k_l");
+    const int layer = layer_of(node->src[1], "cache_k_l");
     site.is_v_in_k =
         root_of(node->src[2]) == root_of(node->src[1]) && node->src[2]->view_offs == node->src[1]->view_offs;
-    if (site.layer < 0 || (!site.is_v_in_k && layer_of(node->src[2], "cache_v_l") != site.layer)) {
+    if (layer < 0 || (!site.is_v_in_k && layer_of(node->src[2], "cache_v_l") != layer)) {
         unsupported(node, "attends to something else than one layer of the KV cache");
     }
     if (node->src[3] != nullptr && node->src[3]->op != GGML_OP_NONE) {
@@ -73,6 +90,13 @@ AttentionSite read_site(const ggml_tensor* node, const SourceGraph& source) {
     if (node->src[0]->ne[3] != 1 || node->src[1]->ne[3] != 1) {
         unsupported(node, "attends in several streams");
     }
+    check_params(node);
+    site.spec = {layer,
+                 node->src[0]->ne[2],
+                 float_param(node, 0),
+                 float_param(node, 1),
+                 float_param(node, 2),
+                 node->src[4] != nullptr};
     site.rope = find_rope(node->src[0], source.rope_results, &site.is_plain_rope);
     return site;
 }
@@ -83,26 +107,27 @@ bool commutes_with_rope(const ggml_tensor* node) {
            node->op == GGML_OP_SCALE || (node->op == GGML_OP_REPEAT && node->ne[0] == node->src[0]->ne[0]);
 }
 
-// Goes back from what is stored to the ROPE it was turned by, and notes what was done to the key after that.
-void read_key_turn(const ggml_tensor* stored, const SourceGraph& source, KvLayer* layer) {
+KeyChain read_key_chain(const ggml_tensor* stored, const SourceGraph& source) {
+    KeyChain chain;
     bool plain = true;
     const ggml_tensor* rope = find_rope(stored, source.rope_results, &plain);
     if (rope == nullptr) {
-        return;
+        return chain;
     }
-    layer->key_rope = rope;
-    layer->key_offset = rope->op_params[rope_offset];
+    chain.rope = rope;
+    chain.offset = rope_params(*rope).offset();
     for (const ggml_tensor* node = stored; node != rope;) {
         const bool rope_is_second = node->src[1] != nullptr && source.rope_results.count(node->src[1]) != 0;
-        if (node->op == GGML_OP_MUL && layer->key_gain == nullptr && !rope_is_second && is_weight(node->src[1])) {
-            layer->key_gain = node;
+        if (node->op == GGML_OP_MUL && chain.gain == nullptr && !rope_is_second && is_weight(node->src[1])) {
+            chain.gain = node;
         } else if (node->op == GGML_OP_CONCAT && node->op_params[0] == 0) {
-            layer->key_offset += rope_is_second ? node->src[0]->ne[0] : 0;
+            chain.offset += rope_is_second ? node->src[0]->ne[0] : 0;
         } else if (!commutes_with_rope(node)) {
             unsupported(node, "changes keys after their rotation, in a way that cannot be taken back");
         }
         node = node->src[rope_is_second ? 1 : 0];
     }
+    return chain;
 }
 
 // Values of a transposed cache are written number by number, as rows of one: the reshape to those is undone.
@@ -116,71 +141,14 @@ void read_store(const ggml_tensor* node, SourceGraph* source) {
     const int value_layer = layer_of(node, "cache_v_l");
     if (key_layer >= 0) {
         source->key_stores[node] = {key_layer, node->src[0]};
-        KvLayer& layer = source->layers[key_layer];
-        read_key_turn(node->src[0], *source, &layer);
-        if (layer.key_gain != nullptr) {
-            source->key_gains.insert(layer.key_gain);
+        const KeyChain chain = read_key_chain(node->src[0], *source);
+        source->key_chains[key_layer] = chain;
+        if (chain.gain != nullptr) {
+            source->key_gains.insert(chain.gain);
         }
     } else if (value_layer >= 0) {
         source->value_stores[node] = {value_layer, value_rows(node)};
     }
-}
-
-void read_layer(const AttentionSite& site, SourceGraph* source) {
-    KvLayer& layer = source->layers[site.layer];
-    const ggml_tensor* k = site.node->src[1];
-    const ggml_tensor* v = site.node->src[2];
-    layer.d_k = k->ne[0];
-    layer.d_v = v->ne[0];
-    layer.n_head_kv = k->ne[2];
-    layer.is_v_in_k = site.is_v_in_k;
-    layer.buffer_type = ggml_backend_buffer_get_type(root_of(k)->buffer);
-}
-
-// What KvMover and Rewire::rotated_query rely on. All sites with a rotation have a gain, or none: passes set one kind
-// of positions.
-void check_key_turns(const SourceGraph& source) {
-    for (const auto& [index, layer] : source.layers) {
-        const bool fits_gain = layer.key_gain == nullptr || layer.key_gain->src[1]->ne[0] == layer.d_k;
-        if (layer.key_rope != nullptr &&
-            (!fits_gain || layer.key_offset + layer.key_rope->op_params[rope_n_dims] > layer.d_k)) {
-            unsupported(layer.key_rope, "turns keys of another size than those that are stored");
-        }
-    }
-    for (const auto& [node, site] : source.sites) {
-        if (!source.key_gains.empty() && site.rope != nullptr && (site.key_gain == nullptr || site.is_plain_rope)) {
-            unsupported(node, "differs from other layers in what follows its rotation");
-        }
-    }
-}
-
-// Positions as an input of something else than ROPE are learned, absolute ones, which cannot be shifted. Where ALiBi
-// tells the distances, they may stay as they were when a token was written.
-void check_inputs(const SourceGraph& source) {
-    const bool has_alibi = std::all_of(source.sites.begin(), source.sites.end(),
-                                       [](const auto& entry) { return entry.second.max_bias() > 0.0f; });
-    for (int i = 0; i < ggml_graph_n_nodes(source.graph); i++) {
-        const ggml_tensor* node = ggml_graph_node(source.graph, i);
-        for (const ggml_tensor* input : node->src) {
-            const bool is_position = input != nullptr && std::strcmp(input->name, "inp_pos") == 0;
-            if (is_position && node->op != GGML_OP_ROPE && !(has_alibi && node->op == GGML_OP_GET_ROWS)) {
-                unsupported(node, "uses absolute positions, which cannot be shifted");
-            }
-        }
-    }
-}
-
-// As llama.cpp reads it. Models with chunked windows, and those without these keys, have Llama 4's numbers.
-QueryTemperature read_temperature(const Model& model, bool is_chunked) {
-    const float factor = std::strtof(model.metadata("%s.attention.temperature_scale").c_str(), nullptr);
-    if (is_chunked || factor == 0.0f) {
-        return {0.1f, 8192.0f, 1.0f};
-    }
-    float length = std::strtof(model.metadata("%s.attention.temperature_length").c_str(), nullptr);
-    if (length == 0.0f) {
-        length = std::strtof(model.metadata("%s.rope.scaling.original_context_length").c_str(), nullptr);
-    }
-    return {factor, std::max(1.0f, length), 0.0f};
 }
 
 // Models with two sets of frequency factors use the long ones in contexts beyond the original length.
@@ -206,97 +174,49 @@ void use_long_factors(ggml_cgraph* graph, ggml_tensor* factors) {
 }
 
 // Not all architectures name their logits.
-bool is_logits(const ggml_tensor* node, int64_t n_vocab, int64_t n_outputs) {
-    return node->ne[0] == n_vocab && node->ne[1] == n_outputs && node->ne[2] == 1 && node->type == GGML_TYPE_F32;
+bool is_logits(const ggml_tensor* node, int64_t n_vocab, int64_t n_rows) {
+    return node->ne[0] == n_vocab && node->ne[1] == n_rows && node->ne[2] == 1 && node->type == GGML_TYPE_F32;
+}
+
+bool reads_out_ids(ggml_cgraph* graph) {
+    for (int i = 0; i < ggml_graph_n_nodes(graph); i++) {
+        for (const ggml_tensor* source : ggml_graph_node(graph, i)->src) {
+            if (source != nullptr && has_name(root_of(source), "out_ids")) {
+                return true;
+            }
+        }
+    }
+    return false;
 }
 
 }  // namespace
 
-float AttentionSite::scale() const { return float_param(node, 0); }
-float AttentionSite::max_bias() const { return float_param(node, 1); }
-float AttentionSite::soft_cap() const { return float_param(node, 2); }
-
-const ggml_tensor* root_of(const ggml_tensor* tensor) {
-    return tensor->view_src != nullptr ? tensor->view_src : tensor;
-}
-
-int cache_layer(const ggml_tensor* leaf, const char* prefix) {
-    const size_t length = std::strlen(prefix);
-    return std::strncmp(leaf->name, prefix, length) == 0 ? std::atoi(leaf->name + length) : -1;
-}
-
-bool is_kv_leaf(const ggml_tensor* leaf) {
-    return cache_layer(leaf, "cache_k_l") >= 0 || cache_layer(leaf, "cache_v_l") >= 0;
-}
-
-bool is_weight(const ggml_tensor* leaf) {
-    return leaf->op == GGML_OP_NONE && leaf->buffer != nullptr && (leaf->flags & GGML_TENSOR_FLAG_INPUT) == 0;
-}
-
-bool is_reshape(const ggml_tensor* tensor) {
-    return tensor->op == GGML_OP_VIEW || tensor->op == GGML_OP_RESHAPE || tensor->op == GGML_OP_PERMUTE ||
-           tensor->op == GGML_OP_TRANSPOSE || tensor->op == GGML_OP_CONT;
-}
-
-float float_param(const ggml_tensor* node, int index) {
-    float value;
-    std::memcpy(&value, node->op_params + index, sizeof(value));
-    return value;
-}
-
-void unsupported(const ggml_tensor* node, const char* why) {
-    fail(HW_ERROR_UNSUPPORTED, "the graph of this model cannot be re-wired: node '%s' (%s) %s", node->name,
-         ggml_op_desc(node), why);
-}
-
-// As llama.cpp counts them, for a scheduler of its own.
-size_t most_nodes(const llama_model* model) {
-    return std::max<size_t>(1024, 8 * llama_internal_get_tensor_map(model).size());
-}
-
-llama_context_params graph_context_params(uint32_t n_ctx) {
-    llama_context_params params = llama_context_default_params();
-    params.n_ctx = n_ctx;
-    params.n_batch = n_ctx;
-    params.n_ubatch = 32;  // its compute buffers grow when a larger graph is asked for
-    params.n_seq_max = 1;
-    params.n_outputs_max = 1;
-    params.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_ENABLED;
-    params.kv_unified = true;
-    params.no_perf = true;
-    return params;
-}
-
-llama_context_ptr new_graph_context(llama_model* model, const llama_context_params& params) {
-    LogScope log;
-    require_memory(most_nodes(model) * n_bytes_of_scheduler, "llama.cpp's graph of the model");
-    llama_context_ptr context(llama_init_from_model(model, params));
-    if (context == nullptr) {
-        const std::string errors = log.errors();  // of a failed allocation too they are all that is told
-        const bool is_memory = errors.find("alloc") != std::string::npos;
-        fail(is_memory ? HW_ERROR_MEMORY : HW_ERROR_UNSUPPORTED, "llama.cpp cannot make a context for this model: %s",
-             errors.c_str());
-    }
-    return context;
-}
-
-GraphSource::GraphSource(ModelPtr model, int32_t n_ctx) : model_(std::move(model)) {
-    sliding_window_ = observe_sliding_window(*model_);
-    temperature_ = read_temperature(*model_, sliding_window_.window.is_chunked);
-    long_factors_ = find_long_factors(*model_, n_ctx);
-    context_ = new_graph_context(model_->llama(), graph_context_params(smallest_n_ctx));
-    model_->adapters().apply(context_.get());
-}
-
-SourceGraph GraphSource::build(int32_t n_tokens, int32_t n_outputs) {
+template <typename Make>
+auto GraphSource::named(const Make& make) const {
     try {
-        return read(n_tokens, n_outputs);
+        return make();
     } catch (const Error& error) {
         if (error.status() != HW_ERROR_UNSUPPORTED) {
             throw;
         }
         fail(HW_ERROR_UNSUPPORTED, "architecture '%s': %s", model_->architecture().c_str(), error.what());
     }
+}
+
+GraphSource::GraphSource(ModelPtr model, int32_t n_ctx) : model_(std::move(model)) {
+    long_factors_ = find_long_factors(*model_, n_ctx);
+    context_ = new_graph_context(model_->llama(), graph_context_params(smallest_n_ctx));
+    model_->adapters().apply(context_.get());
+    spec_ = &model_->spec(long_factors_ != nullptr).get([&] { return read_spec(); });
+}
+
+ModelSpec GraphSource::read_spec() {
+    const SourceGraph source = build(1, 1);
+    return named([&] { return model_spec_of(source, *model_); });
+}
+
+SourceGraph GraphSource::build(int32_t n_tokens, int32_t n_outputs) {
+    return named([&] { return read(n_tokens, n_outputs); });
 }
 
 SourceGraph GraphSource::read(int32_t n_tokens, int32_t n_outputs) {
@@ -308,8 +228,6 @@ SourceGraph GraphSource::read(int32_t n_tokens, int32_t n_outputs) {
         fail(HW_ERROR_MEMORY, "no memory for a graph of %d tokens: %s", n_tokens, log.errors().c_str());
     }
     remove_split_copies(source.graph, model_->llama());
-    source.n_pos_per_token = 1;
-    source.temperature = temperature_;
     use_long_factors(source.graph, long_factors_);
     source.attention = find_attention(source.graph);
     source.rope_results = find_rope_results(source.graph, source.attention);
@@ -317,19 +235,12 @@ SourceGraph GraphSource::read(int32_t n_tokens, int32_t n_outputs) {
         const ggml_tensor* node = ggml_graph_node(source.graph, i);
         const auto attention = source.attention.flash.find(node);
         if (attention != source.attention.flash.end()) {
-            AttentionSite site = read_site(attention->second, source);
-            site.window = sliding_window_.of(site.layer);
-            site.key_rope = source.layers[site.layer].key_rope;
-            site.key_gain = source.layers[site.layer].key_gain;
-            source.sites[node] = site;
-            read_layer(site, &source);
+            source.sites[node] = read_site(attention->second, source);
         } else if (node->op == GGML_OP_SET_ROWS) {
             read_store(node, &source);
         } else if (std::strcmp(node->name, "result_output") == 0) {
             source.logits = node;
-        } else if (node->op == GGML_OP_ROPE) {
-            source.n_pos_per_token = static_cast<int>(node->src[1]->ne[0] / node->ne[2]);
-        } else if (!is_reshape(node) && is_kv_leaf(root_of(node))) {
+        } else if (!is_view(node) && is_kv_leaf(root_of(node))) {
             unsupported(node, "writes to the KV cache in an unknown way");
         }
     }
@@ -337,14 +248,13 @@ SourceGraph GraphSource::read(int32_t n_tokens, int32_t n_outputs) {
         fail(HW_ERROR_UNSUPPORTED, "the graph of this model has no attention over a KV cache that can be read");
     }
     const ggml_tensor* last = ggml_graph_node(source.graph, -1);
-    if (source.logits == nullptr && is_logits(last, model_->n_vocab(), n_outputs)) {
+    source.reads_out_ids = reads_out_ids(source.graph);
+    if (source.logits == nullptr && is_logits(last, model_->n_vocab(), source.reads_out_ids ? n_outputs : n_tokens)) {
         source.logits = last;
     }
     if (source.logits == nullptr) {
         fail(HW_ERROR_UNSUPPORTED, "the graph of this model ends in no logits");
     }
-    check_inputs(source);
-    check_key_turns(source);
     return source;
 }
 

@@ -57,6 +57,7 @@ typedef struct hw_sampler hw_sampler;
 // loaded, because the sonames of llama.cpp guard nothing.
 size_t hw_sizeof_model_params(void);
 size_t hw_sizeof_context_params(void);
+size_t hw_sizeof_tensor(void);  // ggml_tensor
 
 // Bytes of host memory that this process can still have: what /proc/meminfo calls available, and what the control
 // groups that it is in leave it (containers), of which the smallest counts. What is asked before keys, values and

@@ -1,15 +1,18 @@
 // A loaded model: what llama.cpp read from the GGUF file, and the devices that hold its weights.
 #pragma once
 
+#include <array>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "base/once.h"
 #include "hogwild.h"
 #include "llama-cpp.h"
 #include "model/adapters.h"
 #include "model/devices.h"
 #include "model/file-digest.h"
+#include "model/layer-spec.h"
 
 namespace hw {
 
@@ -39,6 +42,11 @@ class Model {
     // Bytes of weights.
     BytesByPlace placement() const;
 
+    // What is read off graphs of this model, see graph/sliding-window.h and graph/source-graph.h.
+    const Once<SlidingWindow>& sliding_window() const { return sliding_window_; }
+    // Some models have other frequency factors in long contexts.
+    const Once<ModelSpec>& spec(bool has_long_factors) const { return specs_[has_long_factors ? 1 : 0]; }
+
   private:
     llama_model_ptr model_;
     Adapters adapters_;  // after the model, which must outlive them
@@ -46,6 +54,8 @@ class Model {
     ModelFiles files_;
     int32_t n_threads_;
     bool vocab_only_;
+    Once<SlidingWindow> sliding_window_;
+    std::array<Once<ModelSpec>, 2> specs_;
 };
 
 using ModelPtr = std::shared_ptr<const Model>;

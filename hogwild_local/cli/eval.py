@@ -157,6 +157,8 @@ def _plan(options: dict[str, Any], own: SamplingParams) -> Plan:
         independent_temp=options["independent_temp"],
         finisher_tokens=options["finisher_tokens"] if options["finisher"] else 0,
         redundancy_every=options["redundancy_every"],
+        answer_at=options["answer_at"],
+        eos_ends_run=options["eos_ends_run"],
         thinking=options["thinking"],
         transcripts=options["transcripts"],
         date=options["date"],

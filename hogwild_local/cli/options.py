@@ -156,7 +156,10 @@ sampling_options = together(
 )  # fmt: skip
 """What sampling() takes."""
 
-run_options = _fields("Workers", RunOptions, "finisher", "finisher_tokens", "redundancy_every", "thinking", "date")
+run_options = _fields(
+    "Workers", RunOptions, "finisher", "finisher_tokens", "redundancy_every", "thinking", "answer_at", "eos_ends_run",
+    "date",
+)  # fmt: skip
 """How a run goes on and ends."""
 
 

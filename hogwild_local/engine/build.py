@@ -17,6 +17,8 @@ REBUILD = (
     "--force-reinstall --no-deps --no-cache-dir --no-binary hogwild-local hogwild-local"
 )
 
+GGML_OBJECT_BYTES = 32
+
 
 def wanted_version() -> str:
     """Of llama-cpp-python, as our package pins it."""
@@ -44,12 +46,23 @@ def load_llama_cpp() -> ModuleType:
     return llama_cpp
 
 
+def _size_of(llama_cpp: ModuleType, struct: str) -> int:
+    """As the loaded libraries have it."""
+    if struct != "ggml_tensor":
+        return ctypes.sizeof(getattr(llama_cpp, struct))
+    from llama_cpp._ggml import libggml
+
+    overhead = libggml.ggml_tensor_overhead  # with the ggml_object before each tensor
+    overhead.argtypes, overhead.restype = [], ctypes.c_size_t
+    return int(overhead()) - GGML_OBJECT_BYTES
+
+
 def check_sizes(llama_cpp: ModuleType, ours: Mapping[str, int]) -> None:
     """llama.cpp's sonames guard nothing: sizes of its structs must be those we were compiled for. Raises ImportError.
 
     ours: bytes by the name of the struct."""
     for name, size in ours.items():
-        theirs = ctypes.sizeof(getattr(llama_cpp, name))
+        theirs = _size_of(llama_cpp, name)
         if size != theirs:
             raise ImportError(
                 f"hogwild-local was compiled against another build of llama.cpp: {name} has {size} bytes here "

@@ -29,7 +29,11 @@ except ImportError as error:
 
 
 def _check_build() -> None:
-    sizes = {"llama_model_params": lib.hw_sizeof_model_params(), "llama_context_params": lib.hw_sizeof_context_params()}
+    sizes = {
+        "llama_model_params": lib.hw_sizeof_model_params(),
+        "llama_context_params": lib.hw_sizeof_context_params(),
+        "ggml_tensor": lib.hw_sizeof_tensor(),
+    }
     check_sizes(_llama_cpp, sizes)
 
 

@@ -61,6 +61,8 @@ def follow(
         finisher=plan.finisher_tokens > 0,
         finisher_tokens=plan.finisher_tokens or 1,
         redundancy_every=plan.redundancy_every,
+        answer_at=plan.answer_at,
+        eos_ends_run=plan.eos_ends_run,
         thinking=plan.thinking,
         date=plan.date,
     )

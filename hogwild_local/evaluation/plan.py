@@ -11,7 +11,7 @@ from typing import Any
 
 from ..checks import number, whole
 from ..errors import InvalidArgument
-from ..options import RunOptions, SamplingParams
+from ..options import AnswerAt, RunOptions, SamplingParams
 from ..prompts.chat_template import checked_date
 from ..prompts.style import PromptStyle
 from ..workers.layouts import LAYOUTS
@@ -30,7 +30,8 @@ class Plan:
     workers, layouts, baselines: which settings, see settings.py; 1 among the workers is the single worker. budgets:
     forward passes, each a point of the plot. check: "exact", "number" or "math". sampling: without a seed, since each
     run derives its own from seed. independent_temp: temperature of the independent workers; None: that of sampling.
-    finisher_tokens: 0 is no finisher. transcripts: keep what was written.
+    finisher_tokens: 0 is no finisher. answer_at, eos_ends_run: as in a run (docs/fidelity.md).
+    transcripts: keep what was written.
     date: the day that a chat template may ask for, as YYYY-MM-DD; without it, today.
     """
 
@@ -45,6 +46,8 @@ class Plan:
     finisher_tokens: int = RunOptions.finisher_tokens
     redundancy_every: int = RunOptions.redundancy_every
     thinking: bool = RunOptions.thinking
+    answer_at: AnswerAt = RunOptions.answer_at
+    eos_ends_run: bool = RunOptions.eos_ends_run
     transcripts: bool = False
     date: str | None = None
 
@@ -98,6 +101,8 @@ class Plan:
             "independent_temp": self.independent_temperature,
             "finisher_tokens": self.finisher_tokens,
             "redundancy_every": self.redundancy_every,
+            "answer_at": self.answer_at,
+            "eos_ends_run": self.eos_ends_run,
             "thinking": self.thinking,
             "date": self.date,
         }
