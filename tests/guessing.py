@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import random
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from fakes import EOS, TINY_STYLE, FakeCache, FakeEngine, FakeModel, FakeSampler
@@ -59,3 +61,8 @@ def records_of(path: Any, plan: Plan, problems: list[Problem] = PROBLEMS, n_ctx:
 def timeless(records: list[Record]) -> list[Record]:
     """Without what differs from run to run."""
     return [replace(record, milliseconds=0.0) for record in records]
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    """All lines of a journal, without the times."""
+    return [{**json.loads(line), "milliseconds": 0} for line in path.read_text().splitlines()]

@@ -1,139 +1,21 @@
-"""One pass for many callers: a fake library counts the views of its passes, and takes as long as it is told."""
+"""One pass for many callers: who goes into it, and what becomes of errors."""
 
 from __future__ import annotations
 
-import itertools
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from statistics import mean, median
-from typing import Any
+from statistics import mean
 
 import pytest
+from merging_scene import N_CTX, Made, blocked, in_thread, wait_for
 
-from hogwild_local.engine.holders import Held
-from hogwild_local.engine.ledger import Ledger
-from hogwild_local.engine.merging import Merger, Request
-from hogwild_local.engine.pace import Pace
+from hogwild_local.engine.merging import Request
 from hogwild_local.engine.turns import Turns
-from hogwild_local.engine.views import Decoded, DecodeView
+from hogwild_local.engine.views import DecodeView
 from hogwild_local.errors import CacheFull, ComputeError, HogwildError, InvalidArgument
-
-N_CTX, N_BATCH = 10_000, 64
-
-
-class FakeNative:
-    """A cache of lengths. A pass takes seconds(its number of tokens), without the interpreter's lock."""
-
-    def __init__(self, seconds: Callable[[int], float] = lambda n: 0.0) -> None:
-        self.seconds = seconds
-        self.lens: dict[int, int] = {}
-        self.passes: list[list[tuple[int, int]]] = []  # (own block, tokens) of each view
-        self.threads: list[bool] = []  # whether it was the main one
-        self.before: Callable[[Sequence[DecodeView]], object] = lambda views: None
-        self._ids = itertools.count()
-        self._lock = threading.Lock()
-
-    def new_block(self) -> int:
-        block = next(self._ids)
-        self.lens[block] = 0
-        return block
-
-    def free_blocks(self, blocks: Sequence[int]) -> None:
-        for block in blocks:
-            self.lens.pop(block, None)
-
-    def blocks(self) -> dict[int, int]:
-        return dict(self.lens)
-
-    def truncate(self, block: int, n: int) -> None:
-        self.lens[block] = n
-
-    def decode(self, views: Sequence[DecodeView]) -> list[Decoded]:
-        assert self._lock.acquire(blocking=False), "two passes at once"
-        try:
-            self.before(views)
-            owns = [view.blocks[-1] for view in views]
-            assert len(set(owns)) == len(owns), "an own block in two views"
-            samplers = [view.sampler for view in views if view.sampler]
-            assert len(set(samplers)) == len(samplers), "a sampler in two views"
-            n = sum(len(view.tokens) for view in views)
-            assert n <= N_BATCH
-            if not all(view.blocks[-1] in self.lens for view in views):
-                raise InvalidArgument("there is no such block")
-            self.passes.append([(view.blocks[-1], len(view.tokens)) for view in views])
-            self.threads.append(threading.current_thread() is threading.main_thread())
-            time.sleep(self.seconds(n))
-            for view in views:
-                self.lens[view.blocks[-1]] += len(view.tokens)
-            return [Decoded(None, None, view.tokens[-1]) for view in views]
-        finally:
-            self._lock.release()
-
-
-class Made:
-    def __init__(self, seconds: Callable[[int], float] = lambda n: 0.0, n_ctx: int = N_CTX) -> None:
-        self.native = FakeNative(seconds)
-        self.ledger = Ledger(self.native, n_ctx)  # type: ignore[arg-type]
-        self.held: dict[int, Held] = {}
-        self.merger = Merger(self.native.decode, self.ledger, N_BATCH)
-
-    def block(self) -> int:
-        held = self.merger.alone(self.ledger.open)
-        self.held[held.id] = held
-        return held.id
-
-    def free(self, block: int) -> None:
-        self.held.pop(block, None)
-
-    def feed(self, block: int, tokens: Sequence[int] = (1,), **options: Any) -> list[Decoded]:
-        request = Request([DecodeView([block], tokens, **options)])
-        try:
-            return self.merger.feed(request)
-        finally:
-            self.merger.release(request)
-
-    def prompt(self, block: int, n: int) -> None:
-        request = Request([DecodeView([block], [1] * n)], Pace(), N_BATCH)
-        try:
-            while request.n_left:
-                self.merger.feed(request)
-        finally:
-            self.merger.release(request)
-
-    def is_settled(self) -> bool:
-        """Whether what is counted here is what the library has, and nothing is promised."""
-        self.merger.alone(lambda: None)
-        return self.ledger.n_free == self.ledger._n_ctx - sum(self.native.lens.values())
-
-
-def in_thread(call: Callable[[], object]) -> threading.Thread:
-    thread = threading.Thread(target=call, daemon=True)
-    thread.start()
-    return thread
-
-
-def blocked(made: Made) -> tuple[threading.Event, threading.Event]:
-    """The next pass begins (the first event) and goes on until the second is set."""
-    began, go_on = threading.Event(), threading.Event()
-
-    def wait(views: object) -> None:
-        made.native.before = lambda views: None
-        began.set()
-        assert go_on.wait(10)
-
-    made.native.before = wait
-    return began, go_on
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    until = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.001)
-
 
 # -- who goes into a pass --
 
@@ -334,87 +216,6 @@ def test_a_leader_that_is_interrupted_leaves_the_others_an_error_and_no_deadlock
     assert {type(error) for error in errors_of.values()} == {SystemExit, ComputeError}
     made.feed(blocks[1])
     assert made.is_settled()
-
-
-# -- long prompts --
-
-
-def test_a_long_prompt_alone_is_fed_by_n_batch() -> None:
-    made = Made()
-    block = made.block()
-    made.prompt(block, 150)
-    assert [views[0][1] for views in made.native.passes] == [64, 64, 22]
-    assert made.is_settled()
-
-
-def test_while_a_long_prompt_lasts_the_passes_of_others_take_at_most_twice_as_long() -> None:
-    made = Made(lambda n: 0.004 + 0.001 * n)
-    # What a pass takes is told, not measured: the machine may be busy.
-    made.merger._clock = lambda: sum(made.native.seconds(sum(dict(views).values())) for views in made.native.passes)
-    long, *blocks = (made.block() for _ in range(4))
-    ended = threading.Event()
-
-    def run(block: int) -> None:
-        while not ended.is_set():
-            made.feed(block)
-
-    threads = [in_thread(lambda block=block: run(block)) for block in blocks]  # type: ignore[misc]
-    time.sleep(0.1)
-    made.prompt(long, 200)
-    time.sleep(0.1)
-    ended.set()
-    for thread in threads:
-        thread.join(10)
-    with_others = [dict(views) for views in made.native.passes if len(views) > 1]
-    seconds = [made.native.seconds(sum(views.values())) for views in with_others if long in views]
-    plain = [made.native.seconds(sum(views.values())) for views in with_others if long not in views]
-    assert len(seconds) > 10  # it is fed beside the others
-    assert median(seconds) <= 2 * median(plain)
-    assert sum(n for views in made.native.passes for own, n in views if own == long) == 200
-    assert made.is_settled()
-
-
-def test_a_prompt_keeps_its_cells_promised_between_its_parts() -> None:
-    made = Made(n_ctx=200)
-    long, other = made.block(), made.block()
-    request = Request([DecodeView([long], [1] * 150)], Pace(), N_BATCH)
-    made.merger.feed(request)
-    assert (made.ledger.len(long), made.ledger.n_free) == (64, 50)
-    with pytest.raises(CacheFull):
-        made.feed(other, [1] * 60)
-    del request  # who asked has gone without a word, as after two Ctrl+C
-    assert made.ledger.n_free == 136
-
-
-@pytest.mark.parametrize(("n_outputs", "targets"), [(0, None), (1, None), (7, [1, 2, 3, 4, 5, 6, 7]), (20, None)])
-def test_the_parts_of_a_view_are_the_view(n_outputs: int, targets: list[int] | None) -> None:
-    whole = DecodeView([3, 4], list(range(20)), n_outputs, targets=targets, sampler="s")
-    for sizes in ([20], [1] * 20, [7, 13], [19, 1]):
-        rest, tokens, outputs, goals = whole, [], 0, []
-        for n in sizes:
-            part, rest = rest.first(n), rest.rest(n)
-            tokens += part.tokens
-            outputs += part.n_outputs
-            goals += part.targets or []
-            assert (part.sampler == "s") == (not rest.tokens)
-        assert (tokens, outputs, goals) == (whole.tokens, n_outputs, targets or [])
-
-
-# -- pieces --
-
-
-def test_the_share_of_a_prompt_follows_what_was_measured() -> None:
-    pace = Pace()
-    assert pace.share(4) == 0  # the others' pass is not known yet
-    pace.took(4, 0, 1.0)
-    assert pace.share(4) == 4
-    pace.took(4, 4, 1.1)  # cheap: twice as many, not eight times
-    assert pace.share(4) == 8
-    pace.took(4, 8, 5.0)  # four times the others' time
-    assert pace.share(4) == 1
-    pace.took(4, 1, 1.0)
-    assert pace.share(4) == 2
-    assert pace.share(5) == 0
 
 
 def test_who_comes_late_is_not_waited_for_until_it_was_seen_in_time() -> None:

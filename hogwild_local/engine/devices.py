@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-Rows: TypeAlias = Iterable[tuple[str, str, int, int, bool]]  # as _native.PlacementRow, without importing it
+PlacementRow: TypeAlias = tuple[str, str, int, int, bool]
+"""Device, its description, layer or -1, bytes, whether our CPU kernel attends to it: struct hw_placement."""
 
 MIB = 2**20
 
@@ -41,7 +42,7 @@ class Device:
         return f"{self.name} ({self.description}): {'; '.join(parts) or 'nothing'}"
 
 
-def devices_of(weights: Rows, cache: Rows = ()) -> list[Device]:
+def devices_of(weights: Iterable[PlacementRow], cache: Iterable[PlacementRow] = ()) -> list[Device]:
     """The devices that hold something, those without the CPU first."""
     found: dict[str, Device] = {}
     for name, description, layer, n_bytes, _ in weights:

@@ -1,0 +1,34 @@
+"""The only package that touches the compiled library: handles, calls, and statuses turned into exceptions.
+
+It speaks numbers, texts, bytes and lists, so that pipe.py can put another process in its place.
+"""
+
+from ..views import Decoded, DecodeView
+from . import log_lines  # noqa: F401  connects them to the hook
+from .cache import NativeCache, WeightShare, float_rows, pass_size
+from .calls import ERROR_OF_STATUS
+from .host import devices, free_host_memory, rpc_load, rpc_server
+from .kernel import attention, attention_isas
+from .library import ffi, lib
+from .model import NativeModel
+from .sampler import NativeSampler
+
+__all__ = [
+    "ERROR_OF_STATUS",
+    "DecodeView",
+    "Decoded",
+    "NativeCache",
+    "NativeModel",
+    "NativeSampler",
+    "WeightShare",
+    "attention",
+    "attention_isas",
+    "devices",
+    "ffi",
+    "float_rows",
+    "free_host_memory",
+    "lib",
+    "pass_size",
+    "rpc_load",
+    "rpc_server",
+]

@@ -1,0 +1,178 @@
+"""A shared KV cache: its blocks, and forward passes over views of them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from ... import errors
+from ..devices import PlacementRow
+from ..views import Decoded, DecodeView
+from .calls import Object, call, new
+from .host import free_host_memory, placement
+from .library import ffi, lib
+
+ATTENTIONS = {
+    "auto": lib.HW_ATTENTION_AUTO,
+    "fused": lib.HW_ATTENTION_FUSED,
+    "ggml": lib.HW_ATTENTION_GGML,
+    "composed": lib.HW_ATTENTION_COMPOSED,
+}
+
+
+def float_rows(n_rows: int, n_vocab: int) -> npt.NDArray[np.float32]:
+    """Room for logits, not filled. Raises OutOfMemory, also where the system would hand out more than there is."""
+    try:
+        n_bytes = 4 * n_rows * n_vocab
+        if n_bytes < 2**26 or n_bytes <= free_host_memory():  # to ask costs a tenth of a millisecond
+            return np.empty((n_rows, n_vocab), dtype=np.float32)
+    except MemoryError:
+        pass
+    raise errors.OutOfMemory(f"no memory for {n_rows} rows of logits, {n_vocab} numbers each: ask for fewer tokens")
+
+
+class _CView:
+    """A view as a struct hw_view, without its sampler, and the arrays that it points to."""
+
+    def __init__(self, view: DecodeView, n_vocab: int) -> None:
+        if view.targets is not None and len(view.targets) != view.n_outputs:
+            raise errors.InvalidArgument(f"{len(view.targets)} targets for {view.n_outputs} outputs of a view")
+        n_rows = max(view.n_outputs, 0)
+        self._logits = float_rows(n_rows, n_vocab) if view.wants_logits else None
+        self._logprobs = None if view.targets is None else np.empty(n_rows, dtype=np.float32)
+        self._sampled = ffi.NULL if view.sampler is None else ffi.new("int32_t *")
+        self.fields = {
+            "blocks": ffi.new("int32_t[]", view.blocks),
+            "n_blocks": len(view.blocks),
+            "tokens": ffi.new("int32_t[]", view.tokens),
+            "n_tokens": len(view.tokens),
+            "n_outputs": view.n_outputs,
+            "logits": ffi.NULL if self._logits is None else ffi.from_buffer("float[]", self._logits),
+            "targets": ffi.NULL if view.targets is None else ffi.new("int32_t[]", view.targets),
+            "logprobs": ffi.NULL if self._logprobs is None else ffi.from_buffer("float[]", self._logprobs),
+            "sampled": self._sampled,
+        }
+
+    def result(self) -> Decoded:
+        return Decoded(self._logits, self._logprobs, int(self._sampled[0]) if self._sampled else None)
+
+
+# A matrix that a token is multiplied with: ggml type, is repacked, is routed, bytes, values
+WeightShare = tuple[int, bool, bool, float, float]
+
+
+class NativeCache(Object):
+    _what = "cache"
+
+    def __init__(
+        self, model: Object, n_vocab: int, n_ctx: int, n_batch: int, type_k: bytes, type_v: bytes, attention: str
+    ) -> None:
+        c_type_k, c_type_v = ffi.new("char[]", type_k), ffi.new("char[]", type_v)
+        params = ffi.new("struct hw_cache_params *", [n_ctx, n_batch, c_type_k, c_type_v, ATTENTIONS[attention]])
+        with model._lock:
+            pointer = new("hw_cache", lib.hw_cache_free, lib.hw_cache_new, model._use(), params)
+        super().__init__(pointer, ffi.release)
+        self._n_vocab = n_vocab
+
+    def number(self, name: str) -> int:
+        return int(self._ask(getattr(lib, f"hw_cache_{name}")))
+
+    def placement(self) -> list[PlacementRow]:
+        with self._lock:
+            return placement(lib.hw_cache_placement, self._use())
+
+    def weights(self) -> list[WeightShare]:
+        with self._lock:
+            n = lib.hw_cache_weights(self._use(), ffi.NULL, 0)
+            rows = ffi.new("struct hw_weight_share[]", n)
+            lib.hw_cache_weights(self._use(), rows, n)
+        return [(row.type, row.is_repacked, row.is_routed, row.n_bytes, row.n_values) for row in rows]
+
+    def cell_size(self) -> tuple[float, float]:
+        """Bytes and values of one token's keys and values, all layers."""
+        with self._lock:
+            size = lib.hw_cache_cell_size(self._use())
+        return float(size.n_bytes), float(size.n_values)
+
+    def pass_size(self, n: int) -> int:
+        rows = ffi.new("int32_t *")
+        with self._lock:
+            call(lib.hw_cache_pass_size, self._use(), n, rows)
+        return int(rows[0])
+
+    def check(self) -> None:
+        self._do(lib.hw_cache_check)
+
+    def new_block(self) -> int:
+        return self._int(lib.hw_block_new)
+
+    def free_blocks(self, blocks: Sequence[int]) -> None:
+        """Those that were freed already are none any more: it may be called again after an interrupt."""
+        for block in blocks:
+            with contextlib.suppress(errors.InvalidArgument):
+                self._do(lib.hw_block_free, block)
+
+    def truncate(self, block: int, n: int) -> None:
+        self._do(lib.hw_block_truncate, block, n)
+
+    def append(self, dst: int, src: int) -> None:
+        self._do(lib.hw_block_append, dst, src)
+
+    def split(self, block: int, n: int) -> int:
+        return self._int(lib.hw_block_split, block, n)
+
+    def copy(self, block: int) -> int:
+        return self._int(lib.hw_block_copy, block)
+
+    def tokens(self, block: int) -> list[int]:
+        n = ffi.new("int32_t *")
+        with self._lock:
+            call(lib.hw_block_tokens, self._use(), block, ffi.NULL, 0, n)
+            tokens = ffi.new("int32_t[]", int(n[0]))
+            call(lib.hw_block_tokens, self._use(), block, tokens, len(tokens), n)
+        return list(tokens)
+
+    def read(self, block: int) -> bytearray:
+        size = ffi.new("size_t *")
+        with self._lock:
+            call(lib.hw_block_state_size, self._use(), block, size)
+            data = bytearray(size[0])
+            call(lib.hw_block_read, self._use(), block, ffi.from_buffer(data), len(data))
+        return data
+
+    def write(self, data: bytes | bytearray) -> int:
+        return self._int(lib.hw_block_write, ffi.from_buffer(data), len(data))
+
+    def blocks(self) -> dict[int, int]:
+        """Length by id, of all blocks."""
+        with self._lock:
+            n = lib.hw_cache_blocks(self._use(), ffi.NULL, ffi.NULL, 0)
+            ids, lens = ffi.new("int32_t[]", n), ffi.new("int32_t[]", n)
+            lib.hw_cache_blocks(self._use(), ids, lens, n)
+        return dict(zip(ids, lens, strict=True))
+
+    def decode(self, views: Sequence[DecodeView]) -> list[Decoded]:
+        """One forward pass of all views. Raises the errors of hw_decode, and Closed where a sampler was closed."""
+        c_views = [_CView(view, self._n_vocab) for view in views]
+        array = ffi.new("struct hw_view[]", [c_view.fields for c_view in c_views])
+        samplers = {view.sampler for view in views if view.sampler is not None}
+        with contextlib.ExitStack() as locks:
+            # In one order everywhere, so that no two calls wait for each other.
+            for sampler in sorted(samplers, key=id):
+                locks.enter_context(sampler._lock)
+            for row, view in zip(array, views, strict=True):
+                row.sampler = ffi.NULL if view.sampler is None else view.sampler._use()
+            locks.enter_context(self._lock)
+            call(lib.hw_decode, self._use(), array, len(views))
+        return [c_view.result() for c_view in c_views]
+
+
+def pass_size(weights: Sequence[WeightShare], has_avx512: bool, n: int) -> int:
+    """The rule behind NativeCache.pass_size for given weights. For tests."""
+    shares = ffi.new("struct hw_weight_share[]", list(weights))
+    rows = ffi.new("int32_t *")
+    call(lib.hw_pass_size, shares, len(weights), has_avx512, n, rows)
+    return int(rows[0])
