@@ -32,6 +32,7 @@ SplitMode: TypeAlias = Literal["layer", "none"]
 AnswerAt: TypeAlias = Literal["token", "step"]
 
 MOST_THREADS = 512
+MOST_BATCH = 8192
 MOST_SEED = 2**32 - 2  # of a sampler: the next number means "random" to llama.cpp
 MOST_LAST_N = 2**20  # a sampler allocates room for so many tokens
 SEEDS = (-(2**63), 2**64 - 1)
@@ -124,7 +125,8 @@ class EngineOptions(Options):
         ),
     )
     n_batch: int = field(
-        default=512, metadata=_whole(1, "Most tokens of one forward pass; a longer prompt is fed in several.")
+        default=512,
+        metadata=_whole(1, "Most tokens of one forward pass; a longer prompt is fed in several.", MOST_BATCH),
     )
     n_gpu_layers: int | None = field(
         default=None,

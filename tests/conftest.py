@@ -70,6 +70,25 @@ def tiny(tiny_path: Callable[..., Path]) -> Iterator[Callable[..., object]]:
     yield from _loader(tiny_path, 2)
 
 
+@pytest.fixture(scope="module")
+def vocabulary() -> Iterator[Callable[[Path], object]]:
+    """vocabulary(path): a model without weights. The last one is kept: the tests of one follow each other."""
+    from hogwild_local import Model
+
+    kept: dict[Path, Model] = {}
+
+    def load(path: Path) -> Model:
+        if path not in kept:
+            while kept:
+                kept.popitem()[1].close()
+            kept[path] = Model(path, n_threads=1, vocab_only=True)
+        return kept[path]
+
+    yield load
+    while kept:
+        kept.popitem()[1].close()
+
+
 def pytest_report_header() -> list[str]:
     try:
         import llama_cpp

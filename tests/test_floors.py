@@ -69,3 +69,28 @@ def test_cpp_headers_do_not_include_each_other_in_a_circle() -> None:
 
     for name in graph:
         visit(name, ())
+
+
+def named_parts() -> list[str]:
+    """C++ files by their stems, and modules by their names."""
+    modules = [path for path in (ROOT / "hogwild_local").rglob("*.py") if path.name != "__init__.py"]
+    names = {path.stem for path in SOURCES} | {path.stem for path in modules if path.parent.name != "native"}
+    return sorted(names | {f"native/{path.stem}" for path in modules if path.parent.name == "native"})
+
+
+@pytest.mark.parametrize("name", named_parts())
+def test_the_architecture_names_every_file(name: str) -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    rows = "\n".join(line.split("|")[1] for line in text.splitlines() if line.startswith("|"))
+    assert re.search(rf"`{re.escape(name)}(\.h|\.py)?`", rows)
+
+
+def test_the_table_of_tests_names_every_file_of_tests() -> None:
+    named = set(re.findall(r"`(test_\w+\.py)`", (ROOT / "CONTRIBUTING.md").read_text()))
+    assert named == {path.name for path in (ROOT / "tests").glob("test_*.py")}
+
+
+def test_no_file_is_longer_than_400_lines() -> None:
+    files = [*(ROOT / "cpp").rglob("*.*"), *(ROOT / "hogwild_local").rglob("*.py"), *(ROOT / "tests").rglob("*.py")]
+    assert len(files) > 200
+    assert [path.name for path in files if len(path.read_text(encoding="utf-8").splitlines()) > 400] == []

@@ -3,7 +3,7 @@ as if nobody had looked."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import date as Date
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -34,22 +34,6 @@ class WithTemplate:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
-
-
-@pytest.fixture(scope="module")
-def vocabulary() -> Iterator[Callable[[Path], Model]]:
-    kept: dict[Path, Model] = {}
-
-    def load(path: Path) -> Model:
-        if path not in kept:
-            while kept:
-                kept.popitem()[1].close()
-            kept[path] = Model(path, n_threads=1, vocab_only=True)
-        return kept[path]
-
-    yield load
-    while kept:
-        kept.popitem()[1].close()
 
 
 def controls(model: Any, tokens: list[int]) -> list[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,23 +20,6 @@ from hogwild_local.prompts.prompt import inner_tokens
 from hogwild_local.workers.text import Utf8Stream
 
 Paths = Callable[..., Path]
-
-
-@pytest.fixture(scope="module")
-def vocabulary() -> Iterator[Callable[[Path], Model]]:
-    """The last one is kept: the tests of one vocabulary follow each other."""
-    kept: dict[Path, Model] = {}
-
-    def load(path: Path) -> Model:
-        if path not in kept:
-            while kept:
-                kept.popitem()[1].close()
-            kept[path] = Model(path, n_threads=1, vocab_only=True)
-        return kept[path]
-
-    yield load
-    while kept:
-        kept.popitem()[1].close()
 
 
 def cases(path: Path) -> list[tuple[str, list[int]]]:

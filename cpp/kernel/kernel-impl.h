@@ -1,4 +1,4 @@
-// The attention kernel, once per instruction set. Included by attention-<isa>.cpp, which defines before:
+// The attention kernel, once per instruction set. Included by kernel/<isa>.cpp, which defines before:
 //   width, Vec, load_f16, sum(Vec); max_vecs, tile_height(vecs), dot_rows, dot_sums: how registers are used;
 //   HW_ATTN_ISA: its name.
 // Everything is in an anonymous namespace, and nothing of std:: is called: no function compiled here for a wide

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from ..engine.model import Model
 from ..errors import ComputeError, InvalidArgument, OutOfMemory
+from ..options import EngineOptions
 
 GGML_TYPES = {
     "f32": 0,
@@ -41,9 +42,9 @@ class LlamaBaseline:
         model: Model,
         n_ctx: int,
         n_seqs: int,
-        type_k: str = "f16",
-        type_v: str = "f16",
-        n_batch: int = 512,
+        type_k: str = EngineOptions.type_k,
+        type_v: str = EngineOptions.type_v,
+        n_batch: int = EngineOptions.n_batch,
         flash_attention: bool = True,
         lora: Sequence[tuple[str | os.PathLike[str], float]] = (),
         control: npt.NDArray[np.float32] | None = None,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from ..options import EngineOptions
+from .bench_plan import Plan
 from .grouped import Command, option
 from .options import Numbers, engine_options, given
 from .terminal import say
@@ -24,14 +25,19 @@ HEADER = (
 
 @click.command(cls=Command)
 @engine_options
-@option("Measurement", "-w", "--workers", type=Numbers(), default=(1, 2, 4, 8), help="Numbers of workers to measure.")
+@option("Measurement", "-w", "--workers", type=Numbers(), default=Plan.workers, help="Numbers of workers to measure.")
 @option(
-    "Measurement", "-c", "--context", type=Numbers(), default=(256, 4096),
+    "Measurement", "-c", "--context", type=Numbers(), default=Plan.contexts,
     help="Lengths of the shared prompt to measure, in tokens.",
 )  # fmt: skip
-@option("Measurement", "--passes", type=int, default=10, help="Passes of a round, the first two of which do not count.")
-@option("Measurement", "--rounds", type=int, default=4, help="Rounds of a measurement, whose median is shown.")
-@option("Measurement", "--seed", type=int, default=1, help="A number that repeats the random tokens.")
+@option(
+    "Measurement", "--passes", type=int, default=Plan.passes,
+    help="Passes of a round, the first two of which do not count.",
+)  # fmt: skip
+@option(
+    "Measurement", "--rounds", type=int, default=Plan.rounds, help="Rounds of a measurement, whose median is shown."
+)
+@option("Measurement", "--seed", type=int, default=Plan.seed, help="A number that repeats the random tokens.")
 @option(
     "Output", "--json", "json_file", type=click.File("w", encoding="utf-8"),
     help="Write all figures to a file; - is standard output.",
@@ -49,7 +55,7 @@ def bench(model: Path | None, json_file: TextIO | None, **options: Any) -> None:
     """
     from ..engine.default_model import default_model_path
     from ..engine.model import Model
-    from .measure import Plan, machine_line, measure, report
+    from .measure import machine_line, measure, report
 
     chosen = given(EngineOptions, options)
     of_plan = {name: chosen.pop(name) for name in ("n_batch", "type_k", "type_v", "attention")}

@@ -12,6 +12,9 @@ import click
 
 from ..engine.protocols import Engine
 from ..errors import HogwildError
+from ..evaluation.answers import CHECKERS
+from ..evaluation.plan import Plan
+from ..evaluation.settings import BASELINES
 from ..hogwild import Hogwild
 from ..options import USUAL_N_CTX, EngineOptions, RunOptions, SamplingParams, default_of
 from ..prompts.model_defaults import ModelDefaults
@@ -33,7 +36,7 @@ from .options import (
 from .terminal import note, say
 
 if TYPE_CHECKING:
-    from ..evaluation import Journal, Plan, Problem, Record, Row
+    from ..evaluation import Journal, Problem, Record, Row
 
 EPILOG = "Each option can be given as an environment variable: HOGWILD_EVAL_BUDGETS is --budgets."
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -42,7 +45,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 @click.command("eval", cls=Command, epilog=EPILOG)
 @click.argument("problems", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @option(
-    "Workers", "-w", "--workers", type=Numbers(), default=(1, 2),
+    "Workers", "-w", "--workers", type=Numbers(), default=Plan.workers,
     help="Numbers of workers to compare; 1 is the single worker.",
 )  # fmt: skip
 @option(
@@ -57,19 +60,19 @@ FILE = click.Path(dir_okay=False, path_type=Path)
     help="Temperature of independent workers. Without it that of the others.",
 )  # fmt: skip
 @option(
-    "Evaluation", "-n", "--budgets", type=Numbers(), default=(64, 128, 256),
+    "Evaluation", "-n", "--budgets", type=Numbers(), default=Plan.budgets,
     help="Budgets of forward passes, each a point of the plot.",
 )  # fmt: skip
 @option(
-    "Evaluation", "--baseline", type=click.Choice(["independent", "delayed"]), multiple=True,
+    "Evaluation", "--baseline", type=click.Choice(BASELINES), multiple=True,
     help="As many workers who share nothing, or who see finished steps only; may be repeated.",
 )  # fmt: skip
 @option(
-    "Evaluation", "--check", type=click.Choice(["exact", "number", "math"]), default="exact",
+    "Evaluation", "--check", type=click.Choice(tuple(CHECKERS)), default=Plan.check,
     help="What is a right answer: the same text, an equal number, or an equal term.",
 )  # fmt: skip
 @option("Evaluation", "--limit", type=COUNT, help="Use the first so many problems. Without it all.")
-@option("Evaluation", "--seed", type=int, default=0, help="A number from which all runs derive theirs.")
+@option("Evaluation", "--seed", type=int, default=Plan.seed, help="A number from which all runs derive theirs.")
 @option(
     "Output", "-o", "--out", type=click.Path(file_okay=False, path_type=Path),
     help="Directory of the results. Without it NAME-eval, here.",
@@ -144,8 +147,6 @@ def _defaults(engine: Engine, path: Path, trust: bool) -> ModelDefaults:
 
 
 def _plan(options: dict[str, Any], own: SamplingParams) -> Plan:
-    from ..evaluation import Plan
-
     return Plan(
         workers=options["workers"],
         layouts=options["layout"],

@@ -25,15 +25,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ..checks import whole
 from ..engine.cache import SharedCache
 from ..engine.model import Model
 from ..errors import OutOfMemory
 from .baseline import LlamaBaseline
+from .bench_plan import UNCOUNTED_PASSES, Plan
 from .machine import Costs, Machine, Work, measure_machine
 
 WARM_TOKENS = 8
-UNCOUNTED_PASSES = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,29 +107,6 @@ class Row:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What to measure. Raises InvalidArgument."""
-
-    workers: tuple[int, ...] = (1, 2, 4, 8)
-    contexts: tuple[int, ...] = (256, 4096)
-    passes: int = 10
-    rounds: int = 4
-    n_batch: int = 512
-    type_k: str = "f16"
-    type_v: str = "f16"
-    attention: str = "auto"
-    seed: int = 1
-
-    def __post_init__(self) -> None:
-        for n in self.workers:
-            whole(n, "workers", 1, 64)
-        for n in self.contexts:
-            whole(n, "context", 1, 2**24)
-        whole(self.passes, "passes", UNCOUNTED_PASSES + 1, 10_000)
-        whole(self.rounds, "rounds", 1, 10_000)
-
-
 def machine_line(model: Model) -> dict[str, Any]:
     """What the figures depend on."""
     cpu = platform.processor() or platform.machine()
@@ -175,7 +151,7 @@ class _Bench:
         self.plan, self.context, self.machine, self.n_vocab = plan, context, machine, model.n_vocab
         self.rng = random.Random(plan.seed)
         self.tokens = [self.rng.randrange(self.n_vocab) for _ in range(context)]
-        self.cache = stack.enter_context(SharedCache(model, n_ctx, *types, plan.attention))  # type: ignore[arg-type]
+        self.cache = stack.enter_context(SharedCache(model, n_ctx, *types, plan.attention))
         self.block = self.cache.block("prompt")
         self.costs = Costs.of(self.cache, model.metadata)
         self.llamas = {"on": stack.enter_context(LlamaBaseline(model, n_ctx, n_most, *types))}

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from ..checks import number, whole
 from ..errors import InvalidArgument
 from ..options import ControlVector, Lora
-from .checks import c_path
+from .arguments import c_path
 
 MOST_LAYERS = 2**16
 

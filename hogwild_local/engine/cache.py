@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from ..checks import INT32_MAX, one_of, whole
 from ..errors import BatchTooLarge, EngineDied, HogwildError, InvalidArgument, OutOfMemory
-from ..options import AttentionForm
-from .checks import c_text, token_list
+from ..options import MOST_BATCH, AttentionForm, EngineOptions
+from .arguments import c_text, token_list
 from .devices import devices_of
 from .holders import Held
 from .ledger import Ledger
@@ -130,15 +130,15 @@ class SharedCache:
         self,
         model: Model,
         n_ctx: int = 4096,
-        type_k: str = "f16",
-        type_v: str = "f16",
-        n_batch: int = 512,
-        attention: Literal["auto", "fused", "ggml", "composed"] = "auto",
+        type_k: str = EngineOptions.type_k,
+        type_v: str = EngineOptions.type_v,
+        n_batch: int = EngineOptions.n_batch,
+        attention: AttentionForm = EngineOptions.attention,
     ) -> None:
         if not isinstance(model, Model):
             raise InvalidArgument(f"model must be a Model, not {model!r}")
         self.n_ctx = whole(n_ctx, "n_ctx", 1, INT32_MAX)
-        self.n_batch = min(whole(n_batch, "n_batch", 1, 8192), self.n_ctx)
+        self.n_batch = min(whole(n_batch, "n_batch", 1, MOST_BATCH), self.n_ctx)
         self._model = model
         self._native = model._native.cache(
             self.n_ctx,

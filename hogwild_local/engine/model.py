@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Self, get_args
 
 from ..checks import flag, number, one_of, whole
 from ..errors import InvalidArgument
-from ..options import MOST_THREADS, ControlVector, Lora, Servers, SplitMode
+from ..options import MOST_THREADS, ControlVector, EngineOptions, Lora, Servers, SplitMode
 from .adapters import checked_control_vectors, checked_loras
-from .checks import c_path
+from .arguments import c_path
 from .devices import devices_of
 from .rpc import greet, load_backend, parse_servers, short_address
 from .threads import default_threads
@@ -56,9 +56,9 @@ class Model:
         control_vectors: Sequence[ControlVector] = (),
         rpc: Servers = (),
         tensor_split: Sequence[float] = (),
-        split_mode: SplitMode = "layer",
-        main_gpu: int = 0,
-        trust: bool = False,
+        split_mode: SplitMode = EngineOptions.split_mode,
+        main_gpu: int = EngineOptions.main_gpu,
+        trust: bool = EngineOptions.trust,
         isolate: bool = False,
     ) -> None:
         file = c_path(path, "path")

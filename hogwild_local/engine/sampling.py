@@ -10,7 +10,7 @@ import numpy.typing as npt
 from ..checks import whole
 from ..errors import InvalidArgument
 from ..options import SamplingParams
-from .checks import c_text
+from .arguments import c_text
 from .model import Model
 
 

@@ -23,7 +23,7 @@ CHUNK = 2**20
 MOST_CHUNKS = 64
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Plan:
     """What to run on each problem. Raises InvalidArgument.
 

@@ -13,18 +13,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..errors import InvalidArgument, ModelError
-from ..options import SamplingParams
+from ..options import SamplingParams, options_of
 from .patterns import check_pattern
 from .style import MOST_TEXT, PromptStyle
 
-MOST_NUMBER = 2**20  # that a file may ask for: a sampler takes room for as many tokens as it looks back
+MOST_NUMBER = 2**20  # no setting of any use is larger: such a file is damaged
 _SAMPLING = {
-    "temp": ("temperature", float),
-    "top_k": ("top_k", int),
-    "top_p": ("top_p", float),
-    "min_p": ("min_p", float),
-    "penalty_repeat": ("repeat_penalty", float),
-    "penalty_last_n": ("penalty_last_n", int),
+    "temp": "temperature",
+    "top_k": "top_k",
+    "top_p": "top_p",
+    "min_p": "min_p",
+    "penalty_repeat": "repeat_penalty",
+    "penalty_last_n": "penalty_last_n",
 }
 
 
@@ -56,15 +56,18 @@ def _prompts(metadata: Mapping[str, str]) -> PromptStyle:
 
 
 def _sampling(metadata: Mapping[str, str]) -> SamplingParams:
-    given: dict[str, float] = {}
-    for key, (name, number) in _SAMPLING.items():
+    options, given = options_of(SamplingParams), {}
+    for key, name in _SAMPLING.items():
         text = metadata.get(f"general.sampling.{key}")
         if text is not None:
             try:
-                given[name] = number(text)
+                value = int(text) if options[name].kind == "whole" else float(text)
+                given[name] = options[name].checked(value, f"general.sampling.{key}")
+            except InvalidArgument as error:
+                raise ModelError(f"the model's own {error}") from error
             except ValueError as error:
                 raise ModelError(f"the model's own general.sampling.{key} is no number: {text[:40]!r}") from error
-            if abs(given[name]) > MOST_NUMBER:
+            if abs(value) > MOST_NUMBER:
                 raise ModelError(f"the model's own general.sampling.{key} is out of range: {text[:40]}")
     try:
         return SamplingParams(**given)  # type: ignore[arg-type]

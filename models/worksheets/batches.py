@@ -1,5 +1,5 @@
-"""Lessons as arrays: tokens, where each key lies, and what each query sees (hogwild_local/layouts.py says the same of
-the engine's blocks).
+"""Lessons as arrays: tokens, where each key lies, and what each query sees
+(hogwild_local/workers/layouts.py says the same of the engine's blocks).
 
 A batch of B lessons with W workers is laid out as [prompt | worker A | worker B | ...]: P + W * M = T tokens.
 """

@@ -79,7 +79,7 @@ def _named(network: Network) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def _add_defaults(writer: GGUFWriter) -> None:
-    """What hogwild_local/model_defaults.py reads."""
+    """What hogwild_local/prompts/model_defaults.py reads."""
     style = resources.files(__package__) / "prompts.toml"
     rng = random.Random("examples")
     examples = [random_worksheet(rng, rng.randint(4, 8)).text for _ in range(N_EXAMPLES)]

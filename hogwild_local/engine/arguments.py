@@ -1,4 +1,4 @@
-"""Checks of what goes to C, beside those of hogwild_local.checks. Each raises InvalidArgument, naming the argument."""
+"""Arguments in the form in which C takes them. Each raises InvalidArgument, which names the argument."""
 
 from __future__ import annotations
 
@@ -6,19 +6,13 @@ import operator
 import os
 from collections.abc import Sequence
 
+from ..checks import text
 from ..errors import InvalidArgument
-
-INT32_MAX = 2**31 - 1
 
 
 def c_text(value: str, name: str) -> bytes:
     """A text as C takes it: UTF-8, without the NUL at which C would cut it."""
-    if not isinstance(value, str):
-        raise InvalidArgument(f"{name} must be a text, not {value!r}")
-    try:
-        data = value.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidArgument(f"{name} holds what is no character: {error}") from None
+    data = text(value, name).encode()
     if b"\0" in data:
         raise InvalidArgument(f"{name} holds a NUL character")
     return data

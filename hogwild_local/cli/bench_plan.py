@@ -1,0 +1,34 @@
+"""What `hogwild bench` measures. It needs nothing that is compiled, so that --help can show its defaults."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..checks import whole
+from ..options import AttentionForm, CacheType, EngineOptions
+
+UNCOUNTED_PASSES = 2
+"""The first ones of each round."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to measure. Raises InvalidArgument."""
+
+    workers: tuple[int, ...] = (1, 2, 4, 8)
+    contexts: tuple[int, ...] = (256, 4096)
+    passes: int = 10
+    rounds: int = 4
+    n_batch: int = EngineOptions.n_batch
+    type_k: CacheType = EngineOptions.type_k
+    type_v: CacheType = EngineOptions.type_v
+    attention: AttentionForm = EngineOptions.attention
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        for n in self.workers:
+            whole(n, "workers", 1, 64)
+        for n in self.contexts:
+            whole(n, "context", 1, 2**24)
+        whole(self.passes, "passes", UNCOUNTED_PASSES + 1, 10_000)
+        whole(self.rounds, "rounds", 1, 10_000)
