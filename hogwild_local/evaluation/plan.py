@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..checks import number, whole
+from ..checks import INT32_MAX, number, whole
 from ..errors import InvalidArgument
 from ..options import AnswerAt, RunOptions, SamplingParams
 from ..prompts.chat_template import checked_date
@@ -53,7 +53,7 @@ class Plan:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "date", checked_date(self.date).isoformat())
-        for name, most in (("workers", 64), ("budgets", 2**31 - 1)):
+        for name, most in (("workers", 64), ("budgets", INT32_MAX)):
             values = sorted({whole(value, name, 1, most) for value in getattr(self, name)})
             object.__setattr__(self, name, tuple(values))
         for name, known in (("layouts", tuple(LAYOUTS)), ("baselines", BASELINES), ("check", tuple(CHECKERS))):
@@ -67,8 +67,8 @@ class Plan:
             if not getattr(self, name):
                 raise InvalidArgument(f"{name} must not be empty")
         whole(self.seed, "seed", -(2**63), 2**63 - 1)
-        whole(self.finisher_tokens, "finisher_tokens", 0, 2**31 - 1)
-        whole(self.redundancy_every, "redundancy_every", 0, 2**31 - 1)
+        whole(self.finisher_tokens, "finisher_tokens", 0)
+        whole(self.redundancy_every, "redundancy_every", 0)
         self._check_combinations()
 
     def _check_combinations(self) -> None:
