@@ -49,8 +49,9 @@ FlashAttention::FlashAttention(const FlashPlan& plan, int32_t n_tokens, int64_t 
 bool FlashAttention::is_supported(const ModelSpec& model, const KvStore& store) {
     const ggml_context_ptr ctx = new_context(model.attentions.size() * 16);
     return std::all_of(model.attentions.begin(), model.attentions.end(), [&](const AttentionSpec& spec) {
-        return store.is_host(spec.layer) ||
-               is_attention_supported(ctx.get(), spec, model.layers.at(spec.layer), store.layer(spec.layer));
+        const LayerSpec& layer = model.layers.at(spec.layer);
+        return is_host_memory(layer.buffer_type) ||
+               is_attention_supported(ctx.get(), spec, layer, store.layer(spec.layer));
     });
 }
 
