@@ -10,8 +10,7 @@
 #include <memory>
 #include <vector>
 
-#include "cache/pass.h"
-#include "graph/rewire.h"
+#include "attention/attention.h"
 #include "kernel/kernel.h"
 
 namespace hw {
@@ -19,7 +18,7 @@ namespace hw {
 class FusedAttention : public Attention {
   public:
     FusedAttention(const Pass& pass, int32_t n_tokens, int32_t n_threads);
-    ggml_tensor* build(Rewire& rewire, const AttentionSite& site, const KvTensors& stored) override;
+    ggml_tensor* build(const SiteInputs& site) override;
 
     bool serves(const Pass& pass) const override;
     void set_inputs(const Pass& pass, int n_pos_per_token) override;
@@ -48,8 +47,8 @@ class FusedAttention : public Attention {
     static void run(ggml_tensor* dst, int ith, int nth, void* site);
 
     Plan& plan_for(const AttnShape& shape, bool is_rotated, const Window& window);
-    ggml_tensor* angles_for(Rewire& rewire, const RopeParams& rope);
-    ggml_tensor* rotated_queries(Rewire& rewire, const AttentionSite& site);
+    ggml_tensor* angles_for(const SiteInputs& in, const RopeParams& rope);
+    ggml_tensor* rotated_queries(const SiteInputs& in);
     void set_distances(const std::vector<int32_t>& by_row, int n_pos_per_token) const;
     void set_units() const;
     void build_plans(const Pass& pass, const std::vector<std::vector<AttnPair>>& of_block) const;

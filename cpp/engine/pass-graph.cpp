@@ -90,13 +90,13 @@ void PassGraph::build(const SourceGraph& from, const ModelSpec& spec, const KvSt
         return std::make_unique<ComposedAttention>(pass, spare_cell_ + 1);
     };
     Rewire rewire(from, spec, store, ctx_.get(), size_.n_tokens, size_.n_outputs);
-    logits_ = rewire.run(graph_, [&](const AttentionSite& site) -> Attention& {
-        const AttentionForm form = choice.form(site.spec.layer, pass);
+    logits_ = rewire.run(graph_, [&](const SiteInputs& in) {
+        const AttentionForm form = choice.form(in.site.spec.layer, pass);
         std::unique_ptr<Attention>& used = attentions_[form];
         if (used == nullptr) {
             used = make(form);
         }
-        return *used;
+        return used->build(in);
     });
     inputs_ = rewire.inputs();
 }

@@ -4,10 +4,10 @@
 
 #include <memory>
 
+#include "attention/attention.h"
 #include "attention/choose.h"
 #include "cache/pass.h"
 #include "engine/pass-size.h"
-#include "graph/rewire.h"
 #include "model/backends.h"
 
 namespace hw {
