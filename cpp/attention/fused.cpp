@@ -61,13 +61,13 @@ ggml_tensor* FusedAttention::angles_for(const SiteInputs& in, const RopeParams& 
     }
     ggml_context* ctx = in.ctx;
     const int64_t n_rows = static_cast<int64_t>(n_tokens_) * n_slots_;
-    if (table_distances_ == nullptr) {
-        table_distances_ = new_input(ctx, GGML_TYPE_I32, n_rows * in.n_pos_per_token, "table_distances");
+    if (table_turns_ == nullptr) {
+        table_turns_ = new_input(ctx, GGML_TYPE_I32, n_rows * in.n_pos_per_token, "table_turns");
     }
     Table table = {rope, ggml_new_tensor_3d(ctx, GGML_TYPE_F32, rope.n_dims(), 1, n_rows), nullptr};
     ggml_set_name(table.unit, "unit");
     ggml_set_input(table.unit);
-    table.angles = rope_like(ctx, rope, table.unit, table_distances_);
+    table.angles = rope_like(ctx, rope, table.unit, table_turns_);
     ggml_set_name(table.angles, "angles");
     tables_.push_back(table);
     return table.angles;
@@ -78,10 +78,10 @@ ggml_tensor* FusedAttention::rotated_queries(const SiteInputs& in) {
     ggml_context* ctx = in.ctx;
     ggml_tensor* all = nullptr;
     for (int32_t slot = 0; slot < n_slots_; slot++) {
-        if (static_cast<int32_t>(distances_.size()) == slot) {
-            distances_.push_back(new_input(ctx, GGML_TYPE_I32, n_tokens_ * in.n_pos_per_token, "distances"));
+        if (static_cast<int32_t>(query_turns_.size()) == slot) {
+            query_turns_.push_back(new_input(ctx, GGML_TYPE_I32, n_tokens_ * in.n_pos_per_token, "query_turns"));
         }
-        ggml_tensor* q = in.query.at(distances_[static_cast<size_t>(slot)]);  // [d_k, T, H]
+        ggml_tensor* q = in.query.at(query_turns_[static_cast<size_t>(slot)]);  // [d_k, T, H]
         q = ggml_cont(ctx, ggml_permute(ctx, q, 0, 2, 1, 3));
         all = all == nullptr ? q : ggml_concat(ctx, all, q, 2);
     }
@@ -160,21 +160,21 @@ void FusedAttention::set_inputs(const Pass& pass, int n_pos_per_token) {
         by_row[static_cast<size_t>(row)] = pass.query_turn(pair, has_gains_);
         of_block[static_cast<size_t>(pair.block)].push_back({pair.token, 0, row, 0, pair.n_visible, pair.distance});
     }
-    set_distances(by_row, n_pos_per_token);
+    set_turns(by_row, n_pos_per_token);
     set_units();
     build_plans(pass, of_block);
 }
 
-void FusedAttention::set_distances(const std::vector<int32_t>& by_row, int n_pos_per_token) const {
-    if (table_distances_ != nullptr) {
-        set_positions(table_distances_, by_row, n_pos_per_token);
+void FusedAttention::set_turns(const std::vector<int32_t>& by_row, int n_pos_per_token) const {
+    if (table_turns_ != nullptr) {
+        set_positions(table_turns_, by_row, n_pos_per_token);
     }
-    for (size_t slot = 0; slot < distances_.size(); slot++) {
+    for (size_t slot = 0; slot < query_turns_.size(); slot++) {
         std::vector<int32_t> of_slot;
         for (size_t row = slot; row < by_row.size(); row += static_cast<size_t>(n_slots_)) {
             of_slot.push_back(by_row[row]);
         }
-        set_positions(distances_[slot], of_slot, n_pos_per_token);
+        set_positions(query_turns_[slot], of_slot, n_pos_per_token);
     }
 }
 
