@@ -44,17 +44,17 @@ bool ComposedAttention::serves(const Pass& pass) const {
                                      });
 }
 
-void ComposedAttention::make_distances(Rewire& rewire, int64_t n_tokens) {
+void ComposedAttention::make_distances(const SiteInputs& in, int64_t n_tokens) {
     while (distances_.size() < blocks_.size()) {
-        distances_.push_back(new_input(rewire.ctx(), GGML_TYPE_I32, n_tokens * rewire.n_pos_per_token(), "distances"));
+        distances_.push_back(new_input(in.ctx, GGML_TYPE_I32, n_tokens * in.n_pos_per_token, "distances"));
     }
 }
 
-ggml_tensor* ComposedAttention::build(Rewire& rewire, const AttentionSite& site, const KvTensors& stored) {
-    make_distances(rewire, site.node->src[0]->ne[1]);
-    has_gains_ = has_gains_ || rewire.layer_of(site).key_gain != nullptr;
-    ggml_context* ctx = rewire.ctx();
-    ggml_tensor* weights = scores(rewire, site, stored);  // [sum of lengths, T, H]
+ggml_tensor* ComposedAttention::build(const SiteInputs& in) {
+    make_distances(in, in.site.node->src[0]->ne[1]);
+    has_gains_ = has_gains_ || in.layer.key_gain != nullptr;
+    ggml_context* ctx = in.ctx;
+    ggml_tensor* weights = scores(in);  // [sum of lengths, T, H]
     ggml_tensor* result = nullptr;
     size_t offset = 0;
     for (size_t i = 0; i < blocks_.size(); i++) {
@@ -62,7 +62,7 @@ ggml_tensor* ComposedAttention::build(Rewire& rewire, const AttentionSite& site,
         ggml_tensor* part =
             ggml_view_3d(ctx, weights, n, weights->ne[1], weights->ne[2], weights->nb[1], weights->nb[2], offset);
         offset += static_cast<size_t>(n) * weights->nb[0];
-        ggml_tensor* values = ggml_transpose(ctx, cells_in(rewire, stored.v, i));  // [n, d_v, Hkv]
+        ggml_tensor* values = ggml_transpose(ctx, cells_in(ctx, in.stored.v, i));  // [n, d_v, Hkv]
         ggml_tensor* sum = ggml_mul_mat(ctx, ggml_cont(ctx, values), part);        // [d_v, T, H]
         result = result == nullptr ? sum : ggml_add(ctx, result, sum);
     }
@@ -70,38 +70,35 @@ ggml_tensor* ComposedAttention::build(Rewire& rewire, const AttentionSite& site,
 }
 
 // One query rotation and one product a block; then one softmax over the keys of all blocks.
-ggml_tensor* ComposedAttention::scores(Rewire& rewire, const AttentionSite& site, const KvTensors& stored) {
-    ggml_context* ctx = rewire.ctx();
+ggml_tensor* ComposedAttention::scores(const SiteInputs& in) {
+    ggml_context* ctx = in.ctx;
+    const AttentionSpec& spec = in.site.spec;
     ggml_tensor* scores = nullptr;
     for (size_t i = blocks_.size(); i-- > 0;) {  // from the last on: long blocks stand first, and are copied once so
-        ggml_tensor* q =
-            site.rope != nullptr ? rewire.rotated_query(site, distances_[i]) : rewire.copy(site.node->src[0]);
-        q = hadamard(ctx, q, stored.hadamard_k);
-        ggml_tensor* part = ggml_mul_mat(ctx, cells_in(rewire, stored.k, i), q);  // [n, T, H]
+        ggml_tensor* q = hadamard(ctx, in.query.at(distances_[i]), in.stored.hadamard_k);
+        ggml_tensor* part = ggml_mul_mat(ctx, cells_in(ctx, in.stored.k, i), q);  // [n, T, H]
         ggml_prec_set_acc(part, GGML_PREC_F32);
         scores = scores == nullptr ? part : ggml_concat(ctx, part, scores, 0);
     }
-    float scale = site.spec.scale;
-    if (site.spec.soft_cap > 0.0f) {
-        scores =
-            ggml_scale(ctx, ggml_tanh(ctx, ggml_scale(ctx, scores, scale / site.spec.soft_cap)), site.spec.soft_cap);
+    float scale = spec.scale;
+    if (spec.soft_cap > 0.0f) {
+        scores = ggml_scale(ctx, ggml_tanh(ctx, ggml_scale(ctx, scores, scale / spec.soft_cap)), spec.soft_cap);
         scale = 1.0f;
     }
     scores = ggml_soft_max_ext(
-        ctx, scores,
-        masks_.of(ctx, rewire.layer_of(site).window, site.spec.max_bias > 0.0f, n_keys_, site.node->src[0]->ne[1]),
-        scale, site.spec.max_bias);
-    ggml_soft_max_add_sinks(scores, site.node->src[4] != nullptr ? rewire.copy(site.node->src[4]) : nullptr);
+        ctx, scores, masks_.of(ctx, in.layer.window, spec.max_bias > 0.0f, n_keys_, in.site.node->src[0]->ne[1]), scale,
+        spec.max_bias);
+    ggml_soft_max_add_sinks(scores, in.sinks);
     return scores;
 }
 
 // Keys or values of a block, F32 or F16 [d, n, Hkv].
-ggml_tensor* ComposedAttention::cells_in(Rewire& rewire, ggml_tensor* store, size_t block) {
+ggml_tensor* ComposedAttention::cells_in(ggml_context* ctx, ggml_tensor* store, size_t block) {
     const int64_t n = blocks_[block].n_cells;
     if (is_plain(store->type)) {
-        return cells_of(rewire.ctx(), store, blocks_[block].begin, n);
+        return cells_of(ctx, store, blocks_[block].begin, n);
     }
-    return ggml_get_rows(rewire.ctx(), store, gathered_[block].of(rewire.ctx(), n, store->ne[2]));
+    return ggml_get_rows(ctx, store, gathered_[block].of(ctx, n, store->ne[2]));
 }
 
 void ComposedAttention::set_inputs(const Pass& pass, int n_pos_per_token) {

@@ -5,25 +5,25 @@
 // passes.
 #pragma once
 
+#include "attention/attention.h"
 #include "attention/mask.h"
 #include "graph/graph-inputs.h"
-#include "graph/rewire.h"
 
 namespace hw {
 
 class ComposedAttention : public Attention {
   public:
     ComposedAttention(const Pass& pass, int64_t n_cells);
-    ggml_tensor* build(Rewire& rewire, const AttentionSite& site, const KvTensors& stored) override;
+    ggml_tensor* build(const SiteInputs& site) override;
 
     bool serves(const Pass& pass) const override;
     void set_inputs(const Pass& pass, int n_pos_per_token) override;
 
   private:
     std::vector<PassBlock> padded(const Pass& pass) const;
-    void make_distances(Rewire& rewire, int64_t n_tokens);
-    ggml_tensor* scores(Rewire& rewire, const AttentionSite& site, const KvTensors& stored);
-    ggml_tensor* cells_in(Rewire& rewire, ggml_tensor* store, size_t block);
+    void make_distances(const SiteInputs& in, int64_t n_tokens);
+    ggml_tensor* scores(const SiteInputs& in);
+    ggml_tensor* cells_in(ggml_context* ctx, ggml_tensor* store, size_t block);
 
     int64_t n_cells_;
     std::vector<PassBlock> blocks_;        // as in the graph: lengths rounded up
@@ -31,7 +31,7 @@ class ComposedAttention : public Attention {
     std::vector<CellsInput> gathered_;     // a block: its cells, where they are quantized
     AttentionMasks masks_;
     int64_t n_keys_ = 0;      // sum of the lengths
-    bool has_gains_ = false;  // queries have their position in the view already, see Rewire::rotated_query
+    bool has_gains_ = false;  // queries have their position in the view already, see graph/query.h
 };
 
 }  // namespace hw

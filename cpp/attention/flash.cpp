@@ -49,8 +49,9 @@ FlashAttention::FlashAttention(const FlashPlan& plan, int32_t n_tokens, int64_t 
 bool FlashAttention::is_supported(const ModelSpec& model, const KvStore& store) {
     const ggml_context_ptr ctx = new_context(model.attentions.size() * 16);
     return std::all_of(model.attentions.begin(), model.attentions.end(), [&](const AttentionSpec& spec) {
-        return store.is_host(spec.layer) ||
-               is_attention_supported(ctx.get(), spec, model.layers.at(spec.layer), store.layer(spec.layer));
+        const LayerSpec& layer = model.layers.at(spec.layer);
+        return is_host_memory(layer.buffer_type) ||
+               is_attention_supported(ctx.get(), spec, layer, store.layer(spec.layer));
     });
 }
 
@@ -59,40 +60,41 @@ bool FlashAttention::serves(const Pass& pass) const {
            padded_mirrors(pass.flash->n_mirrored) == n_mirrored_;
 }
 
-void FlashAttention::make_inputs(Rewire& rewire) {
-    to_ = new_input(rewire.ctx(), GGML_TYPE_I64, n_mirrored_, "mirror_to");
-    turns_ = new_input(rewire.ctx(), GGML_TYPE_I32, n_mirrored_ * rewire.n_pos_per_token(), "mirror_turns");
+void FlashAttention::make_inputs(const SiteInputs& in) {
+    to_ = new_input(in.ctx, GGML_TYPE_I64, n_mirrored_, "mirror_to");
+    turns_ = new_input(in.ctx, GGML_TYPE_I32, n_mirrored_ * in.n_pos_per_token, "mirror_turns");
 }
 
-const KvTensors& FlashAttention::with_mirrors(Rewire& rewire, const AttentionSite& site, const KvTensors& stored) {
-    const auto [place, is_new] = mirrored_.emplace(site.spec.layer, stored);
+const KvTensors& FlashAttention::with_mirrors(const SiteInputs& in) {
+    const KvTensors& stored = in.stored;
+    const auto [place, is_new] = mirrored_.emplace(in.site.spec.layer, stored);
     KvTensors& result = place->second;
     if (!is_new || n_mirrored_ == 0) {
         return result;
     }
     if (to_ == nullptr) {
-        make_inputs(rewire);
+        make_inputs(in);
     }
-    ggml_context* ctx = rewire.ctx();
-    const std::optional<RopeParams>& rope = rewire.layer_of(site).key_rope;
+    ggml_context* ctx = in.ctx;
+    const std::optional<RopeParams>& rope = in.layer.key_rope;
     ggml_tensor* from = from_.of(ctx, n_mirrored_, stored.k->ne[2]);
     ggml_tensor* keys = ggml_get_rows(ctx, stored.k, from);
     if (rope) {
         keys = turned_keys(ctx, *rope, stored, keys, turns_);
     }
     result.k = ggml_set_rows(ctx, stored.k, keys, to_);
-    result.v = site.is_v_in_k ? values_in_keys(ctx, result.k, stored.v->ne[0])
-                              : ggml_set_rows(ctx, stored.v, ggml_get_rows(ctx, stored.v, from), to_);
+    result.v = in.site.is_v_in_k ? values_in_keys(ctx, result.k, stored.v->ne[0])
+                                 : ggml_set_rows(ctx, stored.v, ggml_get_rows(ctx, stored.v, from), to_);
     return result;
 }
 
-ggml_tensor* FlashAttention::build(Rewire& rewire, const AttentionSite& site, const KvTensors& stored) {
-    ggml_context* ctx = rewire.ctx();
-    const KvTensors& kv = with_mirrors(rewire, site, stored);
-    return flash_attention(ctx, site.spec, hadamard(ctx, rewire.query_in_view(site), stored.hadamard_k),
+ggml_tensor* FlashAttention::build(const SiteInputs& in) {
+    ggml_context* ctx = in.ctx;
+    const AttentionSpec& spec = in.site.spec;
+    const KvTensors& kv = with_mirrors(in);
+    return flash_attention(ctx, spec, hadamard(ctx, in.query.in_view(), in.stored.hadamard_k),
                            cells_of(ctx, kv.k, begin_, n_cells_), cells_of(ctx, kv.v, begin_, n_cells_),
-                           masks_.of(ctx, rewire.layer_of(site).window, site.spec.max_bias > 0.0f, n_cells_, n_tokens_),
-                           site.node->src[4] != nullptr ? rewire.copy(site.node->src[4]) : nullptr);
+                           masks_.of(ctx, in.layer.window, spec.max_bias > 0.0f, n_cells_, n_tokens_), in.sinks);
 }
 
 void FlashAttention::set_inputs(const Pass& pass, int n_pos_per_token) {

@@ -5,9 +5,9 @@
 
 #include <map>
 
+#include "attention/attention.h"
 #include "attention/mask.h"
 #include "graph/graph-inputs.h"
-#include "graph/rewire.h"
 
 namespace hw {
 
@@ -15,7 +15,7 @@ class FlashAttention : public Attention {
   public:
     // spare_cell: a cell in no block.
     FlashAttention(const FlashPlan& plan, int32_t n_tokens, int64_t spare_cell);
-    ggml_tensor* build(Rewire& rewire, const AttentionSite& site, const KvTensors& stored) override;
+    ggml_tensor* build(const SiteInputs& site) override;
     bool serves(const Pass& pass) const override;
     void set_inputs(const Pass& pass, int n_pos_per_token) override;
 
@@ -23,8 +23,8 @@ class FlashAttention : public Attention {
     static bool is_supported(const ModelSpec& model, const KvStore& store);
 
   private:
-    void make_inputs(Rewire& rewire);
-    const KvTensors& with_mirrors(Rewire& rewire, const AttentionSite& site, const KvTensors& stored);
+    void make_inputs(const SiteInputs& in);
+    const KvTensors& with_mirrors(const SiteInputs& in);
 
     int64_t begin_;  // the run: cells [begin, begin + n_cells)
     int64_t n_cells_;

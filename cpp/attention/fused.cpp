@@ -53,76 +53,71 @@ FusedAttention::Plan& FusedAttention::plan_for(const AttnShape& shape, bool is_r
 }
 
 // One table serves all sites whose ROPE has the same parameters.
-ggml_tensor* FusedAttention::angles_for(Rewire& rewire, const RopeParams& rope) {
+ggml_tensor* FusedAttention::angles_for(const SiteInputs& in, const RopeParams& rope) {
     for (const Table& table : tables_) {
         if (table.rope == rope) {
             return table.angles;
         }
     }
-    ggml_context* ctx = rewire.ctx();
+    ggml_context* ctx = in.ctx;
     const int64_t n_rows = static_cast<int64_t>(n_tokens_) * n_slots_;
-    if (table_distances_ == nullptr) {
-        table_distances_ = new_input(ctx, GGML_TYPE_I32, n_rows * rewire.n_pos_per_token(), "table_distances");
+    if (table_turns_ == nullptr) {
+        table_turns_ = new_input(ctx, GGML_TYPE_I32, n_rows * in.n_pos_per_token, "table_turns");
     }
     Table table = {rope, ggml_new_tensor_3d(ctx, GGML_TYPE_F32, rope.n_dims(), 1, n_rows), nullptr};
     ggml_set_name(table.unit, "unit");
     ggml_set_input(table.unit);
-    table.angles = rope_like(ctx, rope, table.unit, table_distances_);
+    table.angles = rope_like(ctx, rope, table.unit, table_turns_);
     ggml_set_name(table.angles, "angles");
     tables_.push_back(table);
     return table.angles;
 }
 
 // [d_k, H, T * slots], token fastest: the whole chain from ROPE on, once a slot.
-ggml_tensor* FusedAttention::rotated_queries(Rewire& rewire, const AttentionSite& site) {
-    ggml_context* ctx = rewire.ctx();
+ggml_tensor* FusedAttention::rotated_queries(const SiteInputs& in) {
+    ggml_context* ctx = in.ctx;
     ggml_tensor* all = nullptr;
     for (int32_t slot = 0; slot < n_slots_; slot++) {
-        if (static_cast<int32_t>(distances_.size()) == slot) {
-            distances_.push_back(new_input(ctx, GGML_TYPE_I32, n_tokens_ * rewire.n_pos_per_token(), "distances"));
+        if (static_cast<int32_t>(query_turns_.size()) == slot) {
+            query_turns_.push_back(new_input(ctx, GGML_TYPE_I32, n_tokens_ * in.n_pos_per_token, "query_turns"));
         }
-        ggml_tensor* q = rewire.rotated_query(site, distances_[static_cast<size_t>(slot)]);  // [d_k, T, H]
+        ggml_tensor* q = in.query.at(query_turns_[static_cast<size_t>(slot)]);  // [d_k, T, H]
         q = ggml_cont(ctx, ggml_permute(ctx, q, 0, 2, 1, 3));
         all = all == nullptr ? q : ggml_concat(ctx, all, q, 2);
     }
     return all;
 }
 
-ggml_tensor* FusedAttention::build(Rewire& rewire, const AttentionSite& site, const KvTensors& stored) {
-    ggml_context* ctx = rewire.ctx();
+ggml_tensor* FusedAttention::build(const SiteInputs& in) {
+    const AttentionSite& site = in.site;
+    const KvTensors& stored = in.stored;
     const AttnShape shape = shape_of(site, n_tokens_);
-    has_gains_ = has_gains_ || rewire.layer_of(site).key_gain != nullptr;
+    has_gains_ = has_gains_ || in.layer.key_gain != nullptr;
     const bool is_raw = site.rope == nullptr || fits_table(site);
     sites_.push_back(std::make_unique<Site>());
     Site& data = *sites_.back();
-    data = {&plan_for(shape, !is_raw, rewire.layer_of(site).window).plan,
+    data = {&plan_for(shape, !is_raw, in.layer.window).plan,
             AttnRope::none,
             site.spec.scale,
             site.spec.soft_cap,
             site.spec.max_bias,
-            false,
+            in.sinks != nullptr,
             0};
 
     std::vector<ggml_tensor*> args;
-    if (site.rope == nullptr) {
-        args.push_back(ggml_permute(ctx, rewire.copy(site.node->src[0]), 0, 2, 1, 3));  // back to [d_k, H, T]
-    } else if (is_raw) {
-        args.push_back(rewire.copy(site.rope->src[0]));  // [d_k, H, T]
-        data.rope = kind_of(rope_params(*site.rope));
-    } else {
-        args.push_back(rotated_queries(rewire, site));  // [d_k, H, T * slots]
-    }
+    args.push_back(is_raw ? in.query.raw() : rotated_queries(in));  // [d_k, H, T], or [d_k, H, T * slots]
     args.push_back(stored.k);
     args.push_back(stored.v);
     data.hadamard = stored.hadamard_k != nullptr ? static_cast<int32_t>(stored.hadamard_k->ne[0]) : 0;
-    if (data.rope != AttnRope::none) {
-        args.push_back(angles_for(rewire, rope_params(*site.rope)));
+    if (is_raw && site.rope != nullptr) {
+        const RopeParams rope = rope_params(*site.rope);
+        data.rope = kind_of(rope);
+        args.push_back(angles_for(in, rope));
     }
-    if (site.node->src[4] != nullptr) {
-        args.push_back(rewire.copy(site.node->src[4]));
-        data.has_sinks = true;
+    if (in.sinks != nullptr) {
+        args.push_back(in.sinks);
     }
-    return ggml_custom_4d(ctx, GGML_TYPE_F32, shape.d_v, shape.n_head, n_tokens_, 1, args.data(),
+    return ggml_custom_4d(in.ctx, GGML_TYPE_F32, shape.d_v, shape.n_head, n_tokens_, 1, args.data(),
                           static_cast<int>(args.size()), run, GGML_N_TASKS_MAX, &data);
 }
 
@@ -165,21 +160,21 @@ void FusedAttention::set_inputs(const Pass& pass, int n_pos_per_token) {
         by_row[static_cast<size_t>(row)] = pass.query_turn(pair, has_gains_);
         of_block[static_cast<size_t>(pair.block)].push_back({pair.token, 0, row, 0, pair.n_visible, pair.distance});
     }
-    set_distances(by_row, n_pos_per_token);
+    set_turns(by_row, n_pos_per_token);
     set_units();
     build_plans(pass, of_block);
 }
 
-void FusedAttention::set_distances(const std::vector<int32_t>& by_row, int n_pos_per_token) const {
-    if (table_distances_ != nullptr) {
-        set_positions(table_distances_, by_row, n_pos_per_token);
+void FusedAttention::set_turns(const std::vector<int32_t>& by_row, int n_pos_per_token) const {
+    if (table_turns_ != nullptr) {
+        set_positions(table_turns_, by_row, n_pos_per_token);
     }
-    for (size_t slot = 0; slot < distances_.size(); slot++) {
+    for (size_t slot = 0; slot < query_turns_.size(); slot++) {
         std::vector<int32_t> of_slot;
         for (size_t row = slot; row < by_row.size(); row += static_cast<size_t>(n_slots_)) {
             of_slot.push_back(by_row[row]);
         }
-        set_positions(distances_[slot], of_slot, n_pos_per_token);
+        set_positions(query_turns_[slot], of_slot, n_pos_per_token);
     }
 }
 

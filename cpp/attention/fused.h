@@ -10,8 +10,7 @@
 #include <memory>
 #include <vector>
 
-#include "cache/pass.h"
-#include "graph/rewire.h"
+#include "attention/attention.h"
 #include "kernel/kernel.h"
 
 namespace hw {
@@ -19,7 +18,7 @@ namespace hw {
 class FusedAttention : public Attention {
   public:
     FusedAttention(const Pass& pass, int32_t n_tokens, int32_t n_threads);
-    ggml_tensor* build(Rewire& rewire, const AttentionSite& site, const KvTensors& stored) override;
+    ggml_tensor* build(const SiteInputs& site) override;
 
     bool serves(const Pass& pass) const override;
     void set_inputs(const Pass& pass, int n_pos_per_token) override;
@@ -48,18 +47,18 @@ class FusedAttention : public Attention {
     static void run(ggml_tensor* dst, int ith, int nth, void* site);
 
     Plan& plan_for(const AttnShape& shape, bool is_rotated, const Window& window);
-    ggml_tensor* angles_for(Rewire& rewire, const RopeParams& rope);
-    ggml_tensor* rotated_queries(Rewire& rewire, const AttentionSite& site);
-    void set_distances(const std::vector<int32_t>& by_row, int n_pos_per_token) const;
+    ggml_tensor* angles_for(const SiteInputs& in, const RopeParams& rope);
+    ggml_tensor* rotated_queries(const SiteInputs& in);
+    void set_turns(const std::vector<int32_t>& by_row, int n_pos_per_token) const;
     void set_units() const;
     void build_plans(const Pass& pass, const std::vector<std::vector<AttnPair>>& of_block) const;
 
     int32_t n_tokens_;
     int32_t n_threads_;
-    int32_t n_slots_;                         // most blocks that a token sees; slot s of token t is its s-th block
-    ggml_tensor* table_distances_ = nullptr;  // I32 [T * slots * n_pos_per_token], slot fastest
-    std::vector<ggml_tensor*> distances_;     // a slot: I32 [T * n_pos_per_token], where queries come rotated
-    bool has_gains_ = false;                  // queries have their position in the view already
+    int32_t n_slots_;                        // most blocks that a token sees; slot s of token t is its s-th block
+    ggml_tensor* table_turns_ = nullptr;     // I32 [T * slots * n_pos_per_token], slot fastest
+    std::vector<ggml_tensor*> query_turns_;  // a slot: I32 [T * n_pos_per_token], where queries come rotated
+    bool has_gains_ = false;                 // queries have their position in the view already
     std::vector<Table> tables_;
     std::vector<std::unique_ptr<Plan>> plans_;
     std::vector<std::unique_ptr<Site>> sites_;

@@ -98,10 +98,6 @@ void KvStore::allocate(ggml_backend_buffer_type_t type) {
     buffers_.push_back(std::move(buffer));
 }
 
-bool KvStore::is_host(int layer) const {
-    return is_host_memory(ggml_backend_buffer_get_type(tensors_.at(layer).k->buffer));
-}
-
 size_t KvStore::n_bytes() const {
     size_t sum = 0;
     for (const auto& entry : tensors_) {

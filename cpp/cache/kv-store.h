@@ -35,8 +35,6 @@ class KvStore {
     const KvTensors& layer(int index) const { return tensors_.at(index); }
     const std::map<int, KvTensors>& layers() const { return tensors_; }
     size_t n_bytes() const;
-    // Whether the layer's cells lie in memory that our CPU kernel can read.
-    bool is_host(int layer) const;
 
   private:
     ggml_tensor* new_hadamard(ggml_context* ctx, int64_t n);

@@ -134,12 +134,12 @@ void Blocks::append(int32_t dst, int32_t src) {
     if (table_.run(dst).len == 0) {
         table_.hand_over(dst, src);
     } else {
-        const int64_t distance = table_.run(dst).origin + table_.run(dst).len - table_.run(src).origin;
+        const int64_t key_turn = table_.run(dst).origin + table_.run(dst).len - table_.run(src).origin;
         if (n <= table_.n_free()) {
             make_room({{dst, n}});
-            cells_.turn({table_.run(src).begin, table_.run(dst).end(), n}, distance);
+            cells_.turn({table_.run(src).begin, table_.run(dst).end(), n}, key_turn);
         } else {
-            move_by_host(dst, src, distance);
+            move_by_host(dst, src, key_turn);
         }
         table_.set_len(src, 0);
         table_.set_len(dst, table_.run(dst).len + n);
@@ -150,7 +150,7 @@ void Blocks::append(int32_t dst, int32_t src) {
 }
 
 // Moves src to the cells behind dst, where it does not fit beside itself, and turns its keys on there.
-void Blocks::move_by_host(int32_t dst, int32_t src, int64_t distance) {
+void Blocks::move_by_host(int32_t dst, int32_t src, int64_t key_turn) {
     finish_moves();
     const Run step = table_.run(src);
     const auto original = std::make_shared<Bytes>(cells_.n_bytes(step.len));
@@ -164,7 +164,7 @@ void Blocks::move_by_host(int32_t dst, int32_t src, int64_t distance) {
     take_over(std::move(planned), moves, {{}, original, begin, step.len});
     finish_moves();
     try {
-        cells_.turn({begin, begin, step.len}, distance);
+        cells_.turn({begin, begin, step.len}, key_turn);
     } catch (...) {
         cells_.write(begin, step.len, original->data());
         throw;

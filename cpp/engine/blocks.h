@@ -76,7 +76,7 @@ class Blocks {
     void make_room(const std::vector<Growth>& growth);
     void take_over(BlockTable planned, const std::vector<BlockMove>& moves, Unfinished unfinished);
     void finish_moves();
-    void move_by_host(int32_t dst, int32_t src, int64_t distance);
+    void move_by_host(int32_t dst, int32_t src, int64_t key_turn);
 
     int64_t n_ctx_;
     ScratchCells scratch_;

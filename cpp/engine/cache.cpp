@@ -4,7 +4,6 @@
 #include <cstring>
 #include <set>
 
-#include "attention/flash.h"
 #include "base/error.h"
 #include "engine/block-state.h"
 #include "engine/outputs.h"
@@ -43,20 +42,6 @@ ggml_type type_named(const char* name, const char* what) {
     fail(HW_ERROR_ARGUMENT, "%s is '%s': it must be one of %s", what, name ? name : "(null)", known.c_str());
 }
 
-FlashRules flash_rules(const ModelSpec& spec, ggml_type type_k) {
-    const bool keys_are_turned = std::any_of(spec.layers.begin(), spec.layers.end(),
-                                             [](const auto& entry) { return entry.second.key_rope.has_value(); });
-    return {keys_are_turned, !ggml_is_quantized(type_k)};
-}
-
-// Whether a layer is not for our kernel, and may be for ggml's flash attention.
-bool wants_flash(const ModelSpec& spec, hw_attention attention) {
-    return attention != HW_ATTENTION_COMPOSED &&
-           std::any_of(spec.layers.begin(), spec.layers.end(), [&](const auto& entry) {
-               return !uses_kernel(attention) || !is_host_memory(entry.second.buffer_type);
-           });
-}
-
 // Before anything is made of the model: without weights its graph cannot even be built.
 ModelPtr with_weights(ModelPtr model) {
     if (model->vocab_only()) {
@@ -81,7 +66,6 @@ void check_params(const hw_cache_params& params) {
 
 Cache::Cache(ModelPtr model, const hw_cache_params& params)
     : model_(with_weights(std::move(model))),
-      attention_(params.attention),
       n_batch_(params.n_batch),
       source_(model_, params.n_ctx),
       backends_(*model_),
@@ -91,26 +75,14 @@ Cache::Cache(ModelPtr model, const hw_cache_params& params)
     type_v_ = type_named(params.type_v, "type_v");
     const ModelSpec& probe = source_.spec();
     pass_cost_.emplace(source_.build(1, 1).graph);
-    const FlashRules rules = flash_rules(probe, type_k_);
-    const bool may_flash = wants_flash(probe, attention_);
-    const bool has_mirrors = may_flash && rules.keys_are_turned && rules.may_mirror;
-    const int64_t n_cells = params.n_ctx + headroom(params.n_ctx, has_mirrors);
+    choice_.emplace(probe, params.attention, type_k_);
+    const int64_t n_cells = params.n_ctx + headroom(params.n_ctx, choice_->may_mirror());
     const ScratchCells scratch = {n_cells + 1, scratch_cells(params.n_ctx)};  // behind the spare cell
-    const int64_t n_stored = scratch.begin + scratch.n;
     rope_ = rope_digest(probe.layers);
-    store_ = std::make_unique<KvStore>(probe.layers, may_flash ? GGML_PAD(n_stored, flash_step) : n_stored, type_k_,
-                                       type_v_);
+    store_ = std::make_unique<KvStore>(probe.layers, choice_->padded(scratch.begin + scratch.n), type_k_, type_v_);
     mover_ = std::make_unique<KvMover>(probe, *store_, backends_);
     blocks_ = std::make_unique<Blocks>(params.n_ctx, n_cells, scratch, *mover_);
-    if (may_flash && FlashAttention::is_supported(probe, *store_)) {
-        flash_rules_ = rules;
-    }
-    for (const auto& entry : store_->layers()) {
-        if (attention_ == HW_ATTENTION_FUSED && !is_fused(entry.first)) {
-            fail(HW_ERROR_ARGUMENT, "fused attention reads CPU memory, and layer %d lies on %s: use 'auto'",
-                 entry.first, ggml_backend_dev_name(device_of(entry.second.k)));
-        }
-    }
+    choice_->ask_devices(probe, *store_);
 }
 
 size_t Cache::n_bytes() {
@@ -154,8 +126,6 @@ BytesByPlace Cache::placement() {
     }
     return bytes;
 }
-
-bool Cache::is_fused(int layer) const { return uses_kernel(attention_) && store_->is_host(layer); }
 
 // Made when it is first asked for: it reads the model's files.
 const Fingerprint& Cache::fingerprint() {
@@ -250,10 +220,8 @@ Pass Cache::plan_pass(const hw_view* views, int32_t n_views) {
     }
     Pass pass = make_pass(blocks_->table(), views, n_views);
     check_positions(pass);
-    if (flash_rules_) {
-        pass.flash = plan_flash(pass, blocks_->table(), *flash_rules_);
-        n_mirrored_ += pass.flash ? pass.flash->n_mirrored : 0;
-    }
+    pass.flash = choice_->flash_plan(pass, blocks_->table());
+    n_mirrored_ += pass.flash ? pass.flash->n_mirrored : 0;
     return pass;
 }
 
@@ -288,8 +256,7 @@ PassGraph& Cache::graph_for(const Pass& pass) {
 }
 
 PassGraph& Cache::build_graph(const Pass& pass, const PassSize& size) {
-    return graphs_.emplace_front(source_, *store_, backends_, pass, size, spare_cell(), attention_,
-                                 model_->n_threads());
+    return graphs_.emplace_front(source_, *store_, backends_, pass, size, spare_cell(), *choice_, model_->n_threads());
 }
 
 void Cache::decode(const hw_view* views, int32_t n_views) {

@@ -5,7 +5,7 @@
 #include <memory>
 #include <mutex>
 
-#include "attention/flash-plan.h"
+#include "attention/choose.h"
 #include "base/thread-pool.h"
 #include "engine/blocks.h"
 #include "engine/fingerprint.h"
@@ -38,7 +38,7 @@ class Cache {
     int64_t n_mirrored();
     // Bytes of keys and values; and whether our kernel attends to a layer.
     BytesByPlace placement();
-    bool is_fused(int layer) const;
+    bool is_fused(int layer) const { return choice_->is_fused(layer); }
     // A block as bytes, see docs/block-format.md. Throws what engine/block-state.h and engine/fingerprint.h throw.
     size_t state_size(int32_t block);
     void read(int32_t block, void* data, size_t size);
@@ -62,12 +62,11 @@ class Cache {
 
     std::mutex mutex_;
     ModelPtr model_;
-    hw_attention attention_;
     int32_t n_batch_;
     int64_t n_mirrored_ = 0;
-    std::optional<FlashRules> flash_rules_;  // nullopt: layers without our kernel do without flash attention too
     GraphSource source_;
     std::optional<PassCost> pass_cost_;
+    std::optional<AttentionChoice> choice_;
     Backends backends_;
     ThreadPool pool_;  // for the samplers of a pass
     ggml_type type_k_ = GGML_TYPE_F16;

@@ -15,8 +15,8 @@ class Cells {
     // These throw HW_ERROR_MEMORY, HW_ERROR_COMPUTE; the cells they were to write hold anything then.
     // Copies cells to others that do not overlap with them.
     virtual void copy(const CellMove& move) = 0;
-    // The same, and rotates the copied keys on by `distance` positions. from == to: keys are rotated where they are.
-    virtual void turn(const CellMove& move, int64_t distance) = 0;
+    // The same, and rotates the copied keys on by `key_turn` positions. from == to: keys are rotated where they are.
+    virtual void turn(const CellMove& move, int64_t key_turn) = 0;
 
     // As bytes, see docs/block-format.md. ggml knows no error of these: a device that cannot do it ends the process.
     virtual size_t n_bytes(int64_t n) const = 0;

@@ -40,9 +40,9 @@ void copy_cells(ggml_context* ctx, ggml_cgraph* graph, ggml_tensor* store, const
 KvMover::KvMover(const ModelSpec& spec, KvStore& store, Backends& backends)
     : spec_(spec), store_(store), scheduler_(backends.new_scheduler(spec.layers.size() * nodes_a_layer + 16)) {}
 
-void KvMover::turn(const CellMove& move, int64_t distance) {
+void KvMover::turn(const CellMove& move, int64_t key_turn) {
     for (int64_t done = 0; done < move.n; done += chunk) {
-        run({move.from + done, move.to + done, std::min(chunk, move.n - done)}, distance);
+        run({move.from + done, move.to + done, std::min(chunk, move.n - done)}, key_turn);
     }
 }
 
@@ -69,22 +69,22 @@ void KvMover::write(int64_t begin, int64_t n, const std::byte* data) {
 }
 
 // Source and target are the same cells, or have none in common.
-void KvMover::run(const CellMove& move, int64_t distance) {
+void KvMover::run(const CellMove& move, int64_t key_turn) {
     LogScope log;
     const size_t n_nodes = store_.layers().size() * nodes_a_layer + 16;
     const ggml_context_ptr owner = new_context(n_nodes, n_nodes);
     ggml_context* ctx = owner.get();
     ggml_cgraph* graph = ggml_new_graph_custom(ctx, n_nodes, false);
-    ggml_tensor* distances = new_input(ctx, GGML_TYPE_I32, move.n * spec_.n_pos_per_token, "distances");
+    ggml_tensor* key_turns = new_input(ctx, GGML_TYPE_I32, move.n * spec_.n_pos_per_token, "key_turns");
     CellsInput sources;
     ggml_tensor* targets = new_input(ctx, GGML_TYPE_I64, move.n, "targets");
 
     const bool is_copy = move.from != move.to;
     for (const auto& [index, tensors] : store_.layers()) {
         const std::optional<RopeParams>& rope = spec_.layers.at(index).key_rope;
-        if (distance != 0 && rope) {
+        if (key_turn != 0 && rope) {
             ggml_tensor* keys = ggml_get_rows(ctx, tensors.k, sources.of(ctx, move.n, tensors.k->ne[2]));
-            keys = turned_keys(ctx, *rope, tensors, keys, distances);
+            keys = turned_keys(ctx, *rope, tensors, keys, key_turns);
             ggml_build_forward_expand(graph, ggml_set_rows(ctx, tensors.k, keys, targets));
         } else if (is_copy) {
             copy_cells(ctx, graph, tensors.k, move);
@@ -107,7 +107,7 @@ void KvMover::run(const CellMove& move, int64_t distance) {
     std::iota(to.begin(), to.end(), move.to);
     sources.set(from);
     set_input(targets, to);
-    set_positions(distances, std::vector<int32_t>(n, static_cast<int32_t>(distance)), spec_.n_pos_per_token);
+    set_positions(key_turns, std::vector<int32_t>(n, static_cast<int32_t>(key_turn)), spec_.n_pos_per_token);
     if (ggml_backend_sched_graph_compute(scheduler_.get(), graph) != GGML_STATUS_SUCCESS) {
         fail(HW_ERROR_COMPUTE, "a backend failed while moving cells: %s", log.errors().c_str());
     }

@@ -12,13 +12,13 @@ class KvMover : public Cells {
   public:
     KvMover(const ModelSpec& spec, KvStore& store, Backends& backends);
     void copy(const CellMove& move) override { turn(move, 0); }
-    void turn(const CellMove& move, int64_t distance) override;
+    void turn(const CellMove& move, int64_t key_turn) override;
     size_t n_bytes(int64_t n) const override;
     void read(int64_t begin, int64_t n, std::byte* data) const override;
     void write(int64_t begin, int64_t n, const std::byte* data) override;
 
   private:
-    void run(const CellMove& move, int64_t distance);
+    void run(const CellMove& move, int64_t key_turn);
 
     const ModelSpec& spec_;
     KvStore& store_;

@@ -58,7 +58,7 @@ std::vector<float> query_scales(const std::vector<int32_t>& positions, const Que
 }  // namespace
 
 PassGraph::PassGraph(GraphSource& source, const KvStore& store, Backends& backends, const Pass& pass,
-                     const PassSize& size, int64_t spare_cell, hw_attention attention, int32_t n_threads)
+                     const PassSize& size, int64_t spare_cell, const AttentionChoice& choice, int32_t n_threads)
     : size_(size), spare_cell_(spare_cell), spec_(source.spec()) {
     LogScope log;
     const SourceGraph from = source.build(size.n_tokens, size.n_outputs);
@@ -66,7 +66,7 @@ PassGraph::PassGraph(GraphSource& source, const KvStore& store, Backends& backen
     ctx_ = new_context(n_nodes, n_nodes);
     graph_ = ggml_new_graph_custom(ctx_.get(), n_nodes, false);
 
-    build(from, source.spec(), store, pass, attention, n_threads);
+    build(from, source.spec(), store, pass, choice, n_threads);
     scheduler_ = backends.new_scheduler(count_tensors(graph_));
     choose_backends(backends, store);
     const bool is_there = ggml_backend_sched_alloc_graph(scheduler_.get(), graph_);
@@ -77,22 +77,26 @@ PassGraph::PassGraph(GraphSource& source, const KvStore& store, Backends& backen
 }
 
 void PassGraph::build(const SourceGraph& from, const ModelSpec& spec, const KvStore& store, const Pass& pass,
-                      hw_attention attention, int32_t n_threads) {
-    Attention* fused = nullptr;
-    Attention* of_ggml = nullptr;
-    const auto keep = [&](std::unique_ptr<Attention> made) { return attentions_.emplace_back(std::move(made)).get(); };
+                      const AttentionChoice& choice, int32_t n_threads) {
+    const auto make = [&](AttentionForm form) -> std::unique_ptr<Attention> {
+        switch (form) {
+            case AttentionForm::fused:
+                return std::make_unique<FusedAttention>(pass, size_.n_tokens, n_threads);
+            case AttentionForm::flash:
+                return std::make_unique<FlashAttention>(*pass.flash, size_.n_tokens, spare_cell_);
+            case AttentionForm::composed:
+                break;
+        }
+        return std::make_unique<ComposedAttention>(pass, spare_cell_ + 1);
+    };
     Rewire rewire(from, spec, store, ctx_.get(), size_.n_tokens, size_.n_outputs);
-    logits_ = rewire.run(graph_, [&](const AttentionSite& site) -> Attention& {
-        if (uses_kernel(attention) && store.is_host(site.spec.layer)) {
-            fused = fused != nullptr ? fused : keep(std::make_unique<FusedAttention>(pass, size_.n_tokens, n_threads));
-            return *fused;
+    logits_ = rewire.run(graph_, [&](const SiteInputs& in) {
+        const AttentionForm form = choice.form(in.site.spec.layer, pass);
+        std::unique_ptr<Attention>& used = attentions_[form];
+        if (used == nullptr) {
+            used = make(form);
         }
-        if (of_ggml == nullptr && pass.flash) {
-            of_ggml = keep(std::make_unique<FlashAttention>(*pass.flash, size_.n_tokens, spare_cell_));
-        } else if (of_ggml == nullptr) {
-            of_ggml = keep(std::make_unique<ComposedAttention>(pass, spare_cell_ + 1));
-        }
-        return *of_ggml;
+        return used->build(in);
     });
     inputs_ = rewire.inputs();
 }
@@ -120,8 +124,8 @@ void PassGraph::choose_backends(const Backends& backends, const KvStore& store) 
 }
 
 bool PassGraph::serves(const Pass& pass, const PassSize& size) const {
-    return size == size_ &&
-           std::all_of(attentions_.begin(), attentions_.end(), [&](const auto& used) { return used->serves(pass); });
+    return size == size_ && std::all_of(attentions_.begin(), attentions_.end(),
+                                        [&](const auto& used) { return used.second->serves(pass); });
 }
 
 void PassGraph::set_inputs(const Pass& pass) {
@@ -142,7 +146,7 @@ void PassGraph::set_inputs(const Pass& pass) {
     set_input(inputs_.cells, cells);
     set_input(inputs_.out_ids, outputs);
     set_input(inputs_.query_scales, query_scales(pass.view_positions, spec_.temperature, n));
-    for (const auto& attention : attentions_) {
+    for (const auto& [form, attention] : attentions_) {
         attention->set_inputs(pass, spec_.n_pos_per_token);
     }
 }

@@ -4,22 +4,19 @@
 
 #include <memory>
 
+#include "attention/attention.h"
+#include "attention/choose.h"
 #include "cache/pass.h"
 #include "engine/pass-size.h"
-#include "graph/rewire.h"
 #include "model/backends.h"
 
 namespace hw {
-
-inline bool uses_kernel(hw_attention attention) {
-    return attention == HW_ATTENTION_AUTO || attention == HW_ATTENTION_FUSED;
-}
 
 class PassGraph {
   public:
     // Throws HW_ERROR_UNSUPPORTED, HW_ERROR_MEMORY.
     PassGraph(GraphSource& source, const KvStore& store, Backends& backends, const Pass& pass, const PassSize& size,
-              int64_t spare_cell, hw_attention attention, int32_t n_threads);
+              int64_t spare_cell, const AttentionChoice& choice, int32_t n_threads);
 
     // Whether this graph can compute a pass of that size.
     bool serves(const Pass& pass, const PassSize& size) const;
@@ -31,7 +28,7 @@ class PassGraph {
 
   private:
     void build(const SourceGraph& from, const ModelSpec& spec, const KvStore& store, const Pass& pass,
-               hw_attention attention, int32_t n_threads);
+               const AttentionChoice& choice, int32_t n_threads);
     void choose_backends(const Backends& backends, const KvStore& store);
     void set_inputs(const Pass& pass);
 
@@ -43,7 +40,7 @@ class PassGraph {
     ggml_cgraph* graph_ = nullptr;
     GraphInputs inputs_ = {};
     ggml_tensor* logits_ = nullptr;
-    std::vector<std::unique_ptr<Attention>> attentions_;  // the kinds in use: one for layers on the CPU, one for others
+    std::map<AttentionForm, std::unique_ptr<Attention>> attentions_;  // the forms in use
 };
 
 }  // namespace hw
