@@ -220,6 +220,8 @@ int64_t hw_cache_n_moved(hw_cache* cache);  // cells moved so far to make room f
 // Cells copied so far for a pass of flash attention, because a view has their block elsewhere than where it was
 // written.
 int64_t hw_cache_n_mirrored(hw_cache* cache);
+// Scores of attention computed so far in a layer, one for each query and cell, masked ones too.
+int64_t hw_cache_n_scores(hw_cache* cache);
 // A matrix of weights that each token is multiplied with.
 struct hw_weight_share {
     int32_t type;      // a ggml_type
