@@ -15,9 +15,9 @@ from test_graphs import load, mpt
 from hogwild_local import CacheBlock, Model, SharedCache
 
 FORMS = ["fused", "ggml", "composed"]
-# Rows of passes of different sizes differ by the order of sums. gemma2 reads its GELU from a table of f16: a rounding
-# that flips an entry shows as some 1e-3.
-TOLERANCES = {"llama": 1e-4, "qwen3": 1e-4, "gemma2": 5e-3, "mpt": 1e-4}
+# Rows of passes of different sizes differ by the order of sums. gemma2 and mpt read their GELU from a table of f16: a
+# rounding that flips an entry shows as up to some 1e-3.
+TOLERANCES = {"llama": 1e-4, "qwen3": 1e-4, "gemma2": 5e-3, "mpt": 1e-3}
 View = tuple[list[CacheBlock], list[int]]
 
 
