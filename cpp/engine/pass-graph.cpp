@@ -23,7 +23,7 @@ namespace {
 // Upper bounds of what our attention adds to a graph, with room to spare: ggml ends the process where one is passed.
 // Each costs a few hundred bytes that are never touched, but some 20 KiB of a scheduler: that one is made by count.
 constexpr size_t nodes_a_site = 24;
-constexpr size_t nodes_a_group = 16;  // of a site
+constexpr size_t nodes_a_group = 16;  // of a site; of views that share no block
 constexpr size_t nodes_a_block = 16;  // of a site
 
 // Each copy of a query's rotation is at most all that follows from a ROPE.
