@@ -243,6 +243,10 @@ int64_t hw_cache_n_mirrored(hw_cache* cache) {
     return answer<int64_t>(-1, [&] { return of(cache).n_mirrored(); });
 }
 
+int64_t hw_cache_n_scores(hw_cache* cache) {
+    return answer<int64_t>(-1, [&] { return of(cache).n_scores(); });
+}
+
 int32_t hw_cache_placement(hw_cache* cache, hw_placement* rows, int32_t max) {
     return answer(-1, [&] {
         return hw::fill_rows(of(cache).placement(), rows, max,

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "attention/group-rows.h"
 #include "cache/hadamard.h"
 #include "graph/graph-inputs.h"
 
@@ -20,10 +21,17 @@ bool is_plain(ggml_type type) { return type == GGML_TYPE_F32 || type == GGML_TYP
 
 }  // namespace
 
-ComposedAttention::ComposedAttention(const Pass& pass, int64_t n_cells)
-    : n_cells_(n_cells), blocks_(padded(pass)), gathered_(blocks_.size()) {
-    for (const PassBlock& block : blocks_) {
-        n_keys_ += block.n_cells;
+ComposedAttention::ComposedAttention(const Pass& pass, int32_t n_rows, int64_t n_cells)
+    : n_rows_(n_rows),
+      n_cells_(n_cells),
+      blocks_(padded(pass)),
+      groups_(groups_of(pass)),
+      gathered_(blocks_.size()),
+      masks_(groups_.size()) {
+    for (Group& group : groups_) {
+        for (int32_t i = 0; i < group.n_blocks; i++) {
+            group.n_keys += blocks_[static_cast<size_t>(group.first_block + i)].n_cells;
+        }
     }
 }
 
@@ -36,47 +44,83 @@ std::vector<PassBlock> ComposedAttention::padded(const Pass& pass) const {
     return result;
 }
 
-bool ComposedAttention::serves(const Pass& pass) const {
-    const std::vector<PassBlock> other = padded(pass);
-    return !pass.flash && std::equal(blocks_.begin(), blocks_.end(), other.begin(), other.end(),
-                                     [](const PassBlock& a, const PassBlock& b) {
-                                         return a.begin == b.begin && a.n_cells == b.n_cells;
-                                     });
+std::vector<ComposedAttention::Group> ComposedAttention::groups_of(const Pass& pass) const {
+    const std::vector<int32_t> rows = pass.rows_of_groups(n_rows_);
+    std::vector<Group> result;
+    for (size_t i = 0; i < rows.size(); i++) {
+        const PassGroup& group = pass.groups[i];
+        result.push_back({group.first_token, rows[i], group.first_block, group.n_blocks, 0});
+    }
+    return result;
 }
 
-void ComposedAttention::make_distances(const SiteInputs& in, int64_t n_tokens) {
-    while (distances_.size() < blocks_.size()) {
-        distances_.push_back(new_input(in.ctx, GGML_TYPE_I32, n_tokens * in.n_pos_per_token, "distances"));
+bool ComposedAttention::serves(const Pass& pass) const {
+    const std::vector<PassBlock> other = padded(pass);
+    return !pass.flash && groups_of(pass) == groups_ &&
+           std::equal(
+               blocks_.begin(), blocks_.end(), other.begin(), other.end(),
+               [](const PassBlock& a, const PassBlock& b) { return a.begin == b.begin && a.n_cells == b.n_cells; });
+}
+
+int64_t ComposedAttention::n_scores(const Pass& /*pass*/) const {
+    int64_t n = 0;
+    for (const Group& group : groups_) {
+        n += group.n_keys * group.n_rows;
     }
+    return n;
 }
 
 ggml_tensor* ComposedAttention::build(const SiteInputs& in) {
-    make_distances(in, in.site.node->src[0]->ne[1]);
     has_gains_ = has_gains_ || in.layer.key_gain != nullptr;
+    queries_.clear();
+    ggml_tensor* all = nullptr;
+    for (size_t group = 0; group < groups_.size(); group++) {
+        all = joined(in.ctx, all, attend(in, group));
+    }
+    return all;  // [d_v, H, T]
+}
+
+ggml_tensor* ComposedAttention::attend(const SiteInputs& in, size_t group) {
     ggml_context* ctx = in.ctx;
-    ggml_tensor* weights = scores(in);  // [sum of lengths, T, H]
+    ggml_tensor* weights = scores(in, group);  // [sum of lengths, rows, H]
     ggml_tensor* result = nullptr;
     size_t offset = 0;
-    for (size_t i = 0; i < blocks_.size(); i++) {
+    for (int32_t slot = 0; slot < groups_[group].n_blocks; slot++) {
+        const size_t i = static_cast<size_t>(groups_[group].first_block + slot);
         const int64_t n = blocks_[i].n_cells;
         ggml_tensor* part =
             ggml_view_3d(ctx, weights, n, weights->ne[1], weights->ne[2], weights->nb[1], weights->nb[2], offset);
         offset += static_cast<size_t>(n) * weights->nb[0];
         ggml_tensor* values = ggml_transpose(ctx, cells_in(ctx, in.stored.v, i));  // [n, d_v, Hkv]
-        ggml_tensor* sum = ggml_mul_mat(ctx, ggml_cont(ctx, values), part);        // [d_v, T, H]
+        ggml_tensor* sum = ggml_mul_mat(ctx, ggml_cont(ctx, values), part);        // [d_v, rows, H]
         result = result == nullptr ? sum : ggml_add(ctx, result, sum);
     }
-    return ggml_cont(ctx, ggml_permute(ctx, result, 0, 2, 1, 3));  // [d_v, T, H] -> [d_v, H, T]
+    return ggml_cont(ctx, ggml_permute(ctx, result, 0, 2, 1, 3));  // [d_v, rows, H] -> [d_v, H, rows]
 }
 
-// One query rotation and one product a block; then one softmax over the keys of all blocks.
-ggml_tensor* ComposedAttention::scores(const SiteInputs& in) {
+// The queries of all groups, turned for the block that each sees at this slot: one rotation a slot, not a block.
+ggml_tensor* ComposedAttention::query(const SiteInputs& in, size_t slot) {
+    ggml_context* ctx = in.ctx;
+    while (distances_.size() <= slot) {
+        distances_.push_back(new_input(ctx, GGML_TYPE_I32, int64_t{n_rows_} * in.n_pos_per_token, "distances"));
+    }
+    queries_.resize(std::max(queries_.size(), slot + 1), nullptr);
+    if (queries_[slot] == nullptr) {
+        queries_[slot] = hadamard(ctx, in.query.at(distances_[slot]), in.stored.hadamard_k);
+    }
+    return queries_[slot];
+}
+
+// One product a block; then one softmax over the keys of all blocks of the group.
+ggml_tensor* ComposedAttention::scores(const SiteInputs& in, size_t group) {
     ggml_context* ctx = in.ctx;
     const AttentionSpec& spec = in.site.spec;
+    const Group& own = groups_[group];
     ggml_tensor* scores = nullptr;
-    for (size_t i = blocks_.size(); i-- > 0;) {  // from the last on: long blocks stand first, and are copied once so
-        ggml_tensor* q = hadamard(ctx, in.query.at(distances_[i]), in.stored.hadamard_k);
-        ggml_tensor* part = ggml_mul_mat(ctx, cells_in(ctx, in.stored.k, i), q);  // [n, T, H]
+    for (int32_t slot = own.n_blocks; slot-- > 0;) {  // from the last on: long blocks stand first, and are copied once
+        ggml_tensor* q = rows_of_queries(ctx, query(in, static_cast<size_t>(slot)), own.first_row, own.n_rows);
+        const size_t block = static_cast<size_t>(own.first_block + slot);
+        ggml_tensor* part = ggml_mul_mat(ctx, cells_in(ctx, in.stored.k, block), q);  // [n, rows, H]
         ggml_prec_set_acc(part, GGML_PREC_F32);
         scores = scores == nullptr ? part : ggml_concat(ctx, part, scores, 0);
     }
@@ -85,9 +129,9 @@ ggml_tensor* ComposedAttention::scores(const SiteInputs& in) {
         scores = ggml_scale(ctx, ggml_tanh(ctx, ggml_scale(ctx, scores, scale / spec.soft_cap)), spec.soft_cap);
         scale = 1.0f;
     }
-    scores = ggml_soft_max_ext(
-        ctx, scores, masks_.of(ctx, in.layer.window, spec.max_bias > 0.0f, n_keys_, in.site.node->src[0]->ne[1]), scale,
-        spec.max_bias);
+    scores = ggml_soft_max_ext(ctx, scores,
+                               masks_[group].of(ctx, in.layer.window, spec.max_bias > 0.0f, own.n_keys, own.n_rows),
+                               scale, spec.max_bias);
     ggml_soft_max_add_sinks(scores, in.sinks);
     return scores;
 }
@@ -102,26 +146,40 @@ ggml_tensor* ComposedAttention::cells_in(ggml_context* ctx, ggml_tensor* store, 
 }
 
 void ComposedAttention::set_inputs(const Pass& pass, int n_pos_per_token) {
-    std::vector<int64_t> first_of_block(1, 0);
-    for (const PassBlock& block : blocks_) {
-        first_of_block.push_back(first_of_block.back() + block.n_cells);
-    }
-    const size_t n_tokens = static_cast<size_t>(distances_.front()->ne[0] / n_pos_per_token);
-    std::vector<std::vector<int32_t>> turns(blocks_.size(), std::vector<int32_t>(n_tokens, 0));
+    std::vector<std::vector<int32_t>> turns(distances_.size(), std::vector<int32_t>(static_cast<size_t>(n_rows_), 0));
     std::vector<int64_t> first_key;
-    for (const PassPair& pair : pass.pairs) {
-        const size_t block = static_cast<size_t>(pair.block);
-        first_key.push_back(first_of_block[block]);
-        turns[block][static_cast<size_t>(pair.token)] = pass.query_turn(pair, has_gains_);
+    for (size_t group = 0; group < groups_.size(); group++) {
+        add_first_keys(pass, group, &first_key);
+        masks_[group].set_inputs(pass, pass.groups[group], first_key);
+        for (int32_t i = 0; i < pass.groups[group].n_pairs; i++) {
+            const PassPair& pair = pass.pairs[static_cast<size_t>(pass.groups[group].first_pair + i)];
+            const size_t slot = static_cast<size_t>(pair.block - groups_[group].first_block);
+            turns[slot][static_cast<size_t>(pair.token)] = pass.query_turn(pair, has_gains_);
+        }
     }
-    masks_.set_inputs(pass, first_key);
+    for (size_t slot = 0; slot < distances_.size(); slot++) {
+        set_positions(distances_[slot], turns[slot], n_pos_per_token);
+    }
     for (size_t i = 0; i < blocks_.size(); i++) {
-        set_positions(distances_[i], turns[i], n_pos_per_token);
         if (gathered_[i].is_used()) {
             std::vector<int32_t> cells(static_cast<size_t>(blocks_[i].n_cells));
             std::iota(cells.begin(), cells.end(), static_cast<int32_t>(blocks_[i].begin));
             gathered_[i].set(cells);
         }
+    }
+}
+
+// Where the blocks of a group's pairs begin among its keys.
+void ComposedAttention::add_first_keys(const Pass& pass, size_t group, std::vector<int64_t>* first_key) const {
+    const PassGroup& own = pass.groups[group];
+    std::vector<int64_t> first_of_block(1, 0);
+    for (int32_t i = 0; i < own.n_blocks; i++) {
+        const PassBlock& block = blocks_[static_cast<size_t>(own.first_block + i)];
+        first_of_block.push_back(first_of_block.back() + block.n_cells);
+    }
+    for (int32_t i = 0; i < own.n_pairs; i++) {
+        const PassPair& pair = pass.pairs[static_cast<size_t>(own.first_pair + i)];
+        first_key->push_back(first_of_block[static_cast<size_t>(pair.block - own.first_block)]);
     }
 }
 

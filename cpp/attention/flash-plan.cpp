@@ -28,7 +28,11 @@ bool is_worthwhile(const Pass& pass, const FlashPlan& plan) {
     for (const PassBlock& block : pass.blocks) {
         n_seen += block.n_cells;
     }
-    return plan.n_cells + cost_of_mirrored * plan.n_mirrored <= cost_of_seen * n_seen + cost_of_operations;
+    int64_t n_cells = 0;
+    for (const FlashRun& run : plan.runs) {
+        n_cells += run.n_cells;
+    }
+    return n_cells + cost_of_mirrored * plan.n_mirrored <= cost_of_seen * n_seen + cost_of_operations;
 }
 
 // The mirrors that the pairs need (where each goes: later), and which pair reads which; -1: the block as it lies.
@@ -44,29 +48,69 @@ std::vector<int> find_mirrors(const Pass& pass, bool keys_are_turned, FlashPlan*
         const auto [place, is_new] = known.emplace(std::pair(pair.block, turn), static_cast<int>(known.size()));
         mirror_of.push_back(place->second);
         if (is_new) {
-            plan->mirrors.push_back({pair.block, turn, plan->n_mirrored});
+            plan->mirrors.push_back({pair.block, turn, 0});
             plan->n_mirrored += pass.blocks[static_cast<size_t>(pair.block)].n_cells;
         }
     }
     return mirror_of;
 }
 
-// Puts n cells where they lengthen the range least; false: no free run is long enough.
-bool place(const BlockTable& table, int64_t n, Range* range, int64_t* begin) {
+// Takes n cells of the gaps, where they lengthen the range least; false: no gap is long enough.
+bool place(std::vector<FreeRun>* gaps, int64_t n, Range* range, int64_t* begin) {
     std::optional<Range> best;
-    for (const FreeRun& gap : table.free_runs()) {
+    FreeRun* best_gap = nullptr;
+    for (FreeRun& gap : *gaps) {
         if (gap.n >= n) {
             const bool is_left = range->size() > 0 && gap.begin < range->begin;
             const int64_t first = is_left ? gap.begin + gap.n - n : gap.begin;
             const Range longer = range->with(first, first + n);
             if (!best || longer.size() < best->size()) {
                 best = longer;
+                best_gap = &gap;
                 *begin = first;
             }
         }
     }
-    *range = best.value_or(*range);
-    return best.has_value();
+    if (!best) {
+        return false;
+    }
+    *range = *best;
+    // Mirrors lie at one of the gap's ends.
+    best_gap->begin += *begin == best_gap->begin ? n : 0;
+    best_gap->n -= n;
+    return true;
+}
+
+// The run of a group: of what its pairs read as it lies, and its mirrors, which are put near. nullopt: no gap is long
+// enough.
+std::optional<FlashRun> plan_group(const Pass& pass, const PassGroup& group, const std::vector<int>& mirror_of,
+                                   std::vector<FreeRun>* gaps, std::vector<Mirror>* mirrors) {
+    Range range;
+    int64_t n_mirrored = 0;
+    for (int32_t i = group.first_pair; i < group.first_pair + group.n_pairs; i++) {
+        if (mirror_of[static_cast<size_t>(i)] < 0) {
+            const PassBlock& block = pass.blocks[static_cast<size_t>(pass.pairs[static_cast<size_t>(i)].block)];
+            range = range.with(block.begin, block.begin + block.n_cells);
+        }
+    }
+    const auto is_own = [&](const Mirror& mirror) {
+        return mirror.block >= group.first_block && mirror.block < group.first_block + group.n_blocks;
+    };
+    for (const Mirror& mirror : *mirrors) {
+        n_mirrored += is_own(mirror) ? pass.blocks[static_cast<size_t>(mirror.block)].n_cells : 0;
+    }
+    int64_t to = 0;
+    if (n_mirrored > 0 && !place(gaps, n_mirrored, &range, &to)) {
+        return std::nullopt;
+    }
+    for (Mirror& mirror : *mirrors) {
+        if (is_own(mirror)) {
+            mirror.to = to;
+            to += pass.blocks[static_cast<size_t>(mirror.block)].n_cells;
+        }
+    }
+    const int64_t begin = range.begin / flash_step * flash_step;
+    return FlashRun{begin, GGML_PAD(range.end - begin, flash_step)};
 }
 
 }  // namespace
@@ -82,26 +126,21 @@ int64_t padded_mirrors(int64_t n_mirrored) {
 std::optional<FlashPlan> plan_flash(const Pass& pass, const BlockTable& table, const FlashRules& rules) {
     FlashPlan plan = {};
     const std::vector<int> mirror_of = find_mirrors(pass, rules.keys_are_turned, &plan);
-    Range range;
-    for (size_t i = 0; i < pass.pairs.size(); i++) {
-        if (mirror_of[i] < 0) {
-            const PassBlock& block = pass.blocks[static_cast<size_t>(pass.pairs[i].block)];
-            range = range.with(block.begin, block.begin + block.n_cells);
-        }
-    }
-    int64_t to = 0;
-    if (plan.n_mirrored > 0 && !(rules.may_mirror && place(table, plan.n_mirrored, &range, &to))) {
+    if (plan.n_mirrored > 0 && !rules.may_mirror) {
         return std::nullopt;
     }
-    for (Mirror& mirror : plan.mirrors) {
-        mirror.to += to;
+    std::vector<FreeRun> gaps = table.free_runs();
+    for (const PassGroup& group : pass.groups) {
+        const std::optional<FlashRun> run = plan_group(pass, group, mirror_of, &gaps, &plan.mirrors);
+        if (!run) {
+            return std::nullopt;
+        }
+        plan.runs.push_back(*run);
     }
     for (size_t i = 0; i < pass.pairs.size(); i++) {
         plan.key_cell.push_back(mirror_of[i] < 0 ? pass.blocks[static_cast<size_t>(pass.pairs[i].block)].begin
                                                  : plan.mirrors[static_cast<size_t>(mirror_of[i])].to);
     }
-    plan.begin = range.begin / flash_step * flash_step;
-    plan.n_cells = GGML_PAD(range.end - plan.begin, flash_step);
     return is_worthwhile(pass, plan) ? std::optional<FlashPlan>(plan) : std::nullopt;
 }
 

@@ -1,4 +1,5 @@
-// How ggml's flash attention, over one run of cells, computes a pass of several blocks.
+// How ggml's flash attention computes a pass of several blocks: for each group of views that share any, one over one
+// run of cells.
 //
 // Flash attention takes one rotation a query, and gives no sums that could be combined across blocks. So each query
 // keeps the position that it has in its view, and reads the blocks that begin there at their origin as they lie. Of any
@@ -8,6 +9,9 @@
 //   cell  0                      4000   4200      4260   4456
 //         | shared, origin 0      | free | alice   | free | bob    | free ...
 //         |                       |^ mirrors: alice as she sees herself, bob as he sees himself
+//
+// Groups of views that see nothing of each other have runs and mirrors of their own, so that none reads another's
+// cells.
 //
 // Only steps that are not finished are mirrored, mostly: some hundred cells, where a prompt has thousands.
 #pragma once
@@ -29,9 +33,9 @@ struct FlashRules {
     bool may_mirror;       // not quantized keys: turned, they would be quantized again
 };
 
-// nullopt: a mirror is needed and not allowed, or no free run of cells is long enough for the mirrors, or they would
-// cost more than attention block by block. The run may end behind the table's last cell, never behind the next multiple
-// of flash_step.
+// nullopt: a mirror is needed and not allowed, or no free run of cells is long enough for a group's mirrors, or they
+// would cost more than attention block by block. A run may end behind the table's last cell, never behind the next
+// multiple of flash_step.
 std::optional<FlashPlan> plan_flash(const Pass& pass, const BlockTable& table, const FlashRules& rules);
 
 }  // namespace hw

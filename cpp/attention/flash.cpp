@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "attention/flash-plan.h"
+#include "attention/group-rows.h"
 #include "cache/hadamard.h"
 #include "graph/graph-inputs.h"
 #include "graph/key-turn.h"
@@ -39,12 +40,13 @@ bool is_attention_supported(ggml_context* ctx, const AttentionSpec& spec, const 
 
 }  // namespace
 
-FlashAttention::FlashAttention(const FlashPlan& plan, int32_t n_tokens, int64_t spare_cell)
-    : begin_(plan.begin),
-      n_cells_(plan.n_cells),
-      n_mirrored_(padded_mirrors(plan.n_mirrored)),
-      n_tokens_(n_tokens),
-      spare_cell_(spare_cell) {}
+FlashAttention::FlashAttention(const Pass& pass, int32_t n_rows, int64_t spare_cell)
+    : n_rows_(n_rows),
+      runs_(pass.flash->runs),
+      group_rows_(pass.rows_of_groups(n_rows)),
+      n_mirrored_(padded_mirrors(pass.flash->n_mirrored)),
+      spare_cell_(spare_cell),
+      masks_(runs_.size()) {}
 
 bool FlashAttention::is_supported(const ModelSpec& model, const KvStore& store) {
     const ggml_context_ptr ctx = new_context(model.attentions.size() * 16);
@@ -56,8 +58,16 @@ bool FlashAttention::is_supported(const ModelSpec& model, const KvStore& store) 
 }
 
 bool FlashAttention::serves(const Pass& pass) const {
-    return pass.flash && pass.flash->begin == begin_ && pass.flash->n_cells == n_cells_ &&
+    return pass.flash && pass.flash->runs == runs_ && pass.rows_of_groups(n_rows_) == group_rows_ &&
            padded_mirrors(pass.flash->n_mirrored) == n_mirrored_;
+}
+
+int64_t FlashAttention::n_scores(const Pass& /*pass*/) const {
+    int64_t n = 0;
+    for (size_t i = 0; i < runs_.size(); i++) {
+        n += runs_[i].n_cells * group_rows_[i];
+    }
+    return n;
 }
 
 void FlashAttention::make_inputs(const SiteInputs& in) {
@@ -92,17 +102,32 @@ ggml_tensor* FlashAttention::build(const SiteInputs& in) {
     ggml_context* ctx = in.ctx;
     const AttentionSpec& spec = in.site.spec;
     const KvTensors& kv = with_mirrors(in);
-    return flash_attention(ctx, spec, hadamard(ctx, in.query.in_view(), in.stored.hadamard_k),
-                           cells_of(ctx, kv.k, begin_, n_cells_), cells_of(ctx, kv.v, begin_, n_cells_),
-                           masks_.of(ctx, in.layer.window, spec.max_bias > 0.0f, n_cells_, n_tokens_), in.sinks);
+    ggml_tensor* q = hadamard(ctx, in.query.in_view(), in.stored.hadamard_k);  // [d_k, T, H]
+    ggml_tensor* all = nullptr;
+    int64_t first_row = 0;
+    for (size_t i = 0; i < runs_.size(); i++) {
+        const FlashRun& run = runs_[i];
+        const int64_t n = group_rows_[i];
+        ggml_tensor* mask = masks_[i].of(ctx, in.layer.window, spec.max_bias > 0.0f, run.n_cells, n);
+        ggml_tensor* result = flash_attention(ctx, spec, rows_of_queries(ctx, q, first_row, n),
+                                              cells_of(ctx, kv.k, run.begin, run.n_cells),
+                                              cells_of(ctx, kv.v, run.begin, run.n_cells), mask, in.sinks);
+        all = joined(ctx, all, result);
+        first_row += n;
+    }
+    return all;  // [d_v, H, T]
 }
 
 void FlashAttention::set_inputs(const Pass& pass, int n_pos_per_token) {
     std::vector<int64_t> first_key;
-    for (const int64_t cell : pass.flash->key_cell) {
-        first_key.push_back(cell - begin_);
+    for (size_t group = 0; group < runs_.size(); group++) {
+        for (int32_t i = 0; i < pass.groups[group].n_pairs; i++) {
+            first_key.push_back(pass.flash->key_cell[first_key.size()] - runs_[group].begin);
+        }
     }
-    masks_.set_inputs(pass, first_key);
+    for (size_t group = 0; group < runs_.size(); group++) {
+        masks_[group].set_inputs(pass, pass.groups[group], first_key);
+    }
     if (to_ == nullptr) {
         return;
     }

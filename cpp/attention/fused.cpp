@@ -38,6 +38,14 @@ FusedAttention::FusedAttention(const Pass& pass, int32_t n_tokens, int32_t n_thr
 
 bool FusedAttention::serves(const Pass& pass) const { return round_slots(pass.max_pairs) == n_slots_; }
 
+int64_t FusedAttention::n_scores(const Pass& pass) const {
+    int64_t n = 0;
+    for (const PassPair& pair : pass.pairs) {
+        n += pair.n_visible;
+    }
+    return n;
+}
+
 FusedAttention::Plan& FusedAttention::plan_for(const AttnShape& shape, bool is_rotated, const Window& window) {
     for (const auto& plan : plans_) {
         if (std::memcmp(&plan->shape, &shape, sizeof(shape)) == 0 && plan->is_rotated == is_rotated &&

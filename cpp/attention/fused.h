@@ -21,6 +21,7 @@ class FusedAttention : public Attention {
     ggml_tensor* build(const SiteInputs& site) override;
 
     bool serves(const Pass& pass) const override;
+    int64_t n_scores(const Pass& pass) const override;
     void set_inputs(const Pass& pass, int n_pos_per_token) override;
 
   private:

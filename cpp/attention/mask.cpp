@@ -8,34 +8,36 @@
 namespace hw {
 
 ggml_tensor* AttentionMasks::of(ggml_context* ctx, const Window& window, bool has_alibi, int64_t n_keys,
-                                int64_t n_tokens) {
+                                int64_t n_rows) {
     for (const Mask& mask : masks_) {
         if (mask.window == window && mask.has_alibi == has_alibi) {
             return mask.tensor;
         }
     }
-    ggml_tensor* tensor = ggml_new_tensor_2d(ctx, GGML_TYPE_F16, n_keys, n_tokens);
+    ggml_tensor* tensor = ggml_new_tensor_2d(ctx, GGML_TYPE_F16, n_keys, n_rows);
     ggml_set_name(tensor, "mask");
     ggml_set_input(tensor);
     masks_.push_back({window, has_alibi, tensor});
     return tensor;
 }
 
-void AttentionMasks::set_inputs(const Pass& pass, const std::vector<int64_t>& first_key) const {
+void AttentionMasks::set_inputs(const Pass& pass, const PassGroup& group, const std::vector<int64_t>& first_key) const {
     for (const Mask& mask : masks_) {
-        set_input(pass, first_key, mask);
+        set_input(pass, group, first_key, mask);
     }
 }
 
-void AttentionMasks::set_input(const Pass& pass, const std::vector<int64_t>& first_key, const Mask& mask) {
+void AttentionMasks::set_input(const Pass& pass, const PassGroup& group, const std::vector<int64_t>& first_key,
+                               const Mask& mask) {
     const size_t n_keys = static_cast<size_t>(mask.tensor->ne[0]);
-    const size_t n_tokens = static_cast<size_t>(mask.tensor->ne[1]);
-    std::vector<ggml_fp16_t> values(n_tokens * n_keys, ggml_fp32_to_fp16(-INFINITY));
-    for (size_t i = 0; i < pass.pairs.size(); i++) {
+    const size_t n_rows = static_cast<size_t>(mask.tensor->ne[1]);
+    std::vector<ggml_fp16_t> values(n_rows * n_keys, ggml_fp32_to_fp16(-INFINITY));
+    for (int32_t n = 0; n < group.n_pairs; n++) {
+        const size_t i = static_cast<size_t>(group.first_pair + n);
         const PassPair& pair = pass.pairs[i];
-        const size_t token = static_cast<size_t>(pair.token);
-        ggml_fp16_t* row = values.data() + token * n_keys + first_key[i];
-        const int32_t first = mask.window.first_visible(pass.view_positions[token], pair.distance);
+        ggml_fp16_t* row = values.data() + static_cast<size_t>(pair.token - group.first_token) * n_keys + first_key[i];
+        const int32_t position = pass.view_positions[static_cast<size_t>(pair.token)];
+        const int32_t first = mask.window.first_visible(position, pair.distance);
         if (!mask.has_alibi) {
             std::fill(row + std::min(first, pair.n_visible), row + pair.n_visible, ggml_fp16_t{0});
             continue;
@@ -44,8 +46,8 @@ void AttentionMasks::set_input(const Pass& pass, const std::vector<int64_t>& fir
             row[key] = ggml_fp32_to_fp16(static_cast<float>(key - pair.distance));
         }
     }
-    for (size_t token = static_cast<size_t>(pass.n_tokens()); token < n_tokens; token++) {
-        values[token * n_keys] = 0;  // a row that fills up the batch sees one key, lest its softmax be 0/0
+    for (size_t row = static_cast<size_t>(group.n_tokens); row < n_rows; row++) {
+        values[row * n_keys] = 0;  // a row that fills up the batch sees one key, lest its softmax be 0/0
     }
     hw::set_input(mask.tensor, values);
 }

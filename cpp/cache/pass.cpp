@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <map>
 
+#include "cache/view-groups.h"
+
 namespace hw {
 
 namespace {
@@ -89,7 +91,13 @@ class PassBuilder {
     PassBuilder(const BlockTable& table, const hw_view* views, int32_t n_views)
         : table_(table), lengths_(table, views, n_views), joints_(table, lengths_, views, n_views) {}
 
-    void add_view(const hw_view& view) {
+    void begin_group() {
+        pass.groups.push_back({pass.n_tokens(), 0, static_cast<int32_t>(pass.blocks.size()), 0,
+                               static_cast<int32_t>(pass.pairs.size()), 0});
+    }
+
+    // Returns the index behind the last token.
+    int32_t add_view(const hw_view& view) {
         const Run& own = table_.run(own_block(view));
         const int64_t own_begin = lengths_.begin(view, view.n_blocks - 1);
         const std::vector<Piece> pieces = pieces_of(view);
@@ -101,10 +109,14 @@ class PassBuilder {
             pass.cells.push_back(own.begin + own.len + i);
         }
         pass.max_pairs = std::max(pass.max_pairs, view.n_blocks);
-        for (int32_t i = view.n_outputs; i > 0; i--) {
-            pass.outputs.push_back(pass.n_tokens() - i);
-        }
+        PassGroup& group = pass.groups.back();
+        group.n_tokens = pass.n_tokens() - group.first_token;
+        group.n_blocks = static_cast<int32_t>(pass.blocks.size()) - group.first_block;
+        group.n_pairs = static_cast<int32_t>(pass.pairs.size()) - group.first_pair;
+        return pass.n_tokens();
     }
+
+    bool is_seen(int32_t block) const { return lengths_.of(block) > 0; }
 
     Pass pass;
 
@@ -180,8 +192,17 @@ int64_t origin_for(const BlockTable& table, const hw_view* views, int32_t n_view
 
 Pass make_pass(const BlockTable& table, const hw_view* views, int32_t n_views) {
     PassBuilder builder(table, views, n_views);
+    std::vector<int32_t> ends(static_cast<size_t>(n_views));  // of each view's tokens
+    for (const auto& group : group_views(views, n_views, [&](int32_t block) { return builder.is_seen(block); })) {
+        builder.begin_group();
+        for (const int32_t view : group) {
+            ends[static_cast<size_t>(view)] = builder.add_view(views[view]);
+        }
+    }
     for (int32_t i = 0; i < n_views; i++) {
-        builder.add_view(views[i]);
+        for (int32_t n = views[i].n_outputs; n > 0; n--) {
+            builder.pass.outputs.push_back(ends[static_cast<size_t>(i)] - n);
+        }
     }
     return std::move(builder.pass);
 }

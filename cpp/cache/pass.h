@@ -1,5 +1,7 @@
 // One forward pass as numbers: which tokens are fed, where their keys go, and which query sees which keys.
 //
+// Tokens stand in the order of groups, not of views: each group of views is attended to on its own.
+//
 // Made by the cache from views and block lengths, read by the graphs. In the view of a worker the blocks stand one
 // after another. A block's keys are stored as if it began at a position of its own, its origin, so a query at position
 // i_q of the view looks at a block that begins at i_b with the rotation of i_q - i_b + origin, and sees key l iff
@@ -39,10 +41,27 @@ struct Mirror {
     int64_t to;     // its first cell
 };
 
-// How one flash attention over one run of cells computes a pass, see attention/flash-plan.h.
-struct FlashPlan {
+// Views that share no block with any other's: their tokens, blocks and pairs lie side by side.
+struct PassGroup {
+    int32_t first_token;
+    int32_t n_tokens;
+    int32_t first_block;  // in Pass::blocks
+    int32_t n_blocks;
+    int32_t first_pair;  // in Pass::pairs
+    int32_t n_pairs;
+};
+
+// The cells that one flash attention reads.
+struct FlashRun {
     int64_t begin;    // first cell
     int64_t n_cells;  // a multiple of what flash attention kernels take at once
+
+    bool operator==(const FlashRun& other) const { return begin == other.begin && n_cells == other.n_cells; }
+};
+
+// How flash attention computes a pass, one over one run of cells for each group, see attention/flash-plan.h.
+struct FlashPlan {
+    std::vector<FlashRun> runs;  // of each group
     std::vector<Mirror> mirrors;
     int64_t n_mirrored;             // cells of all mirrors
     std::vector<int64_t> key_cell;  // [pairs] where key 0 of the pair's block lies
@@ -55,8 +74,9 @@ struct Pass {
     std::vector<int64_t> cells;           // [T] where its key and value go
     std::vector<int32_t> outputs;         // [O] index of each token whose logits are wanted, in the order of the views
     std::vector<PassBlock> blocks;
-    std::vector<PassPair> pairs;  // of one token after the other, in the order of its view
-    int32_t max_pairs = 0;        // of one token
+    std::vector<PassPair> pairs;    // of one token after the other, in the order of its view
+    std::vector<PassGroup> groups;  // the largest last
+    int32_t max_pairs = 0;          // of one token
     std::optional<FlashPlan> flash;
 
     // By how many positions keys would have to be turned on to stand where their block begins in the token's view.
@@ -67,6 +87,15 @@ struct Pass {
     // By how many positions a query is rotated for a block instead; has_position: beside its position in the view.
     int32_t query_turn(const PassPair& pair, bool has_position) const {
         return (has_position ? 0 : view_positions[static_cast<size_t>(pair.token)]) - key_turn(pair);
+    }
+    // The rows of each group in a graph of n_rows: the last one has those that fill up.
+    std::vector<int32_t> rows_of_groups(int32_t n_rows) const {
+        std::vector<int32_t> rows;
+        for (const PassGroup& group : groups) {
+            rows.push_back(group.n_tokens);
+        }
+        rows.back() += n_rows - n_tokens();
+        return rows;
     }
     int32_t n_tokens() const { return static_cast<int32_t>(tokens.size()); }
     int32_t n_outputs() const { return static_cast<int32_t>(outputs.size()); }

@@ -95,6 +95,11 @@ int64_t Cache::n_mirrored() {
     return n_mirrored_;
 }
 
+int64_t Cache::n_scores() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return n_scores_;
+}
+
 int32_t Cache::pass_size(int32_t n) const {
     if (n < 1 || n > n_batch_) {
         fail(HW_ERROR_ARGUMENT, "a pass of %d tokens: it must be 1 to n_batch (%d)", n, n_batch_);
@@ -270,6 +275,7 @@ void Cache::decode(const hw_view* views, int32_t n_views) {
     const Pass pass = plan_pass(views, n_views);
     PassGraph& graph = graph_for(pass);
     graph.run(pass);
+    n_scores_ += graph.n_scores(pass);
     Outputs outputs(views, n_views, graph.logits());
     outputs.write();
     for (int32_t i = 0; i < n_views; i++) {

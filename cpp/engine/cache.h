@@ -36,6 +36,7 @@ class Cache {
     LockedBlocks blocks() { return {mutex_, *blocks_}; }
     size_t n_bytes();
     int64_t n_mirrored();
+    int64_t n_scores();
     // Bytes of keys and values; and whether our kernel attends to a layer.
     BytesByPlace placement();
     bool is_fused(int layer) const { return choice_->is_fused(layer); }
@@ -64,6 +65,7 @@ class Cache {
     ModelPtr model_;
     int32_t n_batch_;
     int64_t n_mirrored_ = 0;
+    int64_t n_scores_ = 0;
     GraphSource source_;
     std::optional<PassCost> pass_cost_;
     std::optional<AttentionChoice> choice_;

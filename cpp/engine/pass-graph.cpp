@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <numeric>
 #include <unordered_set>
 
 #include "attention/composed.h"
@@ -22,6 +23,7 @@ namespace {
 // Upper bounds of what our attention adds to a graph, with room to spare: ggml ends the process where one is passed.
 // Each costs a few hundred bytes that are never touched, but some 20 KiB of a scheduler: that one is made by count.
 constexpr size_t nodes_a_site = 24;
+constexpr size_t nodes_a_group = 16;  // of a site; of views that share no block
 constexpr size_t nodes_a_block = 16;  // of a site
 
 // Each copy of a query's rotation is at most all that follows from a ROPE.
@@ -29,6 +31,7 @@ size_t count_nodes(const SourceGraph& source, const Pass& pass) {
     const size_t n_views = std::max(pass.blocks.size(), static_cast<size_t>(pass.max_pairs)) + 4;
     const size_t n_sites = source.sites.size();
     return static_cast<size_t>(ggml_graph_size(source.graph)) + n_sites * nodes_a_site +
+           pass.groups.size() * n_sites * nodes_a_group +
            n_views * (n_sites * nodes_a_block + source.rope_results.size());
 }
 
@@ -83,11 +86,11 @@ void PassGraph::build(const SourceGraph& from, const ModelSpec& spec, const KvSt
             case AttentionForm::fused:
                 return std::make_unique<FusedAttention>(pass, size_.n_tokens, n_threads);
             case AttentionForm::flash:
-                return std::make_unique<FlashAttention>(*pass.flash, size_.n_tokens, spare_cell_);
+                return std::make_unique<FlashAttention>(pass, size_.n_tokens, spare_cell_);
             case AttentionForm::composed:
                 break;
         }
-        return std::make_unique<ComposedAttention>(pass, spare_cell_ + 1);
+        return std::make_unique<ComposedAttention>(pass, size_.n_tokens, spare_cell_ + 1);
     };
     Rewire rewire(from, spec, store, ctx_.get(), size_.n_tokens, size_.n_outputs);
     logits_ = rewire.run(graph_, [&](const SiteInputs& in) {
@@ -126,6 +129,11 @@ void PassGraph::choose_backends(const Backends& backends, const KvStore& store) 
 bool PassGraph::serves(const Pass& pass, const PassSize& size) const {
     return size == size_ && std::all_of(attentions_.begin(), attentions_.end(),
                                         [&](const auto& used) { return used.second->serves(pass); });
+}
+
+int64_t PassGraph::n_scores(const Pass& pass) const {
+    return std::accumulate(attentions_.begin(), attentions_.end(), int64_t{0},
+                           [&](int64_t sum, const auto& used) { return sum + used.second->n_scores(pass); });
 }
 
 void PassGraph::set_inputs(const Pass& pass) {

@@ -21,6 +21,8 @@ class PassGraph {
     // Whether this graph can compute a pass of that size.
     bool serves(const Pass& pass, const PassSize& size) const;
     int32_t n_tokens() const { return size_.n_tokens; }
+    // Of a layer, for each form of attention in use, see Attention::n_scores.
+    int64_t n_scores(const Pass& pass) const;
     // Throws HW_ERROR_COMPUTE.
     void run(const Pass& pass);
     // Of the last run, F32 [n_vocab, n_outputs]: a column, as ggml has it, for each of Pass::outputs.

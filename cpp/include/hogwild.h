@@ -220,6 +220,8 @@ int64_t hw_cache_n_moved(hw_cache* cache);  // cells moved so far to make room f
 // Cells copied so far for a pass of flash attention, because a view has their block elsewhere than where it was
 // written.
 int64_t hw_cache_n_mirrored(hw_cache* cache);
+// Scores of attention computed so far in a layer, one for each query and cell, masked ones too.
+int64_t hw_cache_n_scores(hw_cache* cache);
 // A matrix of weights that each token is multiplied with.
 struct hw_weight_share {
     int32_t type;      // a ggml_type
@@ -295,7 +297,8 @@ struct hw_view {
 };
 
 // One forward pass of all views. Every query sees all tokens of the other blocks of its view, those of this very pass
-// included, and its own block causally. Then the samplers of all views choose, on the model's threads.
+// included, and its own block causally. Views that share no block cost the attention of each, as in calls of their own.
+// Then the samplers of all views choose, on the model's threads.
 // A sampler that can choose no token (none is allowed, or no logit is finite) leaves -1 in its view: the call is HW_OK,
 // all views are fed, and the others have their tokens.
 // Errors, where no sampler has chosen yet: HW_ERROR_ARGUMENT (unknown block, a block twice in a view, own block of two

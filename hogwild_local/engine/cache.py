@@ -320,6 +320,12 @@ class SharedCache:
         view has elsewhere than where they were written."""
         return self._native.number("n_mirrored")
 
+    @property
+    def n_scores(self) -> int:
+        """Scores of attention computed so far in a layer: one for each query and cell, masked ones too. Where forms
+        differ by layer (a model on several devices), the sum of one layer of each."""
+        return self._native.number("n_scores")
+
     def weights(self) -> list[WeightShare]:
         """The weights in this machine's memory that each token is multiplied with."""
         return self._native.weights()
