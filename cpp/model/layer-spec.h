@@ -64,7 +64,7 @@ struct LayerSpec {
     // rotated, and are the same everywhere.
     std::optional<RopeParams> key_rope;
     // Keys may be multiplied after their rotation (the weights of a norm), which would make them depend on more than
-    // distances. So that is left out, and the weights go to the queries: see graph/rewire.h. F32 [d_k]; NULL: none.
+    // distances. So that is left out, and the weights go to the queries: see graph/query.h. F32 [d_k]; NULL: none.
     ggml_tensor* key_gain = nullptr;
     Window window;
 };
