@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
@@ -53,6 +56,45 @@ def test_a_report_counts_if_a_frame_is_of_cpp(script: ModuleType, report: str, f
 def test_what_ubsan_says_counts(script: ModuleType) -> None:
     text = "/home/me/hogwild/cpp/cache/pass.cpp:71:9: runtime error: signed integer overflow\n    #0 0x1 in hw::f\n"
     assert list(script.ours(text)) == [text]
+
+
+FAULTS = {
+    "overflow": ("address", 'extern "C" int fault(int n) { return n + 2147483647; }'),
+    "out of bounds": (
+        "address",
+        'extern "C" int fault(int n) { int* p = new int[4]; return p[3 + n] + (delete[] p, 0); }',
+    ),
+    "race": (
+        "thread",
+        """#include <thread>
+        int n_calls = 0;
+        extern "C" int fault(int n) {
+            std::thread a([] { n_calls++; }), b([] { n_calls++; });
+            a.join();
+            b.join();
+            return n;
+        }""",
+    ),
+}
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no g++")
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_of_each_kind_is_reported(script: ModuleType, fault: str, tmp_path: Path) -> None:
+    kind, code = FAULTS[fault]
+    source, library = tmp_path / "cpp" / "base" / "fault.cpp", tmp_path / "fault.so"
+    source.parent.mkdir(parents=True)
+    source.write_text(code)
+    flags = ["-shared", "-fPIC", "-g", "-O1", f"-fsanitize={script.KINDS[kind]}", "-pthread"]
+    subprocess.run(["g++", *flags, source, "-o", library], check=True)
+    (tmp_path / "sitecustomize.py").write_text(script.SITE)
+    reports = tmp_path / "reports"
+    reports.mkdir()
+    call = "import ctypes, sys; ctypes.CDLL(sys.argv[1]).fault(1)"
+    environment = script.environment(kind, tmp_path, reports)
+    subprocess.run([sys.executable, "-c", call, library], env=environment, check=False, capture_output=True)
+    texts = [file.read_text() for file in reports.iterdir()]
+    assert {len(list(script.ours(text))) for text in texts} == {1}, texts
 
 
 def test_each_report_is_judged_alone(script: ModuleType) -> None:

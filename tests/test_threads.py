@@ -248,6 +248,26 @@ sampler.sample(cache.decode([([b, a], model.tokenize("Hello"))])[0])
         assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_what_was_freed_at_exit_is_closed_for_the_threads_that_go_on(tiny_path: Callable[..., Path]) -> None:
+    code = """
+import atexit, sys
+def go_on():
+    for call in (lambda: cache.decode([([a], [1])]), lambda: cache.check(), lambda: model.tokenize("Hello")):
+        try:
+            call()
+        except errors.Closed as error:
+            print(error)
+atexit.register(go_on)  # before weakref's, and so called after it
+from hogwild_local import Model, SharedCache, errors
+model = Model(sys.argv[1], n_threads=1)
+cache = SharedCache(model, n_ctx=256)
+a = cache.block("a")
+"""
+    done = run_isolated(code, tiny_path("llama"))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == ["this cache was closed"] * 2 + ["this model was closed"]
+
+
 def test_everything_is_quiet_by_default(tiny_path: Callable[..., Path]) -> None:
     code = """
 import sys

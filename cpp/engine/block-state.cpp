@@ -100,7 +100,9 @@ void read_state(Blocks& blocks, int32_t block, const Fingerprint& fingerprint, s
     header.n_fingerprint = static_cast<uint32_t>(text.size());
     std::memcpy(data, &header, sizeof(header));
     std::memcpy(data + sizeof(header), text.data(), text.size());
-    std::memcpy(data + tokens_at, tokens.data(), tokens.size() * sizeof(int32_t));
+    if (!tokens.empty()) {  // memcpy's pointers must not be NULL, even for no bytes
+        std::memcpy(data + tokens_at, tokens.data(), tokens.size() * sizeof(int32_t));
+    }
     blocks.read(block, data + tokens_at + tokens.size() * sizeof(int32_t));
     header.checksum = checksum(data, n_bytes);
     std::memcpy(data, &header, sizeof(header));

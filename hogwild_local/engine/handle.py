@@ -38,7 +38,8 @@ class Handle:
 
     @property
     def closed(self) -> bool:
-        return self._is_closed
+        # At interpreter exit only the finalizer knows, and a daemon thread goes on for a while.
+        return self._is_closed or not self._finalizer.alive
 
     def close(self) -> None:
         """May be called twice, also where Ctrl+C interrupted the first call."""
@@ -52,7 +53,7 @@ class Handle:
         """Raises Closed, Forked; Busy inside a log hook, where what has no status could not say so."""
         self._origin.check(self._what)
         log.check_not_in_hook(self._what)
-        if self._is_closed:
+        if self.closed:
             raise errors.Closed(f"this {self._what} was closed")
 
     @property
