@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <cstring>
 
 #include "graph/nodes.h"
 #include "graph/rope.h"
@@ -51,13 +52,23 @@ void check_gains(const SourceGraph& source, const ModelSpec& spec) {
     }
 }
 
+// Whether they may be copies of one mask, for two devices: "DEVICE#NAME#N", see graph/split-copies.h.
+bool may_be_one(const ggml_tensor* a, const ggml_tensor* b) {
+    const auto is_copy = [](const ggml_tensor* mask) {
+        return mask != nullptr && std::strchr(mask->name, '#') != nullptr;
+    };
+    return a == b ||
+           ((is_copy(a) || is_copy(b)) && (a == nullptr || b == nullptr || std::strcmp(a->name, b->name) != 0));
+}
+
 // Layers that read another mask see other keys: then a window was found for some of them, and not for others.
 void check_windows(const SourceGraph& source, const ModelSpec& spec) {
     std::map<const ggml_tensor*, Window> known;
     for (const auto& [node, site] : source.sites) {
         const Window& window = spec.layers.at(site.spec.layer).window;
         for (const auto& [mask, other] : known) {
-            if ((mask == site.node->src[3]) != (other == window)) {
+            const bool is_same = mask == site.node->src[3];
+            if ((is_same || !may_be_one(mask, site.node->src[3])) && is_same != (other == window)) {
                 unsupported(node, "reads another mask than other layers, or the same, against what its window is");
             }
         }

@@ -97,6 +97,11 @@ class Originals {
     std::set<std::pair<std::string, const ggml_tensor*>> copied_;
 };
 
+// Two masks can have one name, so it cannot be told which one a copy is of; nor need it: ours take their place.
+ggml_tensor* const* mask_of(const ggml_tensor* node) {
+    return node->op == GGML_OP_FLASH_ATTN_EXT ? &node->src[3] : node->op == GGML_OP_SOFT_MAX ? &node->src[1] : nullptr;
+}
+
 }  // namespace
 
 void remove_split_copies(ggml_cgraph* graph, const llama_model* model) {
@@ -105,7 +110,7 @@ void remove_split_copies(ggml_cgraph* graph, const llama_model* model) {
         ggml_tensor* node = ggml_graph_node(graph, i);
         for (ggml_tensor*& source : node->src) {
             const CopyName name = parse(source);
-            if (!name.original.empty()) {
+            if (!name.original.empty() && &source != mask_of(node)) {
                 source = originals.of(source, name);
             }
         }
