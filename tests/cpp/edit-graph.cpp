@@ -28,14 +28,17 @@ void insert(ggml_cgraph* graph, ggml_tensor* node, const ggml_tensor* before) {
     std::rotate(std::find(nodes, end, before), end - 1, end);
 }
 
-// The ROPE of view's source computes twice the heads, of which the view takes the second half: the same numbers.
+// The ROPE before the view turns other heads too, of which the view takes the second half: the same numbers as before.
 void select_heads(ggml_cgraph* graph, ggml_tensor* view) {
     ggml_tensor* rope = view->src[0];
     if (view->op != GGML_OP_VIEW || rope->op != GGML_OP_ROPE) {
         std::abort();
     }
     ggml_tensor* data = rope->src[0];  // [d, H, T]
-    ggml_tensor* twice = ggml_repeat_4d(new_tensors(), data, data->ne[0], 2 * data->ne[1], data->ne[2], 1);
+    ggml_context* ctx = new_tensors();
+    ggml_tensor* others = ggml_scale(ctx, data, 2.0f);
+    ggml_tensor* twice = ggml_concat(ctx, others, data, 1);
+    insert(graph, others, rope);
     insert(graph, twice, rope);
     rope->src[0] = twice;
     view->view_offs = rope->nb[2];
