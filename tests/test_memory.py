@@ -165,9 +165,11 @@ def once():
             pass
 for _ in range(20):
     once()
-before = rss()
-for _ in range(100):
-    once()
-print(rss() - before)
+for _ in range(5):
+    before = rss()
+    for _ in range(100):
+        once()
+    print(rss() - before)
 """
-    assert growths(code, tiny_path("llama-bos"))[0] < 500
+    # What is made once, some time, is in one of them; what leaks is in all.
+    assert median(growths(code, tiny_path("llama-bos"))) < 500

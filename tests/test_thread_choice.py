@@ -71,7 +71,7 @@ def test_libgomp_is_told_to_spin_shortly_but_where_the_user_says_how(
     """libgomp itself says what it has read, at the moment it is loaded."""
     for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
         monkeypatch.delenv(name, raising=False)  # the engine of this process has set it
-    done = run_isolated("import hogwild_local.engine.model", environment={"OMP_DISPLAY_ENV": "verbose", **given})
+    done = run_isolated("import hogwild_local.engine.native", environment={"OMP_DISPLAY_ENV": "verbose", **given})
     assert done.returncode == 0, done.stderr
     if "GOMP_SPINCOUNT" not in done.stderr:
         pytest.skip("this build of llama.cpp does without libgomp")

@@ -1,5 +1,6 @@
 // Where a graph runs on several devices, ggml's scheduler replaces what a node reads from another device by a copy of
-// it, in the graph itself. To read a graph as the model means it, the copies are taken out again, but for those of masks.
+// it, in the graph itself. To read a graph as the model means it, the copies are taken out again, but for those of
+// masks.
 #pragma once
 
 #include "llama.h"
