@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 
 from hogwild_local import Model, SharedCache
-from hogwild_local.engine import native as _native
+from hogwild_local.engine.native import cache as native_cache
 
 ROUNDS = 20
 
@@ -49,7 +49,7 @@ def measure_append(model: Model, options: argparse.Namespace) -> None:
 def measure_python(model: Model, options: argparse.Namespace) -> None:
     """The C call is timed from inside: what is left of decode() is Python and cffi."""
     inside: list[float] = []
-    call = _native._call
+    call = native_cache.call
 
     def timed(*args: object) -> None:
         inside.append(milliseconds(lambda: call(*args)))  # type: ignore[arg-type]
@@ -59,11 +59,11 @@ def measure_python(model: Model, options: argparse.Namespace) -> None:
         cache.decode([([prompt], [1] * 64)])
         workers = [cache.block() for _ in range(options.workers)]
         views = [([prompt, *(b for b in workers if b is not own), own], [1]) for own in workers]
-        _native._call = timed  # type: ignore[assignment]
+        native_cache.call = timed
         try:
             outside = [milliseconds(lambda: cache.decode(views)) for _ in range(ROUNDS + 2)]
         finally:
-            _native._call = call
+            native_cache.call = call
     added = statistics.median(o - i for o, i in zip(outside[2:], inside[2:], strict=True))
     print(f"Python in SharedCache.decode: {added:.3f} ms a pass of {options.workers} workers")
 

@@ -42,8 +42,9 @@ def main() -> None:
         }
         for _ in range(options.rounds):
             for kind, engine in engines.items():
+                prompt = engine.examples[0] if engine.examples else "Count."
                 result = engine.generate(
-                    "Count.", workers=options.workers, seed=3, max_passes=options.passes, finisher=False
+                    prompt, workers=options.workers, seed=3, max_passes=options.passes, finisher=False
                 )
                 times[kind].append(result.timings.ms_per_pass)
     for kind, of_rounds in times.items():
