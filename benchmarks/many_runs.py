@@ -1,58 +1,79 @@
-"""Several runs of one Hogwild at once against the same runs one after the other: seconds, and passes of the engine.
+"""Runs at once against the same runs one after the other: seconds, and how many views a pass has.
 
-    python benchmarks/many_runs.py model.gguf [--runs 2] [--workers 2] [--prompt 256] [--passes 64] [--threads 2]
+    python benchmarks/many_runs.py model.gguf [--runs 2] [--workers 2] [--prompt 256] [--passes 32] [--threads 2]
         [--rounds 3]
 
-Each run is iterated by a thread of its own, so calls of all runs are merged into one forward pass. Both ways in turn,
-greedy, with random tokens as prompts; the first round is not counted. The ratio is of medians.
+A run is a thread that decodes for its workers, greedily, as the worker loop does: a prompt of random tokens of its own,
+every worker sees all others. Calls of all threads are merged into one forward pass. Prefill is not timed. Both ways in
+turn, the first round not counted; the ratio is of medians.
 """
 
 from __future__ import annotations
 
 import argparse
 import random
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from statistics import median
 from time import perf_counter
 
-from hogwild_local import Hogwild, SamplingParams
+from hogwild_local import CacheBlock, Model, Sampler, SamplingParams, SharedCache
+
+View = tuple[list[CacheBlock], list[int]]
 
 
-def prompt_of(length: int, seed: int) -> str:
-    """Words, about as many as tokens wanted: what is measured depends on their number alone."""
-    return " ".join(str(random.Random(seed).randrange(10)) for _ in range(length // 2))
+@contextmanager
+def prepared(
+    model: Model, cache: SharedCache, options: argparse.Namespace, seed: int
+) -> Iterator[list[list[CacheBlock]]]:
+    """The views of one run over a prompt that is in the cache."""
+    chance = random.Random(seed)
+    prompt = cache.block("prompt")
+    own = [cache.block(f"worker {index}") for index in range(options.workers)]
+    cache.decode([([prompt], [chance.randrange(model.n_vocab) for _ in range(options.prompt)])])
+    yield [[prompt, *(other for other in own if other is not mine), mine] for mine in own]
+    for block in (prompt, *own):
+        block.free()
+
+
+def decode(cache: SharedCache, views: list[list[CacheBlock]], samplers: list[Sampler], passes: int) -> None:
+    tokens: list[int | None] = [1] * len(views)
+    for _ in range(passes):
+        fed: list[View] = [(view, [token or 0]) for view, token in zip(views, tokens, strict=True)]
+        tokens = cache.next_tokens(fed, samplers)
+
+
+def seconds(model: Model, cache: SharedCache, options: argparse.Namespace, n_threads: int) -> float:
+    """Of all runs, by so many threads."""
+    greedy = SamplingParams(temperature=0.0)
+    samplers = [[Sampler(model, greedy) for _ in range(options.workers)] for _ in range(options.runs)]
+    runs = [prepared(model, cache, options, seed) for seed in range(options.runs)]
+    views = [run.__enter__() for run in runs]
+    start = perf_counter()
+    with ThreadPoolExecutor(n_threads) as pool:
+        list(pool.map(lambda index: decode(cache, views[index], samplers[index], options.passes), range(options.runs)))
+    taken = perf_counter() - start
+    for run in runs:
+        run.__exit__(None, None, None)
+    return taken
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
-    parser.add_argument("--runs", type=int, default=2)
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--prompt", type=int, default=256)
-    parser.add_argument("--passes", type=int, default=64)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=3)
+    for name, default in (("runs", 2), ("workers", 2), ("prompt", 256), ("passes", 32), ("threads", 2), ("rounds", 3)):
+        parser.add_argument(f"--{name}", type=int, default=default)
     options = parser.parse_args()
     times: dict[str, list[float]] = {"one after the other": [], "at once": []}
-    with Hogwild(options.model, n_ctx=16384, n_threads=options.threads) as hogwild:
-
-        def run(index: int) -> float:
-            """Milliseconds of the passes of one run, without its prompt."""
-            result = hogwild.generate(
-                prompt_of(options.prompt, index), workers=options.workers, max_passes=options.passes, seed=index,
-                sampling=SamplingParams(temperature=0.0), finisher=False,
-            )  # fmt: skip
-            return result.timings.generate_ms
-
+    n_ctx = options.runs * (options.prompt + options.workers * (options.passes + 1)) + 256
+    with Model(options.model, n_threads=options.threads) as model, SharedCache(model, n_ctx=n_ctx) as cache:
         for _ in range(options.rounds + 1):
-            for way, n_threads in (("one after the other", 1), ("at once", options.runs)):
-                start = perf_counter()
-                with ThreadPoolExecutor(n_threads) as pool:
-                    list(pool.map(run, range(options.runs)))
-                times[way].append(perf_counter() - start)
+            times["one after the other"].append(seconds(model, cache, options, 1))
+            times["at once"].append(seconds(model, cache, options, options.runs))
     medians = {way: median(of_rounds[1:]) for way, of_rounds in times.items()}
-    for way, seconds in medians.items():
-        print(f"{way:20} {seconds:8.2f} s for {options.runs} runs of {options.workers} workers")
+    for way, taken in medians.items():
+        print(f"{way:20} {taken:8.2f} s for {options.runs} runs of {options.workers} workers")
     print(f"ratio {medians['at once'] / medians['one after the other']:.2f}")
 
 
