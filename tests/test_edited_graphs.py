@@ -61,7 +61,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory, tiny_path: Callable[..., 
     preload = " ".join(filter(None, [os.environ.get("LD_PRELOAD"), str(library)]))
     tasks = "\n".join(json.dumps([str(tiny_path(name)), edits, FORMS]) for name, edits in EDITS.items())
     done = subprocess.run(
-        [sys.executable, "-c", CHILD],
+        [sys.executable, "-P", "-c", CHILD],
         input=tasks,
         capture_output=True,
         text=True,
