@@ -14,7 +14,7 @@ import argparse
 import random
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from statistics import median
 from time import perf_counter
 
@@ -48,15 +48,11 @@ def seconds(model: Model, cache: SharedCache, options: argparse.Namespace, n_thr
     """Of all runs, by so many threads."""
     greedy = SamplingParams(temperature=0.0)
     samplers = [[Sampler(model, greedy) for _ in range(options.workers)] for _ in range(options.runs)]
-    runs = [prepared(model, cache, options, seed) for seed in range(options.runs)]
-    views = [run.__enter__() for run in runs]
-    start = perf_counter()
-    with ThreadPoolExecutor(n_threads) as pool:
+    with ExitStack() as stack, ThreadPoolExecutor(n_threads) as pool:
+        views = [stack.enter_context(prepared(model, cache, options, seed)) for seed in range(options.runs)]
+        start = perf_counter()
         list(pool.map(lambda index: decode(cache, views[index], samplers[index], options.passes), range(options.runs)))
-    taken = perf_counter() - start
-    for run in runs:
-        run.__exit__(None, None, None)
-    return taken
+        return perf_counter() - start
 
 
 def main() -> None:

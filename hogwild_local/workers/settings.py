@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..options import AnswerAt
+from ..options import AnswerAt, RunOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,15 +14,15 @@ class RunSettings:
 
     names: tuple[str, ...]
     seed: int
-    max_passes: int = 1024
+    max_passes: int = RunOptions.max_passes
     """Budget of the workers' passes after the prompt; what the finisher needs comes on top."""
-    redundancy_every: int = 1024
+    redundancy_every: int = RunOptions.redundancy_every
     """Tokens fed, of all workers together, between two redundancy questions; 0: never ask."""
-    finisher_tokens: int = 16
+    finisher_tokens: int = RunOptions.finisher_tokens
     """Length of the answer that the finisher may give; 0: no finisher."""
     stop: tuple[str, ...] = ()
-    answer_at: AnswerAt = "token"
+    answer_at: AnswerAt = RunOptions.answer_at
     """When an answer counts: with the token that closes it, or when the step that holds it ends."""
-    eos_ends_run: bool = False
+    eos_ends_run: bool = RunOptions.eos_ends_run
     """Whether one worker that ends by end of text ends the run."""
     date: str = ""
