@@ -4,8 +4,8 @@
         [--rounds 3]
 
 A run is a thread that decodes for its workers, greedily, as the worker loop does: a prompt of random tokens of its own,
-every worker sees all others. Calls of all threads are merged into one forward pass. Prefill is not timed. "by one caller"
-is what the machine allows: one thread that gives the workers of all runs to each pass, so that nothing has to be merged.
+every worker sees all others. Calls of all threads are merged into one forward pass. Prefill is not timed. "by one
+caller" is what the machine allows: one thread that gives the workers of all runs to each pass, so nothing is merged.
 The ways in turn, the first round not counted; ratios are of medians, to "one after the other".
 """
 
