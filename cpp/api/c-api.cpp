@@ -1,29 +1,14 @@
-// The C boundary: handles, and exceptions turned into a status and a text. Nothing else.
+// The C boundary: exceptions turned into a status and a text. Nothing else.
 #include <algorithm>
 #include <cstdio>
 
-#include "api/guard.h"
+#include "api/handles.h"
 #include "base/memory.h"
-#include "engine/cache.h"
 #include "engine/pass-size.h"
-#include "hogwild.h"
-#include "model/model.h"
-#include "model/sampler.h"
-
-struct hw_model {
-    hw::ModelPtr model;
-};
-struct hw_cache {
-    hw::Cache cache;
-};
 
 namespace hw {
 
 namespace {
-
-const Model& of(const hw_model* model) { return *not_null(model, "model").model; }
-Cache& of(hw_cache* cache) { return not_null(cache, "cache").cache; }
-Sampler& of(hw_sampler* sampler) { return not_null(sampler, "sampler").sampler; }
 
 // How snprintf sees it: room for size bytes. -1: there is no such text.
 int32_t copy_text(const char* text, char* buf, size_t size) {

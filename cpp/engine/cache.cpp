@@ -2,10 +2,13 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 #include <set>
 
 #include "base/error.h"
+#include "cache/layer-cells.h"
 #include "engine/block-state.h"
+#include "engine/chunk.h"
 #include "engine/outputs.h"
 
 namespace hw {
@@ -188,7 +191,6 @@ void Cache::check_views(const hw_view* views, int32_t n_views) const {
     }
     std::set<int32_t> own;
     std::set<const hw_sampler*> samplers;
-    int64_t n_tokens = 0;
     for (int32_t i = 0; i < n_views; i++) {
         check_view(views[i], i);
         if (!own.insert(own_block(views[i])).second) {
@@ -197,8 +199,10 @@ void Cache::check_views(const hw_view* views, int32_t n_views) const {
         if (views[i].sampler != nullptr && !samplers.insert(views[i].sampler).second) {
             fail(HW_ERROR_ARGUMENT, "the sampler of view %d is that of another view too", i);
         }
-        n_tokens += views[i].n_tokens;
     }
+}
+
+void Cache::check_batch(int64_t n_tokens) const {
     if (n_tokens > n_batch_) {
         fail(HW_ERROR_BATCH, "%d tokens in one call do not fit n_batch (%d)", static_cast<int>(n_tokens), n_batch_);
     }
@@ -216,13 +220,16 @@ void Cache::check_positions(const Pass& pass) const {
 }
 
 // An empty block has its origin anew: if the pass fails, the next one gives it another.
-Pass Cache::plan_pass(const hw_view* views, int32_t n_views) {
+void Cache::give_origins(const hw_view* views, int32_t n_views) {
     for (int32_t i = 0; i < n_views; i++) {
         const int32_t own = own_block(views[i]);
         if (blocks_->len(own) == 0) {
             blocks_->set_origin(own, origin_for(blocks_->table(), views, n_views, own));
         }
     }
+}
+
+Pass Cache::plan_pass(const hw_view* views, int32_t n_views) {
     Pass pass = make_pass(blocks_->table(), views, n_views);
     check_positions(pass);
     pass.flash = choice_->flash_plan(pass, blocks_->table());
@@ -268,13 +275,45 @@ void Cache::decode(const hw_view* views, int32_t n_views) {
     std::lock_guard<std::mutex> lock(mutex_);
     check_views(views, n_views);
     std::vector<Growth> growth;
+    int64_t n_tokens = 0;
     for (int32_t i = 0; i < n_views; i++) {
         growth.push_back({own_block(views[i]), views[i].n_tokens});
+        n_tokens += views[i].n_tokens;
     }
+    check_batch(n_tokens);
     blocks_->reserve(growth);
+    give_origins(views, n_views);
+    compute(views, n_views, nullptr);
+}
+
+void Cache::decode_chunk(const hw_view& view, const hw_chunk& chunk) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    check_views(&view, 1);
+    const int32_t n_elsewhere = check_chunk(chunk, view, store_->layers().size());
+    hw_view own = view;
+    own.tokens += n_elsewhere;
+    own.n_tokens -= n_elsewhere;
+    check_batch(own.n_tokens);
+    const int32_t block = own_block(view);
+    blocks_->reserve({{block, view.n_tokens}});
+    give_origins(&view, 1);
+    PromisedTokens promised(*blocks_, block, view.tokens, n_elsewhere);
+    blocks_->reserve({{block, own.n_tokens}});
+    const int64_t begin = blocks_->table().run(block).end() - n_elsewhere;
+    ChunkExchange exchange(*store_, chunk, begin, own.n_tokens);
+    compute(&own, 1, &exchange);
+    promised.keep();
+}
+
+size_t Cache::layer_bytes(int32_t layer, int32_t n) const {
+    return hw::layer_bytes(std::next(store_->layers().begin(), layer)->second, n);
+}
+
+// One pass. There is room for the tokens of the views, and their blocks have origins.
+void Cache::compute(const hw_view* views, int32_t n_views, LayerHook* hook) {
     const Pass pass = plan_pass(views, n_views);
     PassGraph& graph = graph_for(pass);
-    graph.run(pass);
+    graph.run(pass, hook);
     n_scores_ += graph.n_scores(pass);
     Outputs outputs(views, n_views, graph.logits());
     outputs.write();

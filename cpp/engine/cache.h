@@ -48,12 +48,19 @@ class Cache {
     const std::vector<hw_weight_share>& weights() const { return pass_cost_->weights(); }
     hw_cell_size cell_size() const;
     void decode(const hw_view* views, int32_t n_views);
+    // A view whose first tokens are computed elsewhere.
+    void decode_chunk(const hw_view& view, const hw_chunk& chunk);
+    int32_t n_layers() const { return static_cast<int32_t>(store_->layers().size()); }
+    size_t layer_bytes(int32_t layer, int32_t n) const;  // layer: 0 to n_layers() - 1
 
   private:
     const Fingerprint& fingerprint();
     void check_views(const hw_view* views, int32_t n_views) const;
     void check_view(const hw_view& view, int32_t index) const;
+    void check_batch(int64_t n_tokens) const;
     void check_positions(const Pass& pass) const;
+    void give_origins(const hw_view* views, int32_t n_views);
+    void compute(const hw_view* views, int32_t n_views, LayerHook* hook);
     Pass plan_pass(const hw_view* views, int32_t n_views);
     PassGraph& graph_for(const Pass& pass);
     PassGraph& build_graph(const Pass& pass, const PassSize& size);

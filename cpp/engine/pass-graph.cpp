@@ -102,6 +102,7 @@ void PassGraph::build(const SourceGraph& from, const ModelSpec& spec, const KvSt
         return used->build(in);
     });
     inputs_ = rewire.inputs();
+    cuts_ = LayerCuts(rewire.stores());
 }
 
 // The scheduler chooses by where weights lie, and goes on from there. It must be told what it cannot know.
@@ -159,11 +160,12 @@ void PassGraph::set_inputs(const Pass& pass) {
     }
 }
 
-void PassGraph::run(const Pass& pass) {
+void PassGraph::run(const Pass& pass, LayerHook* hook) {
     LogScope log;
     require_memory(0, "a pass");
     set_inputs(pass);
-    const ggml_status status = ggml_backend_sched_graph_compute(scheduler_.get(), graph_);
+    const ggml_status status = hook == nullptr ? ggml_backend_sched_graph_compute(scheduler_.get(), graph_)
+                                               : cuts_.compute(scheduler_.get(), graph_, hook);
     if (status != GGML_STATUS_SUCCESS) {
         fail(HW_ERROR_COMPUTE, "a backend failed (%s): %s", ggml_status_to_string(status), log.errors().c_str());
     }

@@ -7,6 +7,7 @@
 #include "attention/attention.h"
 #include "attention/choose.h"
 #include "cache/pass.h"
+#include "engine/layer-cuts.h"
 #include "engine/pass-size.h"
 #include "model/backends.h"
 
@@ -23,8 +24,9 @@ class PassGraph {
     int32_t n_tokens() const { return size_.n_tokens; }
     // Of a layer, for each form of attention in use, see Attention::n_scores.
     int64_t n_scores(const Pass& pass) const;
-    // Throws HW_ERROR_COMPUTE.
-    void run(const Pass& pass);
+    // hook: what is to happen between the stores of each layer and its attention; NULL: nothing. Throws
+    // HW_ERROR_COMPUTE, and what the hook throws.
+    void run(const Pass& pass, LayerHook* hook = nullptr);
     // Of the last run, F32 [n_vocab, n_outputs]: a column, as ggml has it, for each of Pass::outputs.
     const ggml_tensor& logits() const { return *logits_; }
 
@@ -42,6 +44,7 @@ class PassGraph {
     ggml_cgraph* graph_ = nullptr;
     GraphInputs inputs_ = {};
     ggml_tensor* logits_ = nullptr;
+    LayerCuts cuts_;
     std::map<AttentionForm, std::unique_ptr<Attention>> attentions_;  // the forms in use
 };
 

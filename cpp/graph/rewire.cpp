@@ -55,6 +55,7 @@ void Rewire::store_keys(ggml_cgraph* graph, const ggml_tensor* node, const KvRow
     KvTensors& stored = stored_[rows.layer];
     stored.k = store_rows(node, rows, layer.k, layer.hadamard_k, layer.limit_k);
     ggml_build_forward_expand(graph, stored.k);
+    note_store(rows.layer, stored.k);
 }
 
 void Rewire::store_values(ggml_cgraph* graph, const ggml_tensor* node, const KvRows& rows) {
@@ -62,6 +63,11 @@ void Rewire::store_values(ggml_cgraph* graph, const ggml_tensor* node, const KvR
     KvTensors& stored = stored_[rows.layer];
     stored.v = store_rows(node, rows, layer.v, layer.hadamard_v, layer.limit_v);
     ggml_build_forward_expand(graph, stored.v);
+    note_store(rows.layer, stored.v);
+}
+
+void Rewire::note_store(int layer, const ggml_tensor* node) {
+    stores_.push_back({layer, node, attended_.count(layer) != 0});
 }
 
 // llama.cpp stores rows [d * Hkv, T]; ours are [d, T, Hkv], one row a head, all with the same cell numbers.
@@ -86,6 +92,7 @@ void Rewire::attend(ggml_cgraph* graph, const ggml_tensor* node, const Attention
     ggml_context* ctx = copy_.ctx();
     const LayerSpec& layer = spec_.layers.at(site.spec.layer);
     const KvTensors stored = stored_at(site);
+    attended_.insert(site.spec.layer);
     ggml_tensor* sinks = site.node->src[4] != nullptr ? copy_.of(site.node->src[4]) : nullptr;
     Query query(copy_, site, layer);
     ggml_tensor* result = build({ctx, spec_.n_pos_per_token, site, layer, query, stored, sinks});

@@ -10,6 +10,8 @@
 
 #include <functional>
 #include <map>
+#include <set>
+#include <vector>
 
 #include "cache/kv-store.h"
 #include "graph/graph-copy.h"
@@ -31,6 +33,13 @@ struct SiteInputs {
 // -> the result that takes the place of site.node: F32 [d_v, H, T], contiguous.
 using BuildAttention = std::function<ggml_tensor*(const SiteInputs&)>;
 
+// A node that writes keys or values to the cells of a layer.
+struct StoreNode {
+    int layer;
+    const ggml_tensor* node;
+    bool is_late;  // the layer was attended to before
+};
+
 class Rewire {
   public:
     Rewire(const SourceGraph& source, const ModelSpec& spec, const KvStore& store, ggml_context* ctx, int32_t n_tokens,
@@ -40,6 +49,7 @@ class Rewire {
     ggml_tensor* run(ggml_cgraph* graph, const BuildAttention& build);
 
     const GraphInputs& inputs() const { return copy_.inputs(); }
+    const std::vector<StoreNode>& stores() const { return stores_; }
 
   private:
     void store_keys(ggml_cgraph* graph, const ggml_tensor* node, const KvRows& rows);
@@ -47,6 +57,7 @@ class Rewire {
     ggml_tensor* store_rows(const ggml_tensor* node, const KvRows& source, ggml_tensor* cells, ggml_tensor* matrix,
                             float limit);
     void attend(ggml_cgraph* graph, const ggml_tensor* node, const AttentionSite& site, const BuildAttention& build);
+    void note_store(int layer, const ggml_tensor* node);
     KvTensors stored_at(const AttentionSite& site);
     void check_in_place_nodes() const;
 
@@ -55,6 +66,8 @@ class Rewire {
     const KvStore& store_;
     GraphCopy copy_;
     std::map<int, KvTensors> stored_;  // by layer: the results of storing, so that reading depends on writing
+    std::vector<StoreNode> stores_;    // in the order of the graph
+    std::set<int> attended_;           // layers
 };
 
 }  // namespace hw

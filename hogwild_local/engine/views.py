@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -34,6 +34,16 @@ class DecodeView(NamedTuple):
         n_done = self.first(n).n_outputs
         targets = None if self.targets is None else self.targets[n_done:]
         return self._replace(tokens=self.tokens[n:], n_outputs=self.n_outputs - n_done, targets=targets)
+
+
+class Chunk(NamedTuple):
+    """What is computed elsewhere of a view: struct hw_chunk. layers: memory of each layer, uint8. receive and send are
+    called with the number of a layer, on the computing thread; what they raise ends the pass."""
+
+    runs: Sequence[int]
+    layers: Sequence[npt.NDArray[np.uint8]]
+    receive: Callable[[int], object]
+    send: Callable[[int], object] | None
 
 
 class Decoded(NamedTuple):

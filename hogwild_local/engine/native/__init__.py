@@ -3,7 +3,7 @@
 It speaks numbers, texts, bytes and lists, so that pipe.py can put another process in its place.
 """
 
-from ..views import Decoded, DecodeView
+from ..views import Chunk, Decoded, DecodeView
 from . import log_lines  # noqa: F401  connects them to the hook
 from .cache import NativeCache, WeightShare, float_rows, pass_size
 from .calls import ERROR_OF_STATUS
@@ -15,6 +15,7 @@ from .sampler import NativeSampler
 
 __all__ = [
     "ERROR_OF_STATUS",
+    "Chunk",
     "DecodeView",
     "Decoded",
     "NativeCache",

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ... import errors
 from ..devices import PlacementRow
-from ..views import Decoded, DecodeView
-from .calls import Object, call, new
+from ..views import Chunk, Decoded, DecodeView
+from .calls import Object, call, keep_for_caller, new
 from .host import free_host_memory, placement
 from .library import ffi, lib
 
@@ -62,6 +63,18 @@ class _CView:
 
 # A matrix that a token is multiplied with: ggml type, is repacked, is routed, bytes, values
 WeightShare = tuple[int, bool, bool, float, float]
+
+
+@ffi.def_extern(error=False, onerror=keep_for_caller)  # type: ignore[untyped-decorator]
+def hogwild_on_receive(layer: int, user_data: Any) -> bool:
+    ffi.from_handle(user_data).receive(layer)
+    return True
+
+
+@ffi.def_extern(error=False, onerror=keep_for_caller)  # type: ignore[untyped-decorator]
+def hogwild_on_send(layer: int, user_data: Any) -> bool:
+    ffi.from_handle(user_data).send(layer)
+    return True
 
 
 class NativeCache(Object):
@@ -168,6 +181,35 @@ class NativeCache(Object):
             locks.enter_context(self._lock)
             call(lib.hw_decode, self._use(), array, len(views))
         return [c_view.result() for c_view in c_views]
+
+    def n_layers(self) -> int:
+        """Layers that store keys and values."""
+        return int(self._ask(lib.hw_cache_n_layers))
+
+    def layer_bytes(self, layer: int, n: int) -> int:
+        """Bytes of n tokens in a layer, as they are stored."""
+        return int(self._ask(lib.hw_cache_layer_bytes, layer, n))
+
+    def decode_chunk(self, view: DecodeView, chunk: Chunk) -> Decoded:
+        """One forward pass of a view without a sampler, whose first tokens are computed elsewhere. Raises the errors of
+        hw_decode_chunk, and what the functions of the chunk raise: the cache is as before then."""
+        c_view = _CView(view, self._n_vocab)
+        c_layers = ffi.new("void *[]", [ffi.from_buffer(layer) for layer in chunk.layers])
+        user_data = ffi.new_handle(chunk)
+        c_chunk = ffi.new(
+            "struct hw_chunk *",
+            {
+                "runs": (runs := ffi.new("int32_t[]", list(chunk.runs))),
+                "n_runs": len(runs),
+                "layers": c_layers if chunk.layers else ffi.NULL,
+                "receive": lib.hogwild_on_receive,
+                "send": ffi.NULL if chunk.send is None else lib.hogwild_on_send,
+                "user_data": user_data,
+            },
+        )
+        with self._lock:
+            call(lib.hw_decode_chunk, self._use(), ffi.new("struct hw_view *", c_view.fields), c_chunk)
+        return c_view.result()
 
 
 def pass_size(weights: Sequence[WeightShare], has_avx512: bool, n: int) -> int:

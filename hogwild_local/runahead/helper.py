@@ -1,0 +1,65 @@
+"""A rank that is not the last one: it holds the model, and computes its chunk of each prompt when the last rank says so.
+Between prompts it keeps no tokens."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+from ..errors import HogwildError
+from .chunk import Prompt, compute_ahead
+from .messages import hear, tell
+from .transport import Transport
+
+
+def serve(transport: Transport, native: Any) -> None:
+    """Answers the last rank until it says that this was all. native: the native module. Raises what the transport
+    raises, and what a prompt raises: the ranks are of no use to each other then."""
+    helper, leader = Helper(transport, native), transport.size - 1
+    while (request := hear(transport, leader)) is not None:
+        name, *arguments = request
+        try:
+            answer = ("ok", getattr(helper, name)(*arguments))
+        except HogwildError as error:
+            if name == "prefill":  # the others are in the middle of it
+                raise
+            answer = ("error", (type(error).__name__, str(error)))
+        tell(transport, leader, answer)
+
+
+class Helper:
+    """What the last rank can ask."""
+
+    def __init__(self, transport: Transport, native: Any) -> None:
+        self._transport, self._native = transport, native
+        self._objects: dict[int, Any] = {}
+
+    def model(self, number: int, settings: dict[str, Any]) -> None:
+        self._objects[number] = self._native.NativeModel(settings)
+
+    def cache(self, number: int, model: int, arguments: Sequence[Any]) -> str:
+        """Returns the fingerprint of its blocks."""
+        cache = self._objects[model].cache(*arguments)
+        self._objects[number] = cache
+        return fingerprint(cache)
+
+    def prefill(self, cache: int, tokens: Sequence[int], known: Sequence[int], partition: Sequence[int]) -> Any:
+        trace = compute_ahead(self._objects[cache], self._transport, Prompt(tokens, tuple(known), tuple(partition)))
+        return (*trace[:-1], [tuple(layer) for layer in trace.layers])
+
+    def drop(self, numbers: Sequence[int]) -> None:
+        for number in numbers:
+            with contextlib.suppress(KeyError):
+                self._objects.pop(number).close()
+
+
+def fingerprint(cache: Any) -> str:
+    """What a block of this cache is good for (docs/block-format.md). Raises ModelError."""
+    block = cache.new_block()
+    try:
+        data = cache.read(block)
+    finally:
+        cache.free_blocks([block])
+    n = int.from_bytes(data[44:48], "little" if data[12] == 4 else "big")
+    return bytes(data[48 : 48 + n]).decode()

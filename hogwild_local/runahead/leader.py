@@ -1,0 +1,186 @@
+"""The last rank: it stands where the native module does, so that all above it exists once. A long prompt that is decoded
+in one of its caches is cut, and computed by all ranks."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import struct
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .. import errors
+from ..engine import native
+from ..engine.views import Decoded, DecodeView
+from ..errors import HogwildError, ModelError, RankLost
+from .chunk import Prompt, compute_last
+from .helper import fingerprint
+from .messages import hear, tell
+from .partition import Partition, checked, even
+from .transport import Bytes, PassTrace, Transport, as_trace
+
+LEAST_CHUNK = 16
+"""Tokens of a rank: shorter prompts are not worth the messages."""
+
+
+class Group:
+    """The other ranks, as the last one sees them."""
+
+    def __init__(self, transport: Transport, cut: Callable[[int, int], Partition] = even) -> None:
+        """cut: tokens and ranks to a partition."""
+        self.transport, self.cut = transport, cut
+        self.helpers = range(transport.size - 1)
+        self.traces: list[PassTrace] = []
+        """Of the last prompt, rank after rank."""
+        self._numbers = itertools.count(1)
+        self._is_ended = False
+
+    def new_number(self) -> int:
+        return next(self._numbers)
+
+    def tell(self, *request: Any) -> None:
+        for rank in self.helpers:
+            tell(self.transport, rank, request)
+
+    def answers(self) -> list[Any]:
+        """Of all of them. Raises what one of them raised, naming it."""
+        answers = [hear(self.transport, rank) for rank in self.helpers]
+        for rank, (kind, value) in enumerate(answers):
+            if kind == "error":
+                kind_of = getattr(errors, value[0])
+                text = f"rank {rank}: {value[1]}"
+                raise kind_of(text) if kind_of is not errors.CacheFull else HogwildError(text)
+        return [value for _, value in answers]
+
+    def end(self) -> None:
+        """May be called twice."""
+        if not self._is_ended:
+            self._is_ended = True
+            with contextlib.suppress(HogwildError):  # those that are lost need not be told
+                for rank in self.helpers:
+                    tell(self.transport, rank, None)
+
+
+class Leader:
+    """The native module of the last rank."""
+
+    def __init__(self, group: Group) -> None:
+        self._group = group
+
+    def NativeModel(
+        self, settings: dict[str, Any], progress: Callable[[float], object] | None = None
+    ) -> LeaderModel:
+        return LeaderModel(self._group, settings, progress)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(native, name)
+
+
+class LeaderModel(native.NativeModel):
+    """Loaded by all ranks at the same time. The ranks end with it."""
+
+    def __init__(
+        self, group: Group, settings: dict[str, Any], progress: Callable[[float], object] | None = None
+    ) -> None:
+        self._group, self._number = group, group.new_number()
+        group.tell("model", self._number, settings)
+        try:
+            super().__init__(settings, progress)
+        finally:
+            answers = group.answers
+            answers()
+
+    def cache(self, *arguments: Any) -> LeaderCache:
+        return LeaderCache(self._group, self, self.number("n_vocab"), arguments)
+
+    def close(self) -> None:
+        super().close()
+        self._group.end()
+
+
+class _Known(NamedTuple):
+    """What a view has already: lengths and tokens of its blocks, and their cells by layer."""
+
+    lens: list[int]
+    tokens: list[int]
+    cells: list[Bytes]
+
+
+class LeaderCache(native.NativeCache):
+    """A cache of the last rank, of whose size every rank has one."""
+
+    def __init__(self, group: Group, model: LeaderModel, n_vocab: int, arguments: Sequence[Any]) -> None:
+        self._group, self._number = group, group.new_number()
+        group.tell("cache", self._number, model._number, list(arguments))
+        try:
+            super().__init__(model, n_vocab, *arguments)
+        finally:
+            theirs = group.answers()
+        own = fingerprint(self)
+        for rank, their in enumerate(theirs):
+            if their != own:
+                raise ModelError(f"rank {rank} has another model than the last rank: {_difference(their, own)}")
+
+    def decode(self, views: Sequence[DecodeView]) -> list[Decoded]:
+        """A single view with many tokens is computed by all ranks. Raises also what one of them raises, RankLost."""
+        partition = self._partition(views)
+        known = self._known(views[0].blocks) if partition else None
+        if partition is None or known is None:
+            return super().decode(views)
+        return [self._decode_ahead(views[0], partition, known)]
+
+    def _partition(self, views: Sequence[DecodeView]) -> Partition | None:
+        """None: it is not for several ranks."""
+        n_ranks, n = self._group.transport.size, len(views[0].tokens) if len(views) == 1 else 0
+        if n_ranks < 2 or n < LEAST_CHUNK * n_ranks:
+            return None
+        partition = checked(self._group.cut(n, n_ranks), n, n_ranks)
+        return partition if views[0].n_outputs <= partition[-1] and views[0].sampler is None else None
+
+    def _known(self, blocks: Sequence[int]) -> _Known | None:
+        """None: a block does not stand where its keys are rotated to, so that the others could not have it so."""
+        lens = self.blocks()
+        known = _Known([], [], [np.empty(0, dtype=np.uint8)] * self.n_layers())
+        begin = 0
+        for block in blocks:
+            if n := lens.get(block, 0):
+                data = self.read(block)
+                if struct.unpack_from("=q", data, 32)[0] != begin:
+                    return None
+                known.lens.append(n)
+                known.tokens.extend(self.tokens(block))
+                self._add_cells(known.cells, np.frombuffer(data, dtype=np.uint8), n)
+            begin += n
+        return known
+
+    def _add_cells(self, cells: list[Bytes], data: Bytes, n: int) -> None:
+        """data: a block of n tokens as bytes; its cells, layer after layer, are the end of them."""
+        sizes = [self.layer_bytes(layer, n) for layer in range(len(cells))]
+        begin = len(data) - sum(sizes)
+        for layer, size in enumerate(sizes):
+            cells[layer] = np.concatenate([cells[layer], data[begin : begin + size]])
+            begin += size
+
+    def _decode_ahead(self, view: DecodeView, partition: Partition, known: _Known) -> Decoded:
+        group = self._group
+        prompt = Prompt([*known.tokens, *view.tokens], known.lens, partition)
+        group.tell("prefill", self._number, list(prompt.tokens), known.lens, list(partition))
+        try:
+            cells = known.cells if known.lens else []
+            decoded, trace = compute_last(self, group.transport, prompt, view, cells)
+        except Exception as error:
+            if not isinstance(error, RankLost):
+                group.transport.fail(error)
+            raise
+        group.traces = [*(as_trace(row) for row in group.answers()), trace]
+        return decoded
+
+    def close(self) -> None:
+        super().close()
+
+
+def _difference(theirs: str, ours: str) -> str:
+    pairs = zip(theirs.splitlines(), ours.splitlines(), strict=False)
+    return ", ".join(f"{their} there, {our} here" for their, our in pairs if their != our) or "other fields"

@@ -1,0 +1,182 @@
+"""MPI as the transport. All its calls are made by one thread, so that messages go on while this process computes.
+
+MPI itself may notice nothing when a rank dies. So each rank sends every other a byte a second, and one that has been
+silent for LOST_S is lost: whatever waits raises RankLost. A rank that fails says so before it leaves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import marshal
+import socket
+import threading
+import time
+from typing import Any
+
+import numpy as np
+
+from .. import errors
+from ..errors import HogwildError, RankLost, RunaheadError
+from .transport import Bytes
+
+BEAT_S = 1.0
+LOST_S = 5.0
+BUSY_S, IDLE_S = 0.0002, 0.005  # between two looks at the messages
+LONGEST_ERROR = 4096
+TAG_BEAT, TAG_ERROR = 32001, 32002  # MPI promises tags up to 32767; those of layers are far below
+INSTALL = "install one with: python -m pip install 'hogwild-local[runahead]'"
+
+
+def load_mpi() -> Any:
+    """The module mpi4py.MPI, which takes part in MPI from now on. Raises RunaheadError."""
+    try:
+        import mpi4py
+    except ImportError:
+        raise RunaheadError(f"there is no MPI for several ranks: mpi4py is missing; {INSTALL}") from None
+    mpi4py.rc.finalize = False  # it would wait for ranks that are lost
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:
+        raise RunaheadError(f"mpi4py finds no MPI library ({error}); {INSTALL}") from None
+    return MPI
+
+
+class Message:
+    """One that is on its way."""
+
+    def __init__(self, owner: MpiTransport, request: Any, data: Bytes) -> None:
+        self.request, self.done = request, threading.Event()
+        self._owner, self._data = owner, data  # MPI reads or writes it
+
+    def wait(self) -> None:
+        self.done.wait()
+        self._owner.check()
+
+
+class MpiTransport:
+    """The ranks of MPI's world. Raises RunaheadError where there is no MPI."""
+
+    def __init__(self) -> None:
+        self._mpi = load_mpi()
+        self._world = self._mpi.COMM_WORLD
+        self.rank, self.size = int(self._world.Get_rank()), int(self._world.Get_size())
+        self.hosts: list[str] = self._world.allgather(socket.gethostname())
+        self._lock = threading.Lock()
+        self._open: list[Message] = []
+        self._failure: HogwildError | None = None
+        self._is_ended = False
+        peers = [rank for rank in range(self.size) if rank != self.rank]
+        self._beats = {rank: _Beat(self._world, rank) for rank in peers}
+        self._errors = {rank: self._listen(rank, TAG_ERROR, LONGEST_ERROR) for rank in peers}
+        self._thread = threading.Thread(target=self._run, daemon=True, name="hogwild MPI")
+        self._thread.start()
+
+    def send(self, rank: int, tag: int, data: Bytes) -> Message:
+        return self._start(self._world.Isend, rank, tag, data)
+
+    def receive(self, rank: int, tag: int, into: Bytes) -> Message:
+        return self._start(self._world.Irecv, rank, tag, into)
+
+    def check(self) -> None:
+        """Raises RankLost, or what a rank raised: from then on the ranks are of no use."""
+        if self._failure is not None:
+            raise self._failure
+
+    def name(self, rank: int) -> str:
+        return f"rank {rank} on {self.hosts[rank]}"
+
+    def fail(self, error: Exception) -> None:
+        """Tells all ranks that this one gives up."""
+        name = type(error).__name__ if isinstance(error, HogwildError) else "HogwildError"
+        text = f"{self.name(self.rank)}: {error}".encode()[: LONGEST_ERROR - 64].decode(errors="ignore")
+        data = np.frombuffer(marshal.dumps((name, text)), dtype=np.uint8)
+        sends = []
+        with contextlib.suppress(HogwildError):
+            sends = [self.send(rank, TAG_ERROR, data) for rank in self._beats]
+        for message in sends:
+            message.done.wait(BEAT_S)
+
+    def end(self) -> None:
+        """Leaves MPI, if all ranks are there to do so. May be called twice."""
+        with self._lock:
+            is_first, self._is_ended = not self._is_ended, True
+        self._thread.join()
+        if is_first and self._failure is None:
+            for request in [*(beat.request for beat in self._beats.values()), *self._errors_requests()]:
+                request.Cancel()
+            self._mpi.Finalize()
+
+    def _errors_requests(self) -> list[Any]:
+        return [request for request, _ in self._errors.values()]
+
+    def _listen(self, rank: int, tag: int, n: int) -> tuple[Any, Bytes]:
+        into = np.zeros(n, dtype=np.uint8)
+        return self._world.Irecv(into, rank, tag), into
+
+    def _start(self, call: Any, rank: int, tag: int, data: Bytes) -> Message:
+        with self._lock:
+            self.check()
+            message = Message(self, call(data, rank, tag), data)
+            self._open.append(message)
+        return message
+
+    # -- the thread --
+
+    def _run(self) -> None:
+        looked_s = time.monotonic()
+        while not self._is_ended and self._failure is None:
+            now = time.monotonic()
+            if now - looked_s > LOST_S / 2:  # this process was stopped, or starved: nobody is to blame
+                for beat in self._beats.values():
+                    beat.heard_s = now
+            looked_s = now
+            with self._lock:
+                try:
+                    self._look(now)
+                except HogwildError as error:
+                    self._give_up(error)
+                except self._mpi.Exception as error:
+                    self._give_up(RankLost(f"MPI failed: {error}"))
+                is_busy = len(self._open) > 1
+            time.sleep(BUSY_S if is_busy else IDLE_S)
+
+    def _look(self, now: float) -> None:
+        if self._open:
+            done = self._mpi.Request.Testsome([message.request for message in self._open])
+            for message in [self._open[index] for index in done or ()]:
+                self._open.remove(message)
+                message.done.set()
+        for request, data in self._errors.values():
+            if request.Test():
+                name, text = marshal.loads(data.tobytes())
+                raise getattr(errors, name)(text) if name != "CacheFull" else HogwildError(text)
+        for rank, beat in self._beats.items():
+            if not beat.is_heard(now):
+                raise RankLost(f"{self.name(rank)} has died, or cannot be reached any more")
+
+    def _give_up(self, error: HogwildError) -> None:
+        self._failure = error
+        for message in self._open:
+            message.done.set()
+
+
+class _Beat:
+    """The bytes that go between this rank and another one, a second each."""
+
+    def __init__(self, world: Any, rank: int) -> None:
+        self._world, self._rank = world, rank
+        self._out, self._into = np.zeros(1, dtype=np.uint8), np.zeros(1, dtype=np.uint8)
+        self._sent: Any = None
+        self.sent_s = 0.0
+        self.heard_s = time.monotonic()
+        self.request = world.Irecv(self._into, rank, TAG_BEAT)
+
+    def is_heard(self, now: float) -> bool:
+        """Whether the other one was heard lately; and lets it hear of us."""
+        if self.request.Test():
+            self.heard_s = now
+            self.request = self._world.Irecv(self._into, self._rank, TAG_BEAT)
+        if now - self.sent_s >= BEAT_S and (self._sent is None or self._sent.Test()):
+            self._sent = self._world.Isend(self._out, self._rank, TAG_BEAT)
+            self.sent_s = now
+        return now - self.heard_s < LOST_S

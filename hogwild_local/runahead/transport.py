@@ -1,0 +1,67 @@
+"""What a pass over several ranks needs of whatever connects them, and what it notes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Bytes = npt.NDArray[np.uint8]
+
+
+class Pending(Protocol):
+    """A message on its way. Its buffer belongs to the transport until wait() has returned."""
+
+    def wait(self) -> None:
+        """Returns when it has arrived, or has left. Raises RankLost, or what a rank raised."""
+
+
+class Transport(Protocol):
+    """Messages of bytes between ranks, in order for each pair of ranks and each tag. Nothing waits but wait()."""
+
+    rank: int
+    size: int
+
+    def send(self, rank: int, tag: int, data: Bytes) -> Pending: ...
+    def receive(self, rank: int, tag: int, into: Bytes) -> Pending: ...
+
+
+class LayerTrace(NamedTuple):
+    """One layer on one rank: when its own keys and values were stored, when those before had come (from then on it
+    attends), both in seconds of time.monotonic(); bytes received and sent."""
+
+    stored_s: float
+    received_s: float
+    n_received: int
+    n_sent: int
+
+
+class PassTrace(NamedTuple):
+    """A pass on one rank, from its first layer to its end."""
+
+    rank: int
+    n_tokens: int
+    began_s: float
+    ended_s: float
+    layers: Sequence[LayerTrace]
+
+    @property
+    def waited_s(self) -> float:
+        """How long it waited for the rank before it, in all layers."""
+        return sum(layer.received_s - layer.stored_s for layer in self.layers)
+
+    @property
+    def n_received(self) -> int:
+        return sum(layer.n_received for layer in self.layers)
+
+    @property
+    def n_sent(self) -> int:
+        return sum(layer.n_sent for layer in self.layers)
+
+
+def as_trace(rows: Sequence[object]) -> PassTrace:
+    """A trace that came as plain data."""
+    *numbers, layers = rows
+    return PassTrace(*numbers, [LayerTrace(*layer) for layer in layers])  # type: ignore[arg-type, attr-defined, misc]
