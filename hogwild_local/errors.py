@@ -13,6 +13,8 @@ HogwildError
 ├── ComputeError          a backend failed
 ├── DeviceError           a device, or the backend of one, cannot be had: an RPC server that is not there, ...
 ├── EngineDied            the process that the engine lived in has ended: an RPC server died, ...
+├── RunaheadError         the ranks of a prefill cannot be had: no MPI, a host that does not answer, ...
+│   └── RankLost          a rank has died, or cannot be reached any more
 └── Cancelled             a callback, or close() from another thread, ended the call
 
     try:
@@ -84,6 +86,15 @@ class DeviceError(HogwildError):
 class EngineDied(HogwildError):
     """The process that the engine lived in has ended, and model and cache with it: an RPC server died (ggml ends its
     client then), or the process was killed. The message names the servers. Close the Hogwild and make a new one."""
+
+
+class RunaheadError(HogwildError):
+    """The processes that are to prefill together cannot be had (named, with what to do). Nothing was kept."""
+
+
+class RankLost(RunaheadError):
+    """One of these processes (named) has died, or cannot be reached any more. Nothing was fed: caches of the last rank
+    are as before, and read what they hold; for another long prompt close the Hogwild and make a new one."""
 
 
 class Cancelled(HogwildError):

@@ -36,6 +36,7 @@ class Model:
     a process of its own, which is made once for a file (see trial.py). isolate: the model, its caches and samplers live
     in a process of their own, which ends with close(); whatever else ends that process (an RPC server that died) is an
     EngineDied here, and there is no trial. Hogwild(rpc=...) does so unless told otherwise.
+    native: what stands for the compiled module, where that is several ranks (see hogwild_local.runahead).
     Raises ModelError, UnsupportedModel, OutOfMemory, Cancelled, InvalidArgument, DeviceError; ImportError where what is
     compiled, or its llama.cpp, is not there or is another one.
 
@@ -60,10 +61,11 @@ class Model:
         main_gpu: int = EngineOptions.main_gpu,
         trust: bool = EngineOptions.trust,
         isolate: bool = False,
+        native: Any = None,
     ) -> None:
         file = c_path(path, "path")
         self.path = os.fsdecode(file)
-        if not (trust or isolate):
+        if not (trust or isolate or native):
             try_file(file)
         threads = default_threads(self.path) if n_threads is None else whole(n_threads, "n_threads", 1, MOST_THREADS)
         servers = parse_servers(rpc)
@@ -81,14 +83,14 @@ class Model:
             "split_mode": one_of(split_mode, "split_mode", get_args(SplitMode)),
             "main_gpu": whole(main_gpu, "main_gpu", 0),
         }
-        with _engine(flag(isolate, "isolate"), servers) as native:
+        with _engine(flag(isolate, "isolate"), servers, native) as module:
             if servers:
-                load_backend(native)
+                load_backend(module)
                 servers = [short_address(server) for server in servers]
                 for server in servers:
                     greet(server)
             settings["rpc_servers"] = [server.encode() for server in servers]
-            self._native: NativeModel = native.NativeModel(settings, progress)
+            self._native: NativeModel = module.NativeModel(settings, progress)
             self._ask_native()
         self.n_threads = threads
         self.vocab_only = bool(vocab_only)
@@ -182,8 +184,11 @@ class Model:
 
 
 @contextlib.contextmanager
-def _engine(isolate: bool, servers: Sequence[str]) -> Iterator[Any]:
+def _engine(isolate: bool, servers: Sequence[str], given: Any = None) -> Iterator[Any]:
     """The native module, here or in a process of its own, which ends where a model cannot be had of it."""
+    if given is not None:
+        yield given
+        return
     if not isolate:
         from . import native
 

@@ -89,8 +89,7 @@ class LeaderModel(native.NativeModel):
         try:
             super().__init__(settings, progress)
         finally:
-            answers = group.answers
-            answers()
+            group.answers()
 
     def cache(self, *arguments: Any) -> LeaderCache:
         return LeaderCache(self._group, self, self.number("n_vocab"), arguments)
@@ -176,9 +175,6 @@ class LeaderCache(native.NativeCache):
             raise
         group.traces = [*(as_trace(row) for row in group.answers()), trace]
         return decoded
-
-    def close(self) -> None:
-        super().close()
 
 
 def _difference(theirs: str, ours: str) -> str:

@@ -1,0 +1,91 @@
+"""Ranks in threads of one process: the code of a pass over several ranks, without an MPI."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from hogwild_local.errors import RankLost
+from hogwild_local.runahead.transport import Bytes
+
+T = TypeVar("T")
+MOST_S = 60.0
+
+
+@dataclass
+class Wires:
+    """What connects the ranks. lose: a rank and a tag at which that rank breaks down."""
+
+    size: int
+    lose: tuple[int, int] | None = None
+    mail: defaultdict[tuple[int, int, int], queue.SimpleQueue[bytes]] = field(
+        default_factory=lambda: defaultdict(queue.SimpleQueue)
+    )
+    lost: threading.Event = field(default_factory=threading.Event)
+
+    def transport(self, rank: int) -> QueueTransport:
+        return QueueTransport(self, rank)
+
+
+class Done:
+    def wait(self) -> None:
+        pass
+
+
+@dataclass
+class Receiving:
+    wires: Wires
+    mail: queue.SimpleQueue[bytes]
+    into: Bytes
+
+    def wait(self) -> None:
+        for _ in range(int(MOST_S / 0.05)):
+            try:
+                self.into[:] = memoryview(self.mail.get(timeout=0.05))
+                return
+            except queue.Empty:
+                if self.wires.lost.is_set():
+                    raise RankLost("a rank is lost") from None
+        raise AssertionError("nobody sent it")
+
+
+class QueueTransport:
+    def __init__(self, wires: Wires, rank: int) -> None:
+        self.wires, self.rank, self.size = wires, rank, wires.size
+        self.n_sent = 0
+
+    def send(self, rank: int, tag: int, data: Bytes) -> Done:
+        if self.wires.lose == (self.rank, tag):
+            self.wires.lost.set()
+            raise RankLost(f"rank {self.rank} is lost")
+        self.n_sent += len(data)
+        self.wires.mail[self.rank, rank, tag].put(data.tobytes())
+        return Done()
+
+    def receive(self, rank: int, tag: int, into: Bytes) -> Receiving:
+        return Receiving(self.wires, self.wires.mail[rank, self.rank, tag], into)
+
+    def fail(self, error: Exception) -> None:
+        self.wires.lost.set()
+
+
+def in_threads(parts: Sequence[Callable[[], T]]) -> list[T | BaseException]:
+    """What each returns, or raises."""
+    results: list[T | BaseException] = [AssertionError("it hangs")] * len(parts)
+
+    def run(index: int) -> None:
+        try:
+            results[index] = parts[index]()
+        except BaseException as error:
+            results[index] = error
+
+    threads = [threading.Thread(target=run, args=(index,), daemon=True) for index in range(len(parts))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(MOST_S)
+    return results
