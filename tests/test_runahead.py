@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mla import write_mla
+from mla import CELL_BYTES, write_mla
 from ranks import QueueTransport, Wires, in_threads
 from test_blocks import Load, Paths, probe, tokens_of
 
@@ -67,11 +67,14 @@ def cut(*chunks: int) -> Callable[[int, int], Partition]:
     return lambda n_tokens, n_ranks: chunks
 
 
-def alone(model: Model, tokens: Sequence[int], **options: object) -> list[np.ndarray]:
-    """What a single process says after the prompt, and after a token that sees it."""
+def alone(model: Model, tokens: Sequence[int], chunks: Partition = (), **options: object) -> list[np.ndarray]:
+    """What a single process says after the prompt, and after a token that sees it. chunks: what it feeds at once."""
     with SharedCache(model, n_ctx=400, n_batch=400, **options) as cache:
-        block = cache.block()
-        return [cache.decode([([block], tokens)])[0], probe(cache, block)]
+        block, begin = cache.block(), 0
+        for n in chunks or (len(tokens),):
+            logits = cache.decode([([block], tokens[begin : begin + n])])[0]
+            begin += n
+        return [logits, probe(cache, block)]
 
 
 @pytest.mark.parametrize("chunks", [(150,), (75, 75), (1, 149), (149, 1), (60, 50, 40), (1, 1, 148), (40, 40, 40, 30)])
@@ -88,3 +91,173 @@ def test_logits_are_those_of_a_single_process(name: str, chunks: Partition, tiny
             assert np.abs(probe(cache, block) - wanted[1]).max() <= 1e-3
             assert block.tokens == tokens
             cache.check()
+
+
+@pytest.mark.parametrize("attention", ["fused", "ggml", "composed"])
+@pytest.mark.parametrize("cache_type", ["f16", "q8_0", "q4_0"])
+def test_a_cache_travels_as_it_is_stored(cache_type: str, attention: str, tiny_path: Paths, single: Load) -> None:
+    tokens = tokens_of(single("llama-mha"), 120)
+    options = {"type_k": cache_type, "type_v": cache_type, "attention": attention}
+    # With the same chunks: ggml's attention rounds otherwise in passes of another size.
+    wanted = alone(single("llama-mha"), tokens, (50, 40, 30), **options)
+    with ranks(tiny_path("llama-mha"), 3, cut(50, 40, 30)) as (model, group):
+        with SharedCache(model, n_ctx=400, n_batch=400, **options) as cache:
+            block = cache.block()
+            logits = cache.decode([([block], tokens)])[0]
+            assert np.abs(logits - wanted[0]).max() <= 1e-3
+            assert np.abs(probe(cache, block) - wanted[1]).max() <= 1e-3
+            bytes_of_token = sum(cache._native.layer_bytes(layer, 1) for layer in range(cache._native.n_layers()))
+            assert [trace.n_sent for trace in group.traces] == [50 * bytes_of_token, 90 * bytes_of_token, 0]
+            assert [trace.n_received for trace in group.traces] == [0, 50 * bytes_of_token, 90 * bytes_of_token]
+
+
+@pytest.mark.parametrize("attention", ["fused", "ggml", "composed"])
+def test_values_that_are_part_of_the_keys_travel_once(attention: str, tmp_path: Path) -> None:
+    path, options = write_mla(tmp_path / "mla.gguf"), {**F32, "attention": attention}
+    with Model(path, n_threads=1) as model:
+        tokens = tokens_of(model, 90)
+        wanted = alone(model, tokens, **options)
+    with ranks(path, 3, cut(40, 30, 20)) as (model, group):
+        with SharedCache(model, n_ctx=400, n_batch=400, **options) as cache:
+            block = cache.block()
+            assert np.abs(cache.decode([([block], tokens)])[0] - wanted[0]).max() <= 1e-3
+            assert np.abs(probe(cache, block) - wanted[1]).max() <= 1e-3
+            assert group.traces[1].n_sent == 70 * CELL_BYTES
+
+
+def test_only_what_is_new_of_a_prompt_is_prefilled(tiny_path: Paths, single: Load) -> None:
+    tokens = tokens_of(single("gemma2"), 260)
+    wanted = alone(single("gemma2"), tokens, **F32)
+    with ranks(tiny_path("gemma2"), 3) as (model, group), SharedCache(model, n_ctx=400, n_batch=400, **F32) as cache:
+        first, second = cache.block(), cache.block()
+        cache.decode([([first], tokens[:100])])
+        cache.decode([([first], tokens[100:110])])  # as a worker would, in the last rank alone
+        cache.decode([([first], tokens[110:170])])
+        assert [trace.n_tokens for trace in group.traces] == [20, 20, 20]
+        logits = cache.decode([([first, second], tokens[170:])])[0]
+        assert [trace.n_tokens for trace in group.traces] == [30, 30, 30]
+        assert np.abs(logits - wanted[0]).max() <= 1e-3
+        assert np.abs(probe(cache, first, second) - wanted[1]).max() <= 1e-3
+        # What the last rank has goes to the first one, and does not come back.
+        n = [trace.n_received for trace in group.traces]
+        assert n[0] == 170 * n[2] // 60
+
+
+def test_a_block_that_stands_elsewhere_is_fed_by_the_last_rank_alone(tiny_path: Paths, single: Load) -> None:
+    tokens = tokens_of(single("qwen3"), 150)
+    with ranks(tiny_path("qwen3"), 2) as (model, group), SharedCache(model, n_ctx=400, n_batch=400, **F32) as cache:
+        first, second = cache.block(), cache.block()
+        cache.decode([([first], tokens[:10])])
+        cache.decode([([first, second], tokens[10:20])])
+        cache.decode([([second], tokens[20:])])
+        assert group.traces == []
+
+
+def test_generation_goes_on_token_for_token(tiny_path: Paths, single: Load) -> None:
+    tokens = tokens_of(single("llama"), 150)
+
+    def greedy(cache: SharedCache) -> list[int]:
+        block, fed = cache.block(), tokens
+        chosen = []
+        for _ in range(20):
+            fed = [int(cache.decode([([block], fed)])[0].argmax())]
+            chosen += fed
+        return chosen
+
+    with SharedCache(single("llama"), n_ctx=400, n_batch=400) as cache:
+        wanted = greedy(cache)
+    with ranks(tiny_path("llama"), 3) as (model, group), SharedCache(model, n_ctx=400, n_batch=400) as cache:
+        assert greedy(cache) == wanted
+        assert len(group.traces) == 3
+
+
+# -- what goes wrong -------------------------------------------------------------------------------------------
+
+
+def test_a_rank_that_breaks_down_in_the_middle_leaves_the_cache(tiny_path: Paths, single: Load) -> None:
+    tokens = tokens_of(single("llama"), 150)
+    with ranks(tiny_path("llama"), 3, lose=(1, 1)) as (model, _), SharedCache(model, n_ctx=400, n_batch=400) as cache:
+        block, other = cache.block(), cache.block()
+        cache.decode([([block], tokens[:20]), ([other], tokens[20:30])])
+        before = [cache.read(block), cache.read(other), probe(cache, block)]
+        with pytest.raises(RankLost):
+            cache.decode([([block], tokens[20:])])
+        assert (len(block), cache.n_free) == (20, 370)
+        cache.check()
+        assert [cache.read(block), cache.read(other)] == before[:2]
+        assert np.array_equal(probe(cache, block), before[2])
+
+
+def test_model_files_that_differ_are_refused(tiny_path: Paths, tmp_path: Path) -> None:
+    from models.tiny import write_tiny
+
+    write_tiny(other := tmp_path / "other.gguf", "llama", seed=1)
+    with ranks([other, tiny_path("llama")], 2) as (model, _), pytest.raises(ModelError, match=r"rank 0 .*weights=\w+ there"):
+        SharedCache(model, n_ctx=400)
+
+
+def test_what_a_rank_raises_is_raised_by_the_last_one(tiny_path: Paths, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"rank 0: .*missing"), ranks([tmp_path / "missing", tiny_path("llama")], 2):
+        pass
+
+
+@pytest.fixture
+def chunk_cache(single: Load) -> Iterator[native.NativeCache]:
+    with SharedCache(single("llama"), n_ctx=100, n_batch=40, **F32) as cache:
+        yield cache._native
+
+
+def layers_for(cache: native.NativeCache, n: int) -> list[np.ndarray]:
+    return [np.zeros(cache.layer_bytes(layer, n), dtype=np.uint8) for layer in range(cache.n_layers())]
+
+
+@pytest.mark.parametrize("layer", [0, 1, 2])
+@pytest.mark.parametrize("where", ["receive", "send"])
+def test_a_callback_that_raises_ends_the_pass_and_leaves_the_cache(
+    layer: int, where: str, chunk_cache: native.NativeCache
+) -> None:
+    block, seen = chunk_cache.new_block(), []
+    chunk_cache.decode([DecodeView([block], [1, 2, 3], 0)])
+    before = chunk_cache.read(block)
+
+    def stop(at: int) -> None:
+        seen.append(at)
+        if at == layer:
+            raise KeyError("stop")
+
+    functions = {"receive": lambda at: None, "send": lambda at: None, where: stop}
+    chunk = Chunk([4, 5], layers_for(chunk_cache, 12), **functions)  # type: ignore[arg-type]
+    with pytest.raises(KeyError, match="stop"):
+        chunk_cache.decode_chunk(DecodeView([block], list(range(12)), 0), chunk)
+    assert seen == list(range(layer + 1))  # no layer after it is computed
+    assert chunk_cache.blocks() == {block: 3}
+    assert chunk_cache.read(block) == before
+    chunk_cache.check()
+    chunk_cache.decode([DecodeView([block], [4], 1, wants_logits=True)])
+
+
+@pytest.mark.parametrize(
+    ("n_tokens", "n_outputs", "runs", "message"),
+    [
+        (10, 0, [10], "one at least must be left"),
+        (10, 3, [8], "3 outputs are asked of a chunk of 2"),
+        (10, 0, [0], "run 0 of a chunk has 0 tokens"),
+        (60, 0, [10], "do not fit n_batch"),
+    ],
+)
+def test_a_chunk_that_does_not_fit_its_view_is_refused(
+    n_tokens: int, n_outputs: int, runs: list[int], message: str, chunk_cache: native.NativeCache
+) -> None:
+    block = chunk_cache.new_block()
+    chunk = Chunk(runs, layers_for(chunk_cache, n_tokens), lambda layer: None, None)
+    with pytest.raises(InvalidArgument, match=message):
+        chunk_cache.decode_chunk(DecodeView([block], [1] * n_tokens, n_outputs), chunk)
+    assert chunk_cache.blocks() == {block: 0}
+
+
+@pytest.mark.parametrize("n_ranks", [1, 2, 3, 7])
+def test_even_chunks_are_all_of_the_prompt(n_ranks: int) -> None:
+    for n in (n_ranks, 50, 51):
+        assert checked(even(n, n_ranks), n, n_ranks)[0] - even(n, n_ranks)[-1] <= 1
+    with pytest.raises(InvalidArgument):
+        even(n_ranks - 1, n_ranks)

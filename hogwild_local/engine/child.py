@@ -8,7 +8,7 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, BinaryIO
 
 from .. import errors
@@ -21,8 +21,8 @@ from .views import DecodeView
 class Child:
     """Answers requests (see EngineProcess.call) with (kind, value, log lines)."""
 
-    def __init__(self, inbox: queue.SimpleQueue[Any], out: BinaryIO) -> None:
-        self._inbox, self._out = inbox, out
+    def __init__(self, inbox: queue.SimpleQueue[Any], out: BinaryIO, native: Callable[[], Any]) -> None:
+        self._inbox, self._out, self._native = inbox, out, native
         self._objects: dict[int, Any] = {}
         self._log: list[tuple[int, str]] = []
 
@@ -49,7 +49,7 @@ class Child:
         """What the method returns; an object is kept under the number that the parent has chosen for it."""
         if method == "decode":
             arguments = ([self._view(row) for row in arguments[0]],)
-        value = getattr(self._objects[number] if number else _native(), method)(*arguments)
+        value = getattr(self._objects[number] if number else self._native(), method)(*arguments)
         if isinstance(value, Handle):
             self._objects[new] = value
             return None
@@ -102,14 +102,20 @@ def _watch(parent: int) -> None:
 
 
 def main(parent: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is the parent's to handle
-    inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    out = os.fdopen(os.dup(1), "wb", buffering=0)
+    pipe, out = os.fdopen(os.dup(0), "rb", buffering=0), os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # what libraries print must not come between the messages
-    threading.Thread(target=_read, args=(inbox, os.fdopen(os.dup(0), "rb", buffering=0)), daemon=True).start()
     if os.name == "posix":
         threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+    answer(pipe, out, _native)
+
+
+def answer(pipe: BinaryIO, out: BinaryIO, native: Callable[[], Any]) -> None:
+    """Answers what comes through the pipe, and ends this process with it. native: gives the native module, or what
+    stands for it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is the parent's to handle
+    inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    threading.Thread(target=_read, args=(inbox, pipe), daemon=True).start()
     try:
-        Child(inbox, out).run()
+        Child(inbox, out, native).run()
     except OSError:  # the parent is gone
         os._exit(0)

@@ -8,12 +8,12 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from ..errors import Closed
-from .process import EngineProcess
+from .process import EngineProcess, Ends
 from .views import Decoded, DecodeView
 
 
@@ -95,10 +95,11 @@ class RemoteModel(Remote):
 
 
 class RemoteNative(Remote):
-    """The native module of a new process. servers: the RPC servers that its end is blamed on."""
+    """The native module of a new process. servers: the RPC servers that its end is blamed on; start: see
+    EngineProcess."""
 
-    def __init__(self, servers: Sequence[str]) -> None:
-        super().__init__(EngineProcess(servers), 0, "model")
+    def __init__(self, servers: Sequence[str], start: Callable[[IO[bytes]], Ends] | None = None) -> None:
+        super().__init__(EngineProcess(servers, start), 0, "model")
         self._finalizer.detach()  # a module is not dropped
 
     def check_open(self) -> None:

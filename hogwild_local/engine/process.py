@@ -15,7 +15,8 @@ import tempfile
 import threading
 import weakref
 from collections.abc import Callable, Sequence
-from typing import IO, Any
+from dataclasses import dataclass
+from typing import IO, Any, BinaryIO
 
 from .. import errors
 from . import forks, wire
@@ -23,6 +24,16 @@ from .log import check_not_in_hook, log_hook, tell
 
 GRACE_S = 3.0  # for a pass that is going on when the engine is closed; then the child is killed
 MOST_LAST_WORDS = 600
+CHILD_ENV = {"GGML_NO_BACKTRACE": "1"}
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """A child (or what started it, and ends with it), and this side's ends of its pipe, unbuffered."""
+
+    child: subprocess.Popen[bytes]
+    requests: BinaryIO
+    replies: BinaryIO
 
 
 class EngineProcess:
@@ -32,22 +43,16 @@ class EngineProcess:
     the call: the child goes on, and later calls wait for it.
     """
 
-    def __init__(self, servers: Sequence[str] = ()) -> None:
-        command = _command()
+    def __init__(self, servers: Sequence[str] = (), start: Callable[[IO[bytes]], Ends] | None = None) -> None:
+        """start: starts the child, whose stderr goes to a file; without it, a Python of its own."""
         self._origin = forks.Origin()
         self._servers = tuple(servers)
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115
-        self._child = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._stderr,
-            bufsize=0,
-            env={**os.environ, "GGML_NO_BACKTRACE": "1"},
-        )
+        ends = (start or _start)(self._stderr)
+        self._child = ends.child
         self._requests: queue.SimpleQueue[tuple[bytes, queue.SimpleQueue[Any]] | None] = queue.SimpleQueue()
         threading.Thread(
-            target=_exchange, args=(self._child, self._requests), daemon=True, name="hogwild engine"
+            target=_exchange, args=(ends, self._requests), daemon=True, name="hogwild engine"
         ).start()
         self._finalizer = weakref.finalize(self, _end, self._child, self._requests, self._stderr, self._origin)
         self._lock = threading.RLock()
@@ -177,8 +182,22 @@ class EngineProcess:
         return f"{text}. Close this Hogwild and make a new one"
 
 
-def _command() -> list[str]:
-    """What starts the child. Raises DeviceError where there is no Python to start."""
+def _start(stderr: IO[bytes]) -> Ends:
+    child = subprocess.Popen(
+        python_command(f"from hogwild_local.engine.child import main; main({os.getpid()})"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        bufsize=0,
+        env={**os.environ, **CHILD_ENV},
+    )
+    assert child.stdin is not None
+    assert child.stdout is not None
+    return Ends(child, child.stdin, child.stdout)  # type: ignore[arg-type]
+
+
+def python_command(code: str) -> list[str]:
+    """What runs code in a Python like this one. Raises DeviceError where there is no Python to start."""
     if getattr(sys, "frozen", False):
         raise errors.DeviceError(
             "a frozen application has no Python to start an engine's process with: sys.executable is the application. "
@@ -186,24 +205,21 @@ def _command() -> list[str]:
         )
     if not sys.executable:
         raise errors.DeviceError("this Python has no executable (sys.executable) to start an engine's process with")
-    code = f"import sys; sys.path[:] = {sys.path!r}; from hogwild_local.engine.child import main; main({os.getpid()})"
-    return [sys.executable, "-c", code]
+    return [sys.executable, "-c", f"import sys; sys.path[:] = {sys.path!r}; {code}"]
 
 
-def _exchange(child: subprocess.Popen[bytes], requests: queue.SimpleQueue[Any]) -> None:
+def _exchange(ends: Ends, requests: queue.SimpleQueue[Any]) -> None:
     """One request, one reply, in a thread of its own: a caller that Ctrl+C interrupts leaves no half message."""
-    assert child.stdin is not None
-    assert child.stdout is not None
     while (item := requests.get()) is not None:
         request, replies = item
         try:
-            wire.send(child.stdin, request)  # type: ignore[arg-type]
-            reply = wire.receive(child.stdout)  # type: ignore[arg-type]
+            wire.send(ends.requests, request)
+            reply = wire.receive(ends.replies)
         except (OSError, EOFError, ValueError, TypeError):
             reply = None
         replies.put(reply)
-    child.stdin.close()
-    child.stdout.close()
+    ends.requests.close()
+    ends.replies.close()
 
 
 def _end(

@@ -102,12 +102,11 @@ class MpiTransport:
             is_first, self._is_ended = not self._is_ended, True
         self._thread.join()
         if is_first and self._failure is None:
-            for request in [*(beat.request for beat in self._beats.values()), *self._errors_requests()]:
+            beats = [beat.request for beat in self._beats.values()]
+            for request in [*beats, *(request for request, _ in self._errors.values())]:
                 request.Cancel()
+                request.Wait()
             self._mpi.Finalize()
-
-    def _errors_requests(self) -> list[Any]:
-        return [request for request, _ in self._errors.values()]
 
     def _listen(self, rank: int, tag: int, n: int) -> tuple[Any, Bytes]:
         into = np.zeros(n, dtype=np.uint8)

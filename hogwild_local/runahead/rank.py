@@ -1,0 +1,52 @@
+"""What a rank does that mpiexec has started: the last one answers the Hogwild that wants them, the others help it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from functools import cache
+from typing import Any, NoReturn
+
+from ..engine.child import answer
+from ..errors import HogwildError
+from .helper import serve
+from .mpi import MpiTransport
+
+
+def main(address: str) -> NoReturn:
+    """address: where the Hogwild listens."""
+    try:
+        transport = MpiTransport()
+        if transport.rank < transport.size - 1:
+            help_last(transport)
+        link = socket.socket(socket.AF_UNIX)
+        link.connect(address)
+        answer(link.makefile("rb", buffering=0), link.makefile("wb", buffering=0), cache(lambda: _leader(transport)))
+    except (HogwildError, OSError) as error:
+        print(f"hogwild: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        os._exit(1)
+    os._exit(0)
+
+
+def help_last(transport: MpiTransport) -> NoReturn:
+    """Helps the last rank until it needs no help, and ends this process. Nothing is waited for where a rank is lost:
+    MPI's own end would be."""
+    from ..engine import native
+
+    try:
+        serve(transport, native)
+        transport.end()
+        code = 0
+    except Exception as error:
+        transport.fail(error)
+        print(f"hogwild: {transport.name(transport.rank)}: {error}", file=sys.stderr, flush=True)
+        code = 1
+    sys.stdout.flush()
+    os._exit(code)
+
+
+def _leader(transport: MpiTransport) -> Any:
+    from .leader import Group, Leader
+
+    return Leader(Group(transport))
