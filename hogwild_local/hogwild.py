@@ -104,10 +104,11 @@ class Hogwild:
     def __init__(self, model: str | os.PathLike[str] | ModelLike, options: HogwildOptions) -> None:
         style = _load_prompts(options.prompts)
         self._owns_model = isinstance(model, str | os.PathLike)
-        self._isolates = bool(options.rpc) if options.isolate is None else options.isolate
+        has_ranks = options.runahead > 1
+        self._isolates = has_ranks or (bool(options.rpc) if options.isolate is None else options.isolate)
         if not self._owns_model:
             _check_loaded(model, options)
-        self._engine = options.engine or native_engine()
+        self._engine = options.engine or engine_for(options)
         self.model: ModelLike = (
             self._engine.model(
                 Path(cast("str | os.PathLike[str]", model)), **options.of_model(), isolate=self._isolates
@@ -272,11 +273,26 @@ class Hogwild:
                 self.model.close()
 
 
+def engine_for(options: EngineOptions) -> Engine:
+    """The compiled engine, in this process or as several ranks. Raises InvalidArgument; ranks that cannot be had are an
+    error when a model is made."""
+    hosts = options.hosts.split(",") if isinstance(options.hosts, str) and options.hosts else list(options.hosts)
+    if options.runahead == 1:
+        if hosts:
+            raise InvalidArgument("hosts are those of several ranks: say how many with runahead")
+        return native_engine()
+    if options.isolate is False:
+        raise InvalidArgument("isolate: ranks (runahead) are processes of their own")
+    from .runahead.engine import started
+
+    return started(options.runahead, hosts)
+
+
 def _check_loaded(model: object, options: HogwildOptions) -> None:
     if not all(hasattr(model, name) for name in ("tokenize", "metadata", "chat_template")):
         raise InvalidArgument(f"model must be the path of a GGUF file or a Model, not {model!r}")
     given = [name for name, value in options.of_model().items() if value != default_of(HogwildOptions, name)]
-    given += ["isolate"] * (options.isolate is not None)
+    given += ["isolate"] * (options.isolate is not None) + ["runahead"] * (options.runahead > 1)
     if given:
         raise InvalidArgument(f"{', '.join(given)}: the model is loaded already; give it to the Model that is passed")
 

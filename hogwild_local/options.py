@@ -33,6 +33,7 @@ AnswerAt: TypeAlias = Literal["token", "step"]
 
 MOST_THREADS = 512
 MOST_BATCH = 8192
+MOST_RANKS = 64
 MOST_SEED = 2**32 - 2  # of a sampler: the next number means "random" to llama.cpp
 MOST_LAST_N = 2**20  # a sampler allocates room for so many tokens
 SEEDS = (-(2**63), 2**64 - 1)
@@ -183,6 +184,18 @@ class EngineOptions(Options):
         metadata=_flag(
             "Let model and cache live in a process of their own, whose end is an error here. With servers they do."
         ),
+    )
+    runahead: int = field(
+        default=1,
+        metadata=_whole(
+            1,
+            "Processes (ranks) that prefill a prompt together, each with the whole model: for several sockets, GPUs or "
+            "machines. Needs an MPI, and the last rank has the workers.",
+            MOST_RANKS,
+        ),
+    )
+    hosts: Servers = field(
+        default="", metadata=_other("Machines of all ranks but the last one, in turn, which ssh reaches.")
     )
     trust: bool = field(
         default=False,

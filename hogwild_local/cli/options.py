@@ -12,8 +12,8 @@ import click
 
 from ..checks import INT32_MAX
 from ..engine.adapters import parse_adapter
-from ..engine.protocols import Engine, native_engine
-from ..hogwild import Hogwild
+from ..engine.protocols import Engine
+from ..hogwild import Hogwild, engine_for
 from ..options import EngineOptions, Options, RunOptions, SamplingParams, default_of, options_of
 from .grouped import Decorator, Title, option, together
 from .terminal import note, warnings_as_notes
@@ -74,6 +74,7 @@ FORMS: dict[str, dict[str, Any]] = {
     "lora": {"type": Adapter(), "multiple": True, "metavar": "PATH[:SCALE]"},
     "control_vectors": {"type": Adapter(), "multiple": True, "metavar": "PATH[:SCALE]"},
     "rpc": {"metavar": "HOST:PORT,...", "show_default": False},
+    "hosts": {"metavar": "HOST,...", "show_default": False},
     "tensor_split": {"type": Parts(), "metavar": "N,N,...", "show_default": False},
     "stop": {"multiple": True},
     "date": {"metavar": "YYYY-MM-DD"},
@@ -137,7 +138,7 @@ hogwild_options = together(
         "Model", "--prompts", type=click.Path(path_type=Path),
         help="TOML file with the wording of all prompts (docs/prompts.md). Without it the model's own, or ours.",
     ),
-    _fields("Devices", EngineOptions, "isolate"),
+    _fields("Devices", EngineOptions, "isolate", "runahead", "hosts"),
 )  # fmt: skip
 """What load() takes: the commands that run workers."""
 
@@ -182,7 +183,7 @@ def engine_of(context: click.Context, options: dict[str, Any]) -> Engine:
     """The engine that the context brings (see main.py), or the compiled one."""
     if isinstance(context.obj, Engine):
         return context.obj
-    return native_engine()
+    return engine_for(EngineOptions(**given(EngineOptions, options)))
 
 
 def load(engine: Engine, path: Path, options: dict[str, Any], quiet: bool = False) -> Hogwild:

@@ -18,6 +18,7 @@ from ..events import Token
 from ..hogwild import Hogwild
 from ..options import RunOptions
 from ..prompts.readable import check_readable
+from ..runahead.launched import of_launcher
 from ..workers.run import Run
 from .display import JsonOutput, LiveOutput, Output, PlainOutput
 from .grouped import Command, option
@@ -71,8 +72,8 @@ def run(ctx: click.Context, /, prompt: str | None, file: Any, as_json: bool, pla
     On a terminal the workers are shown side by side; elsewhere as plain lines that begin with the worker's
     name.
     """
+    engine = of_launcher() or engine_of(ctx, options)  # first: other ranks than the last one do nothing else
     text = _read_prompt(prompt, file)
-    engine = engine_of(ctx, options)
     if options["verbose"]:
         _show_log()
     with load(engine, model_path(engine, options), options, quiet=as_json) as hogwild:

@@ -25,54 +25,23 @@ def started(n_ranks: int, hosts: Sequence[str] = ()) -> Engine:
 
 
 def _started_model(n_ranks: int, hosts: Sequence[str], path: Any, **options: Any) -> Model:
-    _check(options)
-    n_here = n_ranks if not hosts else 1
     remote = RemoteNative((), starter(n_ranks, hosts))
     try:
-        return _model(remote, n_here, path, options)
+        return _model(remote, 1 if hosts else n_ranks, path, **options)
     except BaseException:
         remote.place.close()
         raise
 
 
-def of_launcher() -> Engine | None:
-    """The engine of the last rank, where this process is one of several that an MPI launcher has started: the others
-    help it, and do not return from here. None: it is the only one. Raises RunaheadError."""
-    if n_launched() < 2:
-        return None
-    from .leader import Group, Leader
-    from .mpi import MpiTransport
-    from .rank import help_last
-
-    transport = MpiTransport()
-    if transport.size < 2:
-        transport.end()
-        return None
-    if transport.rank < transport.size - 1:
-        help_last(transport)
-    n_here = transport.hosts.count(transport.hosts[-1])
-    leader = Leader(Group(transport))
-    return replace(native_engine(), model=partial(_launched_model, leader, n_here), cache=_cache)
+def of_ranks(leader: Any, n_here: int) -> Engine:
+    """Ranks that are there already. leader: what stands for the native module; n_here: how many are on this machine."""
+    return replace(native_engine(), model=partial(_model, leader, n_here), cache=_cache)
 
 
-def _launched_model(leader: Any, n_here: int, path: Any, **options: Any) -> Model:
-    _check(options)
-    return _model(leader, n_here, path, options)
-
-
-def n_launched() -> int:
-    """Processes that an MPI launcher has started together, as it says in the environment."""
-    names = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "PMIX_SIZE", "MPI_LOCALNRANKS")
-    return max((int(value) for name in names if (value := os.environ.get(name, "")).isdigit()), default=1)
-
-
-def _check(options: dict[str, Any]) -> None:
-    if options.get("rpc"):
-        raise InvalidArgument("rpc: a server serves one process, and with runahead there are several")
-
-
-def _model(native: Any, n_here: int, path: Any, options: dict[str, Any]) -> Model:
+def _model(native: Any, n_here: int, path: Any, **options: Any) -> Model:
     """Each rank has its share of the cores of its machine, unless told otherwise."""
+    if options.get("rpc"):
+        raise InvalidArgument("rpc: a server serves one process, and ranks (runahead) are several")
     if options.get("n_threads") is None:
         options["n_threads"] = max(1, default_threads(os.fsdecode(path)) // n_here)
     return Model(path, **(options | {"isolate": False}), native=native)

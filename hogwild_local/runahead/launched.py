@@ -1,0 +1,33 @@
+"""Ranks that an MPI launcher has started: mpiexec -n 2 hogwild run ..."""
+
+from __future__ import annotations
+
+import os
+
+from ..engine.protocols import Engine
+
+
+def of_launcher() -> Engine | None:
+    """The engine of the last rank, where this process is one of several that an MPI launcher has started: the others
+    help it, and do not return from here. None: it is the only one. Raises RunaheadError."""
+    if n_launched() < 2:
+        return None
+    from .engine import of_ranks
+    from .leader import Group, Leader
+    from .mpi import MpiTransport
+    from .rank import help_last
+
+    transport = MpiTransport()
+    if transport.size < 2:
+        transport.end()
+        return None
+    if transport.rank < transport.size - 1:
+        help_last(transport)
+    n_here = transport.hosts.count(transport.hosts[-1])
+    return of_ranks(Leader(Group(transport)), n_here)
+
+
+def n_launched() -> int:
+    """Processes that an MPI launcher has started together, as it says in the environment."""
+    names = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "PMIX_SIZE", "MPI_LOCALNRANKS")
+    return max((int(value) for name in names if (value := os.environ.get(name, "")).isdigit()), default=1)
