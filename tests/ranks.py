@@ -5,14 +5,11 @@ from __future__ import annotations
 import queue
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 from hogwild_local.errors import RankLost
 from hogwild_local.runahead.transport import Bytes
 
-T = TypeVar("T")
 MOST_S = 60.0
 
 
@@ -71,21 +68,3 @@ class QueueTransport:
 
     def fail(self, error: Exception) -> None:
         self.wires.lost.set()
-
-
-def in_threads(parts: Sequence[Callable[[], T]]) -> list[T | BaseException]:
-    """What each returns, or raises."""
-    results: list[T | BaseException] = [AssertionError("it hangs")] * len(parts)
-
-    def run(index: int) -> None:
-        try:
-            results[index] = parts[index]()
-        except BaseException as error:
-            results[index] = error
-
-    threads = [threading.Thread(target=run, args=(index,), daemon=True) for index in range(len(parts))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(MOST_S)
-    return results

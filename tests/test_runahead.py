@@ -11,13 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mla import CELL_BYTES, write_mla
-from ranks import QueueTransport, Wires, in_threads
+from isolated import run_isolated
+from ranks import Wires
+from rpc_helper import needs_rpc, rpc_server
 from test_blocks import Load, Paths, probe, tokens_of
 
 from hogwild_local import Model, SharedCache
 from hogwild_local.engine import native
 from hogwild_local.engine.views import Chunk, DecodeView
-from hogwild_local.errors import ComputeError, HogwildError, InvalidArgument, ModelError, RankLost
+from hogwild_local.errors import HogwildError, InvalidArgument, ModelError, RankLost
 from hogwild_local.runahead.helper import serve
 from hogwild_local.runahead.leader import Group, Leader
 from hogwild_local.runahead.partition import Partition, checked, even
@@ -27,7 +29,10 @@ F32 = {"type_k": "f32", "type_v": "f32"}
 
 @contextmanager
 def ranks(
-    path: Path | Sequence[Path], n: int, cut: Callable[[int, int], Partition] = even, lose: tuple[int, int] | None = None
+    path: Path | Sequence[Path],
+    n: int,
+    cut: Callable[[int, int], Partition] = even,
+    lose: tuple[int, int] | None = None,
 ) -> Iterator[tuple[Model, Group]]:
     """The model of the last of n ranks, the others in threads. path: of each rank's model, or of all."""
     paths = [path] * n if isinstance(path, Path) else path
@@ -192,7 +197,10 @@ def test_model_files_that_differ_are_refused(tiny_path: Paths, tmp_path: Path) -
     from models.tiny import write_tiny
 
     write_tiny(other := tmp_path / "other.gguf", "llama", seed=1)
-    with ranks([other, tiny_path("llama")], 2) as (model, _), pytest.raises(ModelError, match=r"rank 0 .*weights=\w+ there"):
+    with (
+        ranks([other, tiny_path("llama")], 2) as (model, _),
+        pytest.raises(ModelError, match=r"rank 0 .*weights=\w+ there"),
+    ):
         SharedCache(model, n_ctx=400)
 
 
@@ -261,3 +269,60 @@ def test_even_chunks_are_all_of_the_prompt(n_ranks: int) -> None:
         assert checked(even(n, n_ranks), n, n_ranks)[0] - even(n, n_ranks)[-1] <= 1
     with pytest.raises(InvalidArgument):
         even(n_ranks - 1, n_ranks)
+
+
+# -- devices ---------------------------------------------------------------------------------------------------
+
+ON_DEVICES = """
+import sys, threading
+from pathlib import Path
+import numpy as np
+sys.path.append(sys.argv[3])
+from ranks import Wires
+from hogwild_local import Model, SharedCache
+from hogwild_local.engine import native
+from hogwild_local.engine.rpc import load_backend
+from hogwild_local.runahead.helper import serve
+from hogwild_local.runahead.leader import Group, Leader
+
+path, server, helper_has_device = Path(sys.argv[1]), sys.argv[2], sys.argv[4] == "True"
+tokens = [i * 7 % 200 for i in range(120)]
+options = {"n_ctx": 400, "n_batch": 400, "type_k": "f32", "type_v": "f32"}
+with Model(path, n_threads=1) as model, SharedCache(model, **options) as cache:
+    wanted = cache.decode([([cache.block()], tokens)])[0]
+load_backend(native)
+wires = Wires(2)
+
+class Native:
+    def NativeModel(self, settings):
+        servers = [server.encode()] if helper_has_device else []
+        return native.NativeModel({**settings, "rpc_servers": servers})
+
+threading.Thread(target=serve, args=(wires.transport(0), Native()), daemon=True).start()
+group = Group(wires.transport(1))
+servers = [] if helper_has_device else [server]
+with Model(path, n_threads=1, rpc=servers, native=Leader(group)) as model, SharedCache(model, **options) as cache:
+    block = cache.block()
+    logits = cache.decode([([block], tokens)])[0]
+    print(len(group.traces), bool(np.abs(logits - wanted).max() <= 1e-3))
+    def stop(layer):
+        raise KeyError(layer)
+    block, n = cache._native.new_block(), cache._native.layer_bytes(0, 12)
+    memory = [np.zeros(n, dtype=np.uint8) for _ in range(cache._native.n_layers())]
+    try:
+        view = native.DecodeView([block], [1] * 12, 0)
+        cache._native.decode_chunk(view, native.Chunk([4], memory, lambda layer: None, stop))
+    except KeyError:
+        again = cache.decode([([cache.block()], tokens)])[0]
+        print(bool(np.array_equal(again, logits)))
+"""
+
+
+@needs_rpc
+@pytest.mark.parametrize("helper_has_device", [False, True])
+def test_ranks_compute_on_a_device_and_beside_it(helper_has_device: bool, tiny_path: Paths) -> None:
+    with rpc_server() as server:
+        tests = str(Path(__file__).parent)
+        done = run_isolated(ON_DEVICES, tiny_path("llama"), server.address, tests, str(helper_has_device))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["2", "True", "True"]

@@ -48,12 +48,14 @@ class EngineProcess:
         self._origin = forks.Origin()
         self._servers = tuple(servers)
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115
-        ends = (start or _start)(self._stderr)
+        try:
+            ends = (start or _start)(self._stderr)
+        except BaseException:
+            self._stderr.close()
+            raise
         self._child = ends.child
         self._requests: queue.SimpleQueue[tuple[bytes, queue.SimpleQueue[Any]] | None] = queue.SimpleQueue()
-        threading.Thread(
-            target=_exchange, args=(ends, self._requests), daemon=True, name="hogwild engine"
-        ).start()
+        threading.Thread(target=_exchange, args=(ends, self._requests), daemon=True, name="hogwild engine").start()
         self._finalizer = weakref.finalize(self, _end, self._child, self._requests, self._stderr, self._origin)
         self._lock = threading.RLock()
         self._death: str | None = None

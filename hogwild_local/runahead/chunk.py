@@ -84,15 +84,11 @@ class Exchange:
         for pending in self._sends:
             pending.wait()
         rows = zip(self._trace, self.layers, self._n_received, self._sent_from, strict=True)
-        layers = [
-            LayerTrace(*times, n_in, len(data) - begin if self.send else 0) for times, data, n_in, begin in rows
-        ]
+        layers = [LayerTrace(*times, n_in, len(data) - begin if self.send else 0) for times, data, n_in, begin in rows]
         return PassTrace(self._rank, self._n_own, self._began_s, ended_s, layers)
 
 
-def compute(
-    cache: NativeCache, transport: Transport, prompt: Prompt, view: DecodeView
-) -> tuple[Decoded, PassTrace]:
+def compute(cache: NativeCache, transport: Transport, prompt: Prompt, view: DecodeView) -> tuple[Decoded, PassTrace]:
     """view: its tokens are those that this rank's cache has not got, up to the end of its chunk. Raises what
     hw_decode_chunk and the transport raise: the cache is as before then."""
     exchange = Exchange(cache, transport, prompt)

@@ -16,6 +16,7 @@ from ..engine.threads import default_threads
 from ..errors import InvalidArgument
 from ..options import MOST_BATCH
 from .launch import starter
+from .transport import PassTrace, as_trace
 
 
 def started(n_ranks: int, hosts: Sequence[str] = ()) -> Engine:
@@ -25,6 +26,7 @@ def started(n_ranks: int, hosts: Sequence[str] = ()) -> Engine:
 
 
 def _started_model(n_ranks: int, hosts: Sequence[str], path: Any, **options: Any) -> Model:
+    _check(options)
     remote = RemoteNative((), starter(n_ranks, hosts))
     try:
         return _model(remote, 1 if hosts else n_ranks, path, **options)
@@ -38,15 +40,27 @@ def of_ranks(leader: Any, n_here: int) -> Engine:
     return replace(native_engine(), model=partial(_model, leader, n_here), cache=_cache)
 
 
-def _model(native: Any, n_here: int, path: Any, **options: Any) -> Model:
-    """Each rank has its share of the cores of its machine, unless told otherwise."""
+def _check(options: dict[str, Any]) -> None:
     if options.get("rpc"):
         raise InvalidArgument("rpc: a server serves one process, and ranks (runahead) are several")
+
+
+def _model(native: Any, n_here: int, path: Any, **options: Any) -> Model:
+    """Each rank has its share of the cores of its machine, unless told otherwise."""
+    _check(options)
     if options.get("n_threads") is None:
         options["n_threads"] = max(1, default_threads(os.fsdecode(path)) // n_here)
     return Model(path, **(options | {"isolate": False}), native=native)
 
 
-def _cache(model: Model, **options: Any) -> SharedCache:
+class RankedCache(SharedCache):
+    """A SharedCache of several ranks."""
+
+    def ranks(self) -> list[PassTrace]:
+        """What each rank did for the last prompt; none: it was not for several."""
+        return [as_trace(rows) for rows in self._native.traces()]  # type: ignore[attr-defined]
+
+
+def _cache(model: Model, **options: Any) -> RankedCache:
     """Prompts come whole to the ranks: they cut them."""
-    return SharedCache(model, **(options | {"n_batch": max(options["n_batch"], MOST_BATCH)}))
+    return RankedCache(model, **(options | {"n_batch": max(options["n_batch"], MOST_BATCH)}))

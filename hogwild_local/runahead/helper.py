@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import HogwildError
 from .chunk import Prompt, compute_ahead
 from .messages import hear, tell
-from .transport import Transport
+from .transport import Transport, as_rows
 
 
 def serve(transport: Transport, native: Any) -> None:
@@ -45,8 +45,8 @@ class Helper:
         return fingerprint(cache)
 
     def prefill(self, cache: int, tokens: Sequence[int], known: Sequence[int], partition: Sequence[int]) -> Any:
-        trace = compute_ahead(self._objects[cache], self._transport, Prompt(tokens, tuple(known), tuple(partition)))
-        return (*trace[:-1], [tuple(layer) for layer in trace.layers])
+        prompt = Prompt(tokens, tuple(known), tuple(partition))
+        return as_rows(compute_ahead(self._objects[cache], self._transport, prompt))
 
     def drop(self, numbers: Sequence[int]) -> None:
         for number in numbers:

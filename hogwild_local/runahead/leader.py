@@ -19,7 +19,7 @@ from .chunk import Prompt, compute_last
 from .helper import fingerprint
 from .messages import hear, tell
 from .partition import Partition, checked, even
-from .transport import Bytes, PassTrace, Transport, as_trace
+from .transport import Bytes, PassTrace, Transport, as_rows, as_trace
 
 LEAST_CHUNK = 16
 """Tokens of a rank: shorter prompts are not worth the messages."""
@@ -69,9 +69,7 @@ class Leader:
     def __init__(self, group: Group) -> None:
         self._group = group
 
-    def NativeModel(
-        self, settings: dict[str, Any], progress: Callable[[float], object] | None = None
-    ) -> LeaderModel:
+    def NativeModel(self, settings: dict[str, Any], progress: Callable[[float], object] | None = None) -> LeaderModel:
         return LeaderModel(self._group, settings, progress)
 
     def __getattr__(self, name: str) -> Any:
@@ -95,6 +93,7 @@ class LeaderModel(native.NativeModel):
         return LeaderCache(self._group, self, self.number("n_vocab"), arguments)
 
     def close(self) -> None:
+        """May be called twice."""
         super().close()
         self._group.end()
 
@@ -129,6 +128,10 @@ class LeaderCache(native.NativeCache):
         if partition is None or known is None:
             return super().decode(views)
         return [self._decode_ahead(views[0], partition, known)]
+
+    def traces(self) -> list[tuple[Any, ...]]:
+        """What the ranks did for the last prompt, as plain data (see as_trace); none: it was not for several."""
+        return [as_rows(trace) for trace in self._group.traces]
 
     def _partition(self, views: Sequence[DecodeView]) -> Partition | None:
         """None: it is not for several ranks."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,8 @@ class Transport(Protocol):
 
     def send(self, rank: int, tag: int, data: Bytes) -> Pending: ...
     def receive(self, rank: int, tag: int, into: Bytes) -> Pending: ...
+    def fail(self, error: Exception) -> None:
+        """Tells all ranks that this one gives up: what they wait for raises the error."""
 
 
 class LayerTrace(NamedTuple):
@@ -61,7 +63,12 @@ class PassTrace(NamedTuple):
         return sum(layer.n_sent for layer in self.layers)
 
 
-def as_trace(rows: Sequence[object]) -> PassTrace:
+def as_rows(trace: PassTrace) -> tuple[Any, ...]:
+    """A trace as plain data."""
+    return (*trace[:-1], [tuple(layer) for layer in trace.layers])
+
+
+def as_trace(rows: Sequence[Any]) -> PassTrace:
     """A trace that came as plain data."""
     *numbers, layers = rows
-    return PassTrace(*numbers, [LayerTrace(*layer) for layer in layers])  # type: ignore[arg-type, attr-defined, misc]
+    return PassTrace(*numbers, [LayerTrace(*layer) for layer in layers])

@@ -1,0 +1,210 @@
+"""Ranks that an MPI starts: what they answer, and what is told where one dies, or cannot be had."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_blocks import Load, Paths, probe, tokens_of
+
+from hogwild_local import Hogwild, SamplingParams, SharedCache
+from hogwild_local.errors import EngineDied, InvalidArgument, RunaheadError
+from hogwild_local.runahead.engine import RankedCache, started
+from hogwild_local.runahead.launch import find_mpiexec
+
+pytest.importorskip("mpi4py", reason="no MPI: install '.[runahead]'")
+
+MOST_S = 10.0
+F32 = {"type_k": "f32", "type_v": "f32"}
+GREEDY = SamplingParams(temperature=0)
+COMMAND = [sys.executable, "-P", "-c", "from hogwild_local.cli.main import main; main()"]
+BIG = {"n_ctx": 4000, "n_batch": 512, "type_k": "f16", "type_v": "f16", "attention": "auto"}
+
+
+def processes(of: int) -> list[int]:
+    """All that descend from this one."""
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        children.setdefault(int(fields[1]), []).append(int(stat.parent.name))
+    found = [of]
+    for pid in found:
+        found += children.get(pid, [])
+    return found[1:]
+
+
+def ranks_of(mpiexec: int) -> list[int]:
+    commands = {pid: Path(f"/proc/{pid}/cmdline").read_text().split("\0") for pid in processes(mpiexec)}
+    return [pid for pid, command in commands.items() if command[:2] == [sys.executable, "-c"]]
+
+
+def gone(pids: list[int]) -> bool:
+    """Whether all have ended, or end within seconds."""
+    end = time.monotonic() + MOST_S
+    while any(Path(f"/proc/{pid}").exists() and " Z " not in Path(f"/proc/{pid}/stat").read_text() for pid in pids):
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def test_ranks_of_an_mpi_give_the_logits_of_a_single_process(tiny_path: Paths, single: Load) -> None:
+    tokens = tokens_of(single("gemma2"), 200)
+    with SharedCache(single("gemma2"), n_ctx=400, n_batch=400, **F32) as cache:
+        block = cache.block()
+        wanted = [cache.decode([([block], tokens)])[0], probe(cache, block)]
+    engine = started(3)
+    with engine.model(tiny_path("gemma2"), n_threads=1) as model:  # type: ignore[attr-defined]
+        pids = processes(model.pid)
+        cache = engine.cache(model, **(BIG | F32))
+        assert isinstance(cache, RankedCache)
+        block = cache.block()
+        logits = cache.decode([([block], tokens)])[0]
+        assert [trace.n_tokens for trace in cache.ranks()] == [67, 67, 66]
+        assert np.abs(logits - wanted[0]).max() <= 1e-3
+        assert np.abs(probe(cache, block) - wanted[1]).max() <= 1e-3
+    assert len(pids) >= 3
+    assert gone([model.pid, *pids])
+
+
+def test_a_run_is_that_of_a_single_process(tiny_path: Paths) -> None:
+    def run(**options: int) -> tuple[str, str | None]:
+        with Hogwild(tiny_path("llama"), n_ctx=4000, n_threads=1, **options) as hogwild:  # type: ignore[arg-type]
+            result = hogwild.generate("count the words " * 20, max_passes=10, seed=1, sampling=GREEDY)
+        return result.history, result.answer
+
+    assert run(runahead=2) == run()
+
+
+@pytest.mark.parametrize("launcher", [False, True])
+def test_the_command_line_starts_ranks_or_is_started_as_one(launcher: bool, tiny_path: Paths, tmp_path: Path) -> None:
+    prompt = tmp_path / "prompt.txt"
+    prompt.write_text("count the words " * 20)
+    options = [
+        "-m",
+        str(tiny_path("llama")),
+        "-f",
+        str(prompt),
+        "-c",
+        "4000",
+        "-t",
+        "1",
+        "-n",
+        "4",
+        "--seed",
+        "1",
+        "--json",
+    ]
+
+    def events(*before: str, ranks: Sequence[str] = ()) -> list[dict[str, object]]:
+        done = subprocess.run(
+            [*before, *COMMAND, "run", *options, *ranks], capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        rows = [json.loads(line) for line in done.stdout.splitlines()]
+        return [row for row in rows if row["event"] in ("token", "answer")]
+
+    wanted = events()
+    assert wanted
+    assert (events(find_mpiexec(), "-n", "2") if launcher else events(ranks=["--runahead", "2"])) == wanted
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_the_death_of_a_rank_is_an_error_at_once(which: int, tiny_path: Paths, single: Load) -> None:
+    engine = started(2)
+    with engine.model(tiny_path("llama"), n_threads=1) as model:  # type: ignore[attr-defined]
+        pids = [model.pid, *processes(model.pid)]
+        cache = engine.cache(model, **BIG)
+        block = cache.block()
+        ranks = ranks_of(model.pid)
+        assert len(ranks) == 2
+        os.kill(ranks[which], signal.SIGKILL)
+        start = time.monotonic()
+        with pytest.raises((EngineDied, RunaheadError), match=r"Killed|died"):
+            for _ in range(1000):
+                cache.decode([([block], tokens_of(single("llama"), 300))])
+                block.clear()
+        assert time.monotonic() - start < MOST_S
+    assert gone(pids)
+
+
+def test_ranks_end_with_the_process_that_wants_them(tiny_path: Paths) -> None:
+    code = """
+import sys, time
+from hogwild_local.runahead.engine import started
+model = started(2).model(sys.argv[1], n_threads=1)
+print(model.pid, flush=True)
+time.sleep(60)
+"""
+    user = subprocess.Popen([sys.executable, "-c", code, str(tiny_path("llama"))], stdout=subprocess.PIPE)
+    assert user.stdout is not None
+    mpiexec = int(user.stdout.readline())
+    pids = [mpiexec, *processes(mpiexec)]
+    assert len(pids) >= 3
+    user.kill()
+    user.wait()
+    user.stdout.close()
+    assert gone(pids)
+
+
+# -- ranks that cannot be had ----------------------------------------------------------------------------------
+
+
+def test_an_mpi_that_is_missing_is_named(tiny_path: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOGWILD_MPIEXEC", "/no/mpiexec")
+    with pytest.raises(RunaheadError, match=r"/no/mpiexec is missing; install one with.*\[runahead\]"):
+        Hogwild(tiny_path("llama"), n_ctx=2000, runahead=2)
+
+
+def test_an_mpi4py_that_is_missing_is_named(tiny_path: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
+    with pytest.raises(RunaheadError, match=r"mpi4py is missing; install one with.*\[runahead\]"):
+        Hogwild(tiny_path("llama"), n_ctx=2000, runahead=2)
+
+
+def test_a_launcher_that_fails_says_why(tiny_path: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = tmp_path / "mpiexec"
+    broken.write_text("#!/bin/sh\necho there are no slots >&2\nexit 3\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("HOGWILD_MPIEXEC", str(broken))
+    with pytest.raises(RunaheadError, match=r"exit code 3.*there are no slots"):
+        Hogwild(tiny_path("llama"), n_ctx=2000, runahead=2)
+
+
+def test_a_host_that_cannot_be_reached_is_named(
+    tiny_path: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ssh = tmp_path / "ssh"  # this machine may have none, and names are looked up elsewhere
+    ssh.write_text('#!/bin/sh\necho "$@" >>"${0}.log"\necho could not resolve hostname >&2\nexit 255\n')
+    ssh.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    start = time.monotonic()
+    with pytest.raises(RunaheadError, match=r"nowhere \(could not resolve hostname\)"):
+        Hogwild(tiny_path("llama"), n_ctx=2000, runahead=2, hosts="nowhere")
+    assert time.monotonic() - start < MOST_S
+    assert "ConnectTimeout" in (tmp_path / "ssh.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"hosts": "a"}, "hosts are those of several ranks"),
+        ({"runahead": 2, "isolate": False}, "processes of their own"),
+        ({"runahead": 2, "rpc": "127.0.0.1:1"}, "a server serves one process"),
+        ({"runahead": 0}, "runahead"),
+    ],
+)
+def test_what_does_not_go_with_ranks_is_refused(options: dict[str, object], message: str, tiny_path: Paths) -> None:
+    with pytest.raises(InvalidArgument, match=message):
+        Hogwild(tiny_path("llama"), n_ctx=2000, **options)  # type: ignore[arg-type]
