@@ -1,5 +1,5 @@
-"""One prompt prefilled by several ranks (KV-Runahead), in threads of one process: what the last rank holds afterwards is
-what it would hold had it fed the prompt alone."""
+"""One prompt prefilled by several ranks (KV-Runahead), in threads of one process: afterwards the last rank holds what it
+would hold had it fed the prompt alone."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mla import CELL_BYTES, write_mla
 from isolated import run_isolated
+from mla import CELL_BYTES, write_mla
 from ranks import Wires
 from rpc_helper import needs_rpc, rpc_server
 from test_blocks import Load, Paths, probe, tokens_of
@@ -87,15 +87,17 @@ def alone(model: Model, tokens: Sequence[int], chunks: Partition = (), **options
 def test_logits_are_those_of_a_single_process(name: str, chunks: Partition, tiny_path: Paths, single: Load) -> None:
     tokens = tokens_of(single(name), 150)
     wanted = alone(single(name), tokens, **F32)
-    with ranks(tiny_path(name), len(chunks), cut(*chunks)) as (model, group):
-        with SharedCache(model, n_ctx=400, n_batch=400, **F32) as cache:
-            block = cache.block()
-            logits = cache.decode([([block], tokens)])[0]
-            assert [trace.n_tokens for trace in group.traces] == (list(chunks) if len(chunks) > 1 else [])
-            assert np.abs(logits - wanted[0]).max() <= 1e-3
-            assert np.abs(probe(cache, block) - wanted[1]).max() <= 1e-3
-            assert block.tokens == tokens
-            cache.check()
+    with (
+        ranks(tiny_path(name), len(chunks), cut(*chunks)) as (model, group),
+        SharedCache(model, n_ctx=400, n_batch=400, **F32) as cache,
+    ):
+        block = cache.block()
+        logits = cache.decode([([block], tokens)])[0]
+        assert [trace.n_tokens for trace in group.traces] == (list(chunks) if len(chunks) > 1 else [])
+        assert np.abs(logits - wanted[0]).max() <= 1e-3
+        assert np.abs(probe(cache, block) - wanted[1]).max() <= 1e-3
+        assert block.tokens == tokens
+        cache.check()
 
 
 @pytest.mark.parametrize("attention", ["fused", "ggml", "composed"])
@@ -105,15 +107,17 @@ def test_a_cache_travels_as_it_is_stored(cache_type: str, attention: str, tiny_p
     options = {"type_k": cache_type, "type_v": cache_type, "attention": attention}
     # With the same chunks: ggml's attention rounds otherwise in passes of another size.
     wanted = alone(single("llama-mha"), tokens, (50, 40, 30), **options)
-    with ranks(tiny_path("llama-mha"), 3, cut(50, 40, 30)) as (model, group):
-        with SharedCache(model, n_ctx=400, n_batch=400, **options) as cache:
-            block = cache.block()
-            logits = cache.decode([([block], tokens)])[0]
-            assert np.abs(logits - wanted[0]).max() <= 1e-3
-            assert np.abs(probe(cache, block) - wanted[1]).max() <= 1e-3
-            bytes_of_token = sum(cache._native.layer_bytes(layer, 1) for layer in range(cache._native.n_layers()))
-            assert [trace.n_sent for trace in group.traces] == [50 * bytes_of_token, 90 * bytes_of_token, 0]
-            assert [trace.n_received for trace in group.traces] == [0, 50 * bytes_of_token, 90 * bytes_of_token]
+    with (
+        ranks(tiny_path("llama-mha"), 3, cut(50, 40, 30)) as (model, group),
+        SharedCache(model, n_ctx=400, n_batch=400, **options) as cache,
+    ):
+        block = cache.block()
+        logits = cache.decode([([block], tokens)])[0]
+        assert np.abs(logits - wanted[0]).max() <= 1e-3
+        assert np.abs(probe(cache, block) - wanted[1]).max() <= 1e-3
+        bytes_of_token = sum(cache._native.layer_bytes(layer, 1) for layer in range(cache._native.n_layers()))
+        assert [trace.n_sent for trace in group.traces] == [50 * bytes_of_token, 90 * bytes_of_token, 0]
+        assert [trace.n_received for trace in group.traces] == [0, 50 * bytes_of_token, 90 * bytes_of_token]
 
 
 @pytest.mark.parametrize("attention", ["fused", "ggml", "composed"])
@@ -122,12 +126,14 @@ def test_values_that_are_part_of_the_keys_travel_once(attention: str, tmp_path: 
     with Model(path, n_threads=1) as model:
         tokens = tokens_of(model, 90)
         wanted = alone(model, tokens, **options)
-    with ranks(path, 3, cut(40, 30, 20)) as (model, group):
-        with SharedCache(model, n_ctx=400, n_batch=400, **options) as cache:
-            block = cache.block()
-            assert np.abs(cache.decode([([block], tokens)])[0] - wanted[0]).max() <= 1e-3
-            assert np.abs(probe(cache, block) - wanted[1]).max() <= 1e-3
-            assert group.traces[1].n_sent == 70 * CELL_BYTES
+    with (
+        ranks(path, 3, cut(40, 30, 20)) as (model, group),
+        SharedCache(model, n_ctx=400, n_batch=400, **options) as cache,
+    ):
+        block = cache.block()
+        assert np.abs(cache.decode([([block], tokens)])[0] - wanted[0]).max() <= 1e-3
+        assert np.abs(probe(cache, block) - wanted[1]).max() <= 1e-3
+        assert group.traces[1].n_sent == 70 * CELL_BYTES
 
 
 def test_only_what_is_new_of_a_prompt_is_prefilled(tiny_path: Paths, single: Load) -> None:

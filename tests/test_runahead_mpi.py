@@ -16,6 +16,7 @@ import pytest
 from test_blocks import Load, Paths, probe, tokens_of
 
 from hogwild_local import Hogwild, SamplingParams, SharedCache
+from hogwild_local.engine.protocols import CacheLike
 from hogwild_local.errors import EngineDied, InvalidArgument, RunaheadError
 from hogwild_local.runahead.engine import RankedCache, started
 from hogwild_local.runahead.launch import find_mpiexec
@@ -120,21 +121,25 @@ def test_the_command_line_starts_ranks_or_is_started_as_one(launcher: bool, tiny
     assert (events(find_mpiexec(), "-n", "2") if launcher else events(ranks=["--runahead", "2"])) == wanted
 
 
+def prefill_again_and_again(cache: CacheLike, tokens: list[int]) -> None:
+    block = cache.block("prompt")
+    for _ in range(1000):
+        cache.decode([([block], tokens)])
+        block.clear()
+
+
 @pytest.mark.parametrize("which", [0, 1])
 def test_the_death_of_a_rank_is_an_error_at_once(which: int, tiny_path: Paths, single: Load) -> None:
     engine = started(2)
     with engine.model(tiny_path("llama"), n_threads=1) as model:  # type: ignore[attr-defined]
         pids = [model.pid, *processes(model.pid)]
         cache = engine.cache(model, **BIG)
-        block = cache.block()
         ranks = ranks_of(model.pid)
         assert len(ranks) == 2
         os.kill(ranks[which], signal.SIGKILL)
         start = time.monotonic()
         with pytest.raises((EngineDied, RunaheadError), match=r"Killed|died"):
-            for _ in range(1000):
-                cache.decode([([block], tokens_of(single("llama"), 300))])
-                block.clear()
+            prefill_again_and_again(cache, tokens_of(single("llama"), 300))
         assert time.monotonic() - start < MOST_S
     assert gone(pids)
 

@@ -13,7 +13,7 @@ from typing import IO, Any
 import numpy as np
 
 from ..errors import Closed
-from .process import EngineProcess, Ends
+from .process import Ends, EngineProcess
 from .views import Decoded, DecodeView
 
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What all ranks are told: the tokens; how many of each block before them the last rank has already; the chunks of
-    the others. The last rank sends the blocks that it has to the first one, which has nothing, and so they reach all."""
+    """What all ranks are told: all tokens; the lengths of the blocks that the last rank has already, which come first;
+    the chunks of the other tokens. The last rank sends these blocks to the first one, and so they reach all."""
 
     tokens: Sequence[int]
     known: Sequence[int]

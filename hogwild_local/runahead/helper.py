@@ -1,5 +1,5 @@
-"""A rank that is not the last one: it holds the model, and computes its chunk of each prompt when the last rank says so.
-Between prompts it keeps no tokens."""
+"""A rank that is not the last one: it holds the model, and computes its chunk of each prompt when the last rank says
+so. Between prompts it keeps no tokens."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""Ranks that a Hogwild starts itself, with mpiexec. The last one is its engine's process: so the caches outlive no call,
-Ctrl+C and a rank's death reach the Hogwild as they do from any engine's process, and nothing of MPI is in the user's
-own. Messages go through a socket, for mpiexec's standard input and output are not made for them."""
+"""Ranks that a Hogwild starts itself, with mpiexec. The last one is its engine's process: Ctrl+C and a rank's death
+reach the Hogwild as they do from any engine's process, the cells stay where they were computed, and nothing of MPI is
+in the user's own process, which MPI would end with the others. Messages go through a socket: mpiexec's standard input
+is the first rank's, and its output is that of all."""
 
 from __future__ import annotations
 

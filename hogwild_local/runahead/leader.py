@@ -1,5 +1,5 @@
-"""The last rank: it stands where the native module does, so that all above it exists once. A long prompt that is decoded
-in one of its caches is cut, and computed by all ranks."""
+"""The last rank: it stands where the native module does, so that all above it exists once. A long prompt that is
+decoded in one of its caches is cut, and computed by all ranks."""
 
 from __future__ import annotations
 

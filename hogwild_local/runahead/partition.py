@@ -8,8 +8,8 @@ Partition = tuple[int, ...]
 
 
 def even(n_tokens: int, n_ranks: int) -> Partition:
-    """Chunks of one length; the first ones have what is left over. Raises InvalidArgument if there are fewer tokens than
-    ranks."""
+    """Chunks of one length; the first ones have what is left over. Raises InvalidArgument if there are fewer tokens
+    than ranks."""
     if n_tokens < n_ranks:
         raise InvalidArgument(f"{n_tokens} tokens cannot be cut into {n_ranks} chunks")
     length, rest = divmod(n_tokens, n_ranks)

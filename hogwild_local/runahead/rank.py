@@ -6,7 +6,7 @@ import os
 import socket
 import sys
 from functools import cache
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn, cast
 
 from ..engine.child import answer
 from ..errors import HogwildError
@@ -22,7 +22,8 @@ def main(address: str) -> NoReturn:
             help_last(transport)
         link = socket.socket(socket.AF_UNIX)
         link.connect(address)
-        answer(link.makefile("rb", buffering=0), link.makefile("wb", buffering=0), cache(lambda: _leader(transport)))
+        pipe, out = (cast(BinaryIO, link.makefile(mode, buffering=0)) for mode in ("rb", "wb"))
+        answer(pipe, out, cache(lambda: _leader(transport)))
     except (HogwildError, OSError) as error:
         print(f"hogwild: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
         os._exit(1)

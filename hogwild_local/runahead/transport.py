@@ -70,5 +70,5 @@ def as_rows(trace: PassTrace) -> tuple[Any, ...]:
 
 def as_trace(rows: Sequence[Any]) -> PassTrace:
     """A trace that came as plain data."""
-    *numbers, layers = rows
-    return PassTrace(*numbers, [LayerTrace(*layer) for layer in layers])
+    rank, n_tokens, began_s, ended_s, layers = rows
+    return PassTrace(rank, n_tokens, began_s, ended_s, [LayerTrace(*layer) for layer in layers])
