@@ -23,6 +23,7 @@ from .prompts.chat_template import ChatTemplate, Message, checked_date
 from .prompts.model_defaults import ModelDefaults
 from .prompts.readable import check_readable
 from .prompts.style import PromptStyle, Wording
+from .runahead.transport import PassTrace
 from .workers.admission import Admission
 from .workers.held import free_all
 from .workers.layouts import make_layout
@@ -148,6 +149,12 @@ class Hogwild:
     def devices(self) -> list[Device]:
         """What lies on which device: weights, keys and values."""
         return merged(self.model.devices, self._cache.devices)
+
+    @property
+    def ranks(self) -> list[PassTrace]:
+        """With runahead: what each rank did for the last prompt, who waited how long and what was sent; empty where the
+        last rank fed it alone."""
+        return self._cache.ranks() if hasattr(self._cache, "ranks") else []
 
     @takes(RunOptions)
     def stream(self, prompt: Prompt, options: RunOptions) -> Run:
@@ -283,7 +290,7 @@ def engine_for(options: EngineOptions) -> Engine:
         return native_engine()
     if options.isolate is False:
         raise InvalidArgument("isolate: ranks (runahead) are processes of their own")
-    from .runahead.engine import started
+    from .runahead.ranked import started
 
     return started(options.runahead, hosts)
 

@@ -1,5 +1,5 @@
-"""One prompt prefilled by several ranks (KV-Runahead), in threads of one process: afterwards the last rank holds what it
-would hold had it fed the prompt alone."""
+"""One prompt prefilled by several ranks (KV-Runahead), in threads of one process: afterwards the last rank holds what
+it would hold had it fed the prompt alone."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from test_blocks import Load, Paths, probe, tokens_of
 from hogwild_local import Hogwild, SamplingParams, SharedCache
 from hogwild_local.engine.protocols import CacheLike
 from hogwild_local.errors import EngineDied, InvalidArgument, RunaheadError
-from hogwild_local.runahead.engine import RankedCache, started
+from hogwild_local.runahead.ranked import RankedCache, started
 from hogwild_local.runahead.launch import find_mpiexec
 
 pytest.importorskip("mpi4py", reason="no MPI: install '.[runahead]'")
@@ -147,7 +147,7 @@ def test_the_death_of_a_rank_is_an_error_at_once(which: int, tiny_path: Paths, s
 def test_ranks_end_with_the_process_that_wants_them(tiny_path: Paths) -> None:
     code = """
 import sys, time
-from hogwild_local.runahead.engine import started
+from hogwild_local.runahead.ranked import started
 model = started(2).model(sys.argv[1], n_threads=1)
 print(model.pid, flush=True)
 time.sleep(60)

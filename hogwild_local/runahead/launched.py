@@ -12,7 +12,7 @@ def of_launcher() -> Engine | None:
     help it, and do not return from here. None: it is the only one. Raises RunaheadError."""
     if n_launched() < 2:
         return None
-    from .engine import of_ranks
+    from .ranked import of_ranks
     from .leader import Group, Leader
     from .mpi import MpiTransport
     from .rank import help_last
