@@ -156,6 +156,12 @@ class Hogwild:
         last rank fed it alone."""
         return self._cache.ranks() if hasattr(self._cache, "ranks") else []
 
+    def watch_ranks(self, progress: Callable[[tuple[list[int], int]], object] | None) -> None:
+        """With runahead: lets progress be called while a prompt is computed, with the layers that the ranks have
+        reached and how many layers there are. What it raises ends the pass, and the ranks with it."""
+        if hasattr(self._cache, "watch"):
+            self._cache.watch(progress)
+
     @takes(RunOptions)
     def stream(self, prompt: Prompt, options: RunOptions) -> Run:
         """Starts a run and gives its iterator of events. Nothing is computed before the first event is asked for.

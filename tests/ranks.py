@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from hogwild_local.errors import RankLost
@@ -54,6 +55,7 @@ class QueueTransport:
     def __init__(self, wires: Wires, rank: int) -> None:
         self.wires, self.rank, self.size = wires, rank, wires.size
         self.n_sent = 0
+        self.watch: Callable[[list[int]], object] | None = None
 
     def send(self, rank: int, tag: int, data: Bytes) -> Done:
         if self.wires.lose == (self.rank, tag):
@@ -65,6 +67,9 @@ class QueueTransport:
 
     def receive(self, rank: int, tag: int, into: Bytes) -> Receiving:
         return Receiving(self.wires, self.wires.mail[rank, self.rank, tag], into)
+
+    def reached(self, layer: int) -> None:
+        pass
 
     def fail(self, error: Exception) -> None:
         self.wires.lost.set()

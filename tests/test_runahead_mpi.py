@@ -17,9 +17,9 @@ from test_blocks import Load, Paths, probe, tokens_of
 
 from hogwild_local import Hogwild, SamplingParams, SharedCache
 from hogwild_local.engine.protocols import CacheLike
-from hogwild_local.errors import EngineDied, InvalidArgument, RunaheadError
-from hogwild_local.runahead.ranked import RankedCache, started
+from hogwild_local.errors import EngineDied, InvalidArgument, RankLost, RunaheadError
 from hogwild_local.runahead.launch import find_mpiexec
+from hogwild_local.runahead.ranked import RankedCache, started
 
 pytest.importorskip("mpi4py", reason="no MPI: install '.[runahead]'")
 
@@ -161,6 +161,48 @@ time.sleep(60)
     user.wait()
     user.stdout.close()
     assert gone(pids)
+
+
+def test_a_rank_that_hangs_is_lost_and_the_last_one_keeps_its_cells(tiny_path: Paths, single: Load) -> None:
+    engine = started(2)
+    tokens = tokens_of(single("llama"), 100)
+    with engine.model(tiny_path("llama"), n_threads=1) as model:  # type: ignore[attr-defined]
+        pids = [model.pid, *processes(model.pid)]
+        cache = engine.cache(model, **BIG)
+        block = cache.block("prompt")
+        cache.decode([([block], tokens)])
+        before = cache.read(block)  # type: ignore[attr-defined]
+        helper = next(pid for pid in ranks_of(model.pid) if rank_in_mpi(pid) == 0)
+        os.kill(helper, signal.SIGSTOP)
+        start = time.monotonic()
+        with pytest.raises(RankLost, match=r"rank 0 on \S+ has died, or cannot be reached"):
+            cache.decode([([block], tokens)])
+        assert time.monotonic() - start < MOST_S
+        assert cache.read(block) == before  # type: ignore[attr-defined]
+        with pytest.raises(RankLost):
+            cache.decode([([block], tokens)])
+    assert gone(pids)
+
+
+def rank_in_mpi(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/environ").read_text().split("\0")
+    return next(int(line.removeprefix("PMI_RANK=")) for line in lines if line.startswith("PMI_RANK="))
+
+
+def test_what_a_rank_raises_within_a_prompt_reaches_the_hogwild(tiny_path: Paths, single: Load) -> None:
+    engine = started(2)
+    with engine.model(tiny_path("llama"), n_threads=1) as model:  # type: ignore[attr-defined]
+        cache = engine.cache(model, **BIG)
+
+        def stop(progress: tuple[list[int], int]) -> None:
+            seen.append(progress)
+            raise KeyError("enough")
+
+        seen: list[tuple[list[int], int]] = []
+        cache.watch(stop)  # type: ignore[attr-defined]
+        with pytest.raises(KeyError, match="enough"):
+            cache.decode([([cache.block("prompt")], tokens_of(single("llama"), 100))])
+        assert [(len(layers), n_layers) for layers, n_layers in seen] == [(2, 3)]
 
 
 # -- ranks that cannot be had ----------------------------------------------------------------------------------

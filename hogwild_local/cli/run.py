@@ -33,6 +33,7 @@ from .options import (
     sampling,
     sampling_options,
 )
+from .ranks import RanksProgress
 from .terminal import note
 
 EXAMPLE_PACE = 40.0  # the embedded model is too fast to watch
@@ -77,6 +78,8 @@ def run(ctx: click.Context, /, prompt: str | None, file: Any, as_json: bool, pla
     if options["verbose"]:
         _show_log()
     with load(engine, model_path(engine, options), options, quiet=as_json) as hogwild:
+        if not as_json:
+            hogwild.watch_ranks(RanksProgress())
         if text is not None and options["model"] is None:
             _check_embedded(hogwild, text)
         chosen = given(RunOptions, options)
@@ -87,6 +90,8 @@ def run(ctx: click.Context, /, prompt: str | None, file: Any, as_json: bool, pla
         if pace is None:
             pace = EXAMPLE_PACE if text is None and isinstance(output, LiveOutput) else 0.0
         _show(stream, output, pace)
+        for trace in [] if as_json else hogwild.ranks:
+            note(f"hogwild: {trace}")
 
 
 def _show(run: Run, output: Output, pace: float) -> None:

@@ -48,7 +48,7 @@ class Child:
     def _call(self, number: int, method: str, arguments: Sequence[Any], new: int) -> Any:
         """What the method returns; an object is kept under the number that the parent has chosen for it."""
         if method == "decode":
-            arguments = ([self._view(row) for row in arguments[0]],)
+            arguments = ([self._view(row) for row in arguments[0]], *arguments[1:])
         value = getattr(self._objects[number] if number else self._native(), method)(*arguments)
         if isinstance(value, Handle):
             self._objects[new] = value
@@ -72,7 +72,7 @@ class Child:
     def _keep_line(self, level: int, text: str) -> None:
         self._log.append((level, text))
 
-    def _progress(self, part: float) -> bool:
+    def _progress(self, part: Any) -> bool:
         """The parent answers each report: whether to go on."""
         self._answer("progress", part)
         return bool(self._inbox.get())

@@ -64,8 +64,12 @@ class RemoteCache(Remote):
         rows = [(*view[:5], None if view.sampler is None else self._number_of(view.sampler)) for view in views]
         return [
             Decoded(_floats(logits, view.n_outputs), _floats(logprobs), sampled)
-            for view, (logits, logprobs, sampled) in zip(views, self.call("decode", rows), strict=True)
+            for view, (logits, logprobs, sampled) in zip(views, self._decoded(rows), strict=True)
         ]
+
+    def _decoded(self, rows: list[tuple[Any, ...]]) -> Any:
+        self.check_open()
+        return self.place.call(self._what, self._number, "decode", (rows,), progress=self.place.progress)
 
     def _number_of(self, sampler: Remote) -> int:
         sampler.check_open()

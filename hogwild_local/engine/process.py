@@ -59,6 +59,8 @@ class EngineProcess:
         self._finalizer = weakref.finalize(self, _end, self._child, self._requests, self._stderr, self._origin)
         self._lock = threading.RLock()
         self._death: str | None = None
+        self.progress: Callable[[Any], object] | None = None
+        """Called with what a decode() reports, where the child's has something to report (see runahead)."""
         self._numbers = itertools.count(1)
         self._dropped: collections.deque[int] = collections.deque()
 
@@ -105,7 +107,7 @@ class EngineProcess:
         method: str,
         arguments: Sequence[Any],
         new: int = 0,
-        progress: Callable[[float], object] | None = None,
+        progress: Callable[[Any], object] | None = None,
     ) -> Any:
         """What the method of the child's object returns. what: the object's name, for Closed; new: the number of the
         object that the method makes. Raises what the child's call raised, EngineDied, Closed."""

@@ -69,11 +69,13 @@ class Exchange:
 
     def receive(self, layer: int) -> None:
         stored_s = time.monotonic()
+        self._transport.reached(layer)
         self._receives[layer].wait()
         self._trace[layer] = (stored_s, time.monotonic())
 
     def _send(self, layer: int) -> None:
         if not self.runs:
+            self._transport.reached(layer)
             self._trace[layer] = (time.monotonic(),) * 2
         data = self.layers[layer][self._sent_from[layer] :]
         self._sends.append(self._transport.send(self._rank + 1, layer, data))

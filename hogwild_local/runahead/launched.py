@@ -12,10 +12,10 @@ def of_launcher() -> Engine | None:
     help it, and do not return from here. None: it is the only one. Raises RunaheadError."""
     if n_launched() < 2:
         return None
-    from .ranked import of_ranks
     from .leader import Group, Leader
     from .mpi import MpiTransport
     from .rank import help_last
+    from .ranked import of_ranks
 
     transport = MpiTransport()
     if transport.size < 2:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,6 +39,15 @@ class Group:
 
     def new_number(self) -> int:
         return next(self._numbers)
+
+    @contextlib.contextmanager
+    def watched(self, watch: Callable[[list[int]], object] | None) -> Iterator[None]:
+        """Lets watch be called with the layers that the ranks reach."""
+        self.transport.watch = watch
+        try:
+            yield
+        finally:
+            self.transport.watch = None
 
     def tell(self, *request: Any) -> None:
         for rank in self.helpers:
@@ -107,7 +116,10 @@ class _Known(NamedTuple):
 
 
 class LeaderCache(native.NativeCache):
-    """A cache of the last rank, of whose size every rank has one."""
+    """A cache of the last rank, of whose size every rank has one. progress: called while a prompt is computed, with the
+    layers that the ranks have reached, and how many there are."""
+
+    progress: Callable[[tuple[list[int], int]], object] | None = None
 
     def __init__(self, group: Group, model: LeaderModel, n_vocab: int, arguments: Sequence[Any]) -> None:
         self._group, self._number = group, group.new_number()
@@ -121,13 +133,18 @@ class LeaderCache(native.NativeCache):
             if their != own:
                 raise ModelError(f"rank {rank} has another model than the last rank: {_difference(their, own)}")
 
-    def decode(self, views: Sequence[DecodeView]) -> list[Decoded]:
+    def decode(
+        self, views: Sequence[DecodeView], progress: Callable[[tuple[list[int], int]], object] | None = None
+    ) -> list[Decoded]:
         """A single view with many tokens is computed by all ranks. Raises also what one of them raises, RankLost."""
         partition = self._partition(views)
         known = self._known(views[0].blocks) if partition else None
         if partition is None or known is None:
             return super().decode(views)
-        return [self._decode_ahead(views[0], partition, known)]
+        report, n_layers = progress or self.progress, self.n_layers()
+        watch = None if report is None else lambda layers: report((layers, n_layers))
+        with self._group.watched(watch):
+            return [self._decode_ahead(views[0], partition, known)]
 
     def traces(self) -> list[tuple[Any, ...]]:
         """What the ranks did for the last prompt, as plain data (see as_trace); none: it was not for several."""

@@ -1,6 +1,6 @@
 """MPI as the transport. All its calls are made by one thread, so that messages go on while this process computes.
 
-MPI itself may notice nothing when a rank dies. So each rank sends every other a byte a second, and one that has been
+MPI itself may notice nothing when a rank dies. So each rank sends every other a sign each second, and one that has been
 silent for LOST_S is lost: whatever waits raises RankLost. A rank that fails says so before it leaves.
 """
 
@@ -11,6 +11,7 @@ import marshal
 import socket
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,8 @@ class Message:
         self._owner, self._data = owner, data  # MPI reads or writes it
 
     def wait(self) -> None:
-        self.done.wait()
+        while not self.done.wait(BEAT_S):
+            self._owner.tick()
         self._owner.check()
 
 
@@ -65,6 +67,8 @@ class MpiTransport:
         self._open: list[Message] = []
         self._failure: HogwildError | None = None
         self._is_ended = False
+        self.watch: Callable[[list[int]], object] | None = None
+        self._layer = 0
         peers = [rank for rank in range(self.size) if rank != self.rank]
         self._beats = {rank: _Beat(self._world, rank) for rank in peers}
         self._errors = {rank: self._listen(rank, TAG_ERROR, LONGEST_ERROR) for rank in peers}
@@ -76,6 +80,17 @@ class MpiTransport:
 
     def receive(self, rank: int, tag: int, into: Bytes) -> Message:
         return self._start(self._world.Irecv, rank, tag, into)
+
+    def reached(self, layer: int) -> None:
+        self._layer = layer
+        for beat in self._beats.values():
+            beat.layer = layer
+        self.tick()
+
+    def tick(self) -> None:
+        if self.watch is not None:
+            layers = {rank: beat.heard_layer for rank, beat in self._beats.items()} | {self.rank: self._layer}
+            self.watch([layers[rank] for rank in range(self.size)])
 
     def check(self) -> None:
         """Raises RankLost, or what a rank raised: from then on the ranks are of no use."""
@@ -160,11 +175,12 @@ class MpiTransport:
 
 
 class _Beat:
-    """The bytes that go between this rank and another one, a second each."""
+    """What goes between this rank and another one each second: the layer that it computes."""
 
     def __init__(self, world: Any, rank: int) -> None:
         self._world, self._rank = world, rank
-        self._out, self._into = np.zeros(1, dtype=np.uint8), np.zeros(1, dtype=np.uint8)
+        self._out, self._into = np.zeros(4, dtype=np.uint8), np.zeros(4, dtype=np.uint8)
+        self.layer = 0
         self._sent: Any = None
         self.sent_s = 0.0
         self.heard_s = time.monotonic()
@@ -176,6 +192,11 @@ class _Beat:
             self.heard_s = now
             self.request = self._world.Irecv(self._into, self._rank, TAG_BEAT)
         if now - self.sent_s >= BEAT_S and (self._sent is None or self._sent.Test()):
+            self._out.view(np.int32)[0] = self.layer
             self._sent = self._world.Isend(self._out, self._rank, TAG_BEAT)
             self.sent_s = now
         return now - self.heard_s < LOST_S
+
+    @property
+    def heard_layer(self) -> int:
+        return int(self._into.view(np.int32)[0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -55,6 +55,11 @@ def _model(native: Any, n_here: int, path: Any, **options: Any) -> Model:
 
 class RankedCache(SharedCache):
     """A SharedCache of several ranks."""
+
+    def watch(self, progress: Callable[[tuple[list[int], int]], object] | None) -> None:
+        """Lets progress be called while a prompt is computed: see LeaderCache."""
+        native: Any = self._native
+        (native.place or native).progress = progress
 
     def ranks(self) -> list[PassTrace]:
         """What each rank did for the last prompt; none: it was not for several."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -23,9 +23,14 @@ class Transport(Protocol):
 
     rank: int
     size: int
+    watch: Callable[[list[int]], object] | None
+    """Called, by a thread that waits and at each layer, with the layers that the ranks have reached."""
 
     def send(self, rank: int, tag: int, data: Bytes) -> Pending: ...
     def receive(self, rank: int, tag: int, into: Bytes) -> Pending: ...
+    def reached(self, layer: int) -> None:
+        """Lets the others know, some time, which layer this rank computes."""
+
     def fail(self, error: Exception) -> None:
         """Tells all ranks that this one gives up: what they wait for raises the error."""
 
@@ -48,6 +53,12 @@ class PassTrace(NamedTuple):
     began_s: float
     ended_s: float
     layers: Sequence[LayerTrace]
+
+    def __str__(self) -> str:
+        return (
+            f"rank {self.rank}: {self.n_tokens} tokens in {self.ended_s - self.began_s:.2f} s, of which it waited "
+            f"{self.waited_s:.2f} s; sent {self.n_sent / 1e6:.1f} MB"
+        )
 
     @property
     def waited_s(self) -> float:
