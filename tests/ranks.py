@@ -71,5 +71,8 @@ class QueueTransport:
     def reached(self, layer: int) -> None:
         pass
 
+    def end(self) -> None:
+        pass
+
     def fail(self, error: Exception) -> None:
         self.wires.lost.set()

@@ -189,20 +189,52 @@ def rank_in_mpi(pid: int) -> int:
     return next(int(line.removeprefix("PMI_RANK=")) for line in lines if line.startswith("PMI_RANK="))
 
 
-def test_what_a_rank_raises_within_a_prompt_reaches_the_hogwild(tiny_path: Paths, single: Load) -> None:
+def test_a_prompt_that_is_cancelled_leaves_the_last_ranks_cells(tiny_path: Paths, single: Load) -> None:
     engine = started(2)
+    tokens = tokens_of(single("llama"), 100)
     with engine.model(tiny_path("llama"), n_threads=1) as model:  # type: ignore[attr-defined]
         cache = engine.cache(model, **BIG)
+        assert isinstance(cache, RankedCache)
+        block, seen = cache.block("prompt"), list[tuple[list[int], int]]()
+        cache.decode([([block], tokens)])
+        before = cache.read(block)
 
         def stop(progress: tuple[list[int], int]) -> None:
             seen.append(progress)
             raise KeyError("enough")
 
-        seen: list[tuple[list[int], int]] = []
-        cache.watch(stop)  # type: ignore[attr-defined]
+        cache.watch(stop)
         with pytest.raises(KeyError, match="enough"):
-            cache.decode([([cache.block("prompt")], tokens_of(single("llama"), 100))])
+            cache.decode([([block], tokens)])
         assert [(len(layers), n_layers) for layers, n_layers in seen] == [(2, 3)]
+        time.sleep(1)  # the other rank is told, and must not end the last one
+        assert cache.read(block) == before
+        cache.watch(None)
+        with pytest.raises(RankLost, match=r"gave up an earlier prompt.*cancelled"):
+            cache.decode([([block], tokens)])
+
+
+def test_what_a_rank_raises_within_a_prompt_is_raised_by_all() -> None:
+    code = """
+import os
+from hogwild_local.errors import OutOfMemory
+from hogwild_local.runahead.mpi import MpiTransport
+import numpy as np
+transport = MpiTransport()
+if transport.rank == 0:
+    transport.fail(OutOfMemory("no memory for 7 tokens"))
+    transport.outlast(2)
+else:
+    try:
+        transport.receive(0, 5, np.zeros(3, dtype=np.uint8)).wait()
+    except OutOfMemory as error:
+        os.write(1, f"{transport.rank} {error}\\n".encode())
+"""
+    command = [find_mpiexec(), "-n", "3", sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    said = sorted(line for line in done.stdout.splitlines() if "no memory" in line)
+    assert [line[0] for line in said] == ["1", "2"], done.stdout + done.stderr
+    assert all("rank 0 on " in line and "no memory for 7 tokens" in line for line in said)
 
 
 # -- ranks that cannot be had ----------------------------------------------------------------------------------

@@ -70,6 +70,7 @@ class Group:
             with contextlib.suppress(HogwildError):  # those that are lost need not be told
                 for rank in self.helpers:
                     tell(self.transport, rank, None)
+            self.transport.end()
 
 
 class Leader:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from .. import errors
-from ..errors import HogwildError, RankLost, RunaheadError
+from ..errors import Cancelled, HogwildError, RankLost, RunaheadError
 from .transport import Bytes
 
 BEAT_S = 1.0
@@ -90,7 +90,8 @@ class MpiTransport:
     def tick(self) -> None:
         if self.watch is not None:
             layers = {rank: beat.heard_layer for rank, beat in self._beats.items()} | {self.rank: self._layer}
-            self.watch([layers[rank] for rank in range(self.size)])
+            if self.watch([layers[rank] for rank in range(self.size)]) is False:
+                raise Cancelled("the prompt was cancelled")
 
     def check(self) -> None:
         """Raises RankLost, or what a rank raised: from then on the ranks are of no use."""
@@ -110,6 +111,8 @@ class MpiTransport:
             sends = [self.send(rank, TAG_ERROR, data) for rank in self._beats]
         for message in sends:
             message.done.wait(BEAT_S)
+        with self._lock:
+            self._give_up(RankLost(f"the ranks gave up an earlier prompt ({text}): close this Hogwild, make a new one"))
 
     def end(self) -> None:
         """Leaves MPI, if all ranks are there to do so. May be called twice."""
@@ -117,11 +120,23 @@ class MpiTransport:
             is_first, self._is_ended = not self._is_ended, True
         self._thread.join()
         if is_first and self._failure is None:
-            beats = [beat.request for beat in self._beats.values()]
-            for request in [*beats, *(request for request, _ in self._errors.values())]:
-                request.Cancel()
-                request.Wait()
-            self._mpi.Finalize()
+            # All ranks meet there. One that dies on the way must not keep the others.
+            last = threading.Thread(target=self._finalize, daemon=True, name="hogwild MPI's end")
+            last.start()
+            last.join(LOST_S)
+
+    def outlast(self, rank: int) -> None:
+        """Waits, when the ranks are of no use to each other any more, until that rank has ended: a launcher takes the
+        end of one for the end of all, and that one may have something left to do."""
+        while time.monotonic() - self._beats[rank].heard_s < LOST_S:
+            time.sleep(IDLE_S)
+
+    def _finalize(self) -> None:
+        beats = [beat.request for beat in self._beats.values()]
+        for request in [*beats, *(request for request, _ in self._errors.values())]:
+            request.Cancel()
+            request.Wait()
+        self._mpi.Finalize()
 
     def _listen(self, rank: int, tag: int, n: int) -> tuple[Any, Bytes]:
         into = np.zeros(n, dtype=np.uint8)
@@ -138,7 +153,7 @@ class MpiTransport:
 
     def _run(self) -> None:
         looked_s = time.monotonic()
-        while not self._is_ended and self._failure is None:
+        while not self._is_ended:
             now = time.monotonic()
             if now - looked_s > LOST_S / 2:  # this process was stopped, or starved: nobody is to blame
                 for beat in self._beats.values():
@@ -146,7 +161,9 @@ class MpiTransport:
             looked_s = now
             with self._lock:
                 try:
-                    self._look(now)
+                    self._beat(now)
+                    if self._failure is None:
+                        self._look()
                 except HogwildError as error:
                     self._give_up(error)
                 except self._mpi.Exception as error:
@@ -154,7 +171,12 @@ class MpiTransport:
                 is_busy = len(self._open) > 1
             time.sleep(BUSY_S if is_busy else IDLE_S)
 
-    def _look(self, now: float) -> None:
+    def _beat(self, now: float) -> None:
+        for rank, beat in self._beats.items():
+            if not beat.is_heard(now) and self._failure is None:
+                raise RankLost(f"{self.name(rank)} has died, or cannot be reached any more")
+
+    def _look(self) -> None:
         if self._open:
             done = self._mpi.Request.Testsome([message.request for message in self._open])
             for message in [self._open[index] for index in done or ()]:
@@ -164,12 +186,9 @@ class MpiTransport:
             if request.Test():
                 name, text = marshal.loads(data.tobytes())
                 raise getattr(errors, name)(text) if name != "CacheFull" else HogwildError(text)
-        for rank, beat in self._beats.items():
-            if not beat.is_heard(now):
-                raise RankLost(f"{self.name(rank)} has died, or cannot be reached any more")
 
     def _give_up(self, error: HogwildError) -> None:
-        self._failure = error
+        self._failure = self._failure or error
         for message in self._open:
             message.done.set()
 

@@ -40,8 +40,9 @@ def help_last(transport: MpiTransport) -> NoReturn:
         transport.end()
         code = 0
     except Exception as error:
-        transport.fail(error)
         print(f"hogwild: {transport.name(transport.rank)}: {error}", file=sys.stderr, flush=True)
+        transport.fail(error)
+        transport.outlast(transport.size - 1)
         code = 1
     sys.stdout.flush()
     os._exit(code)

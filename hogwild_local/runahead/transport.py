@@ -31,6 +31,9 @@ class Transport(Protocol):
     def reached(self, layer: int) -> None:
         """Lets the others know, some time, which layer this rank computes."""
 
+    def end(self) -> None:
+        """There is nothing more to say. May be called twice."""
+
     def fail(self, error: Exception) -> None:
         """Tells all ranks that this one gives up: what they wait for raises the error."""
 
