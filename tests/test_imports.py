@@ -19,7 +19,7 @@ def test_the_package_is_imported_without_what_is_compiled() -> None:
 import hogwild_local, importlib, pkgutil
 from hogwild_local import *
 names = [module.name for module in pkgutil.walk_packages(hogwild_local.__path__, "hogwild_local.")]
-need_it = {"engine.native", "engine.child", "engine._hogwild", "cli.baseline", "cli.measure"}
+need_it = {"engine.native", "engine.child", "engine._hogwild", "runahead.leader", "cli.baseline", "cli.measure"}
 for name in set(names) - {f"hogwild_local.{name}" for name in need_it}:
     importlib.import_module(name)
 hogwild_local.set_log_hook(print)

@@ -332,3 +332,17 @@ def test_ranks_compute_on_a_device_and_beside_it(helper_has_device: bool, tiny_p
         done = run_isolated(ON_DEVICES, tiny_path("llama"), server.address, tests, str(helper_has_device))
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["2", "True", "True"]
+
+
+def test_progress_is_a_line_a_second(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from hogwild_local.cli import ranks
+
+    seconds = iter([0.0, 0.4, 1.1, 1.9, 2.2])
+    monkeypatch.setattr(ranks.time, "monotonic", lambda: next(seconds))
+    progress = ranks.RanksProgress()
+    for layer in range(4):
+        progress(([layer + 3, layer], 28))
+    assert capsys.readouterr().err.splitlines() == [
+        "hogwild: prompt: rank 0 at 5, rank 1 at 2 of 28 layers",
+        "hogwild: prompt: rank 0 at 7, rank 1 at 4 of 28 layers",
+    ]
