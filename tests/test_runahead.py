@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,7 +20,8 @@ from test_blocks import Load, Paths, probe, tokens_of
 from hogwild_local import Model, SharedCache
 from hogwild_local.engine import native
 from hogwild_local.engine.views import Chunk, DecodeView
-from hogwild_local.errors import HogwildError, InvalidArgument, ModelError, RankLost
+from hogwild_local.errors import HogwildError, InvalidArgument, ModelError, OutOfMemory, RankLost
+from hogwild_local.runahead import chunk
 from hogwild_local.runahead.helper import serve
 from hogwild_local.runahead.leader import Group, Leader
 from hogwild_local.runahead.partition import Partition, checked, even
@@ -199,6 +201,20 @@ def test_a_rank_that_breaks_down_in_the_middle_leaves_the_cache(tiny_path: Paths
         assert np.array_equal(probe(cache, block), before[2])
 
 
+def test_memory_that_is_not_there_is_an_error_and_the_cache_is_as_before(
+    tiny_path: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory(n_bytes: int, dtype: object) -> None:
+        raise MemoryError
+
+    with ranks(tiny_path("llama"), 2) as (model, _), SharedCache(model, n_ctx=400, n_batch=400) as cache:
+        block = cache.block()
+        monkeypatch.setattr(chunk, "np", SimpleNamespace(empty=no_memory, uint8=np.uint8))
+        with pytest.raises(OutOfMemory, match="that ranks exchange"):
+            cache.decode([([block], tokens_of(model, 100))])
+        assert (len(block), cache.n_free) == (0, 400)
+
+
 def test_model_files_that_differ_are_refused(tiny_path: Paths, tmp_path: Path) -> None:
     from models.tiny import write_tiny
 
@@ -240,9 +256,9 @@ def test_a_callback_that_raises_ends_the_pass_and_leaves_the_cache(
             raise KeyError("stop")
 
     functions = {"receive": lambda at: None, "send": lambda at: None, where: stop}
-    chunk = Chunk([4, 5], layers_for(chunk_cache, 12), **functions)  # type: ignore[arg-type]
+    wanted = Chunk([4, 5], layers_for(chunk_cache, 12), **functions)  # type: ignore[arg-type]
     with pytest.raises(KeyError, match="stop"):
-        chunk_cache.decode_chunk(DecodeView([block], list(range(12)), 0), chunk)
+        chunk_cache.decode_chunk(DecodeView([block], list(range(12)), 0), wanted)
     assert seen == list(range(layer + 1))  # no layer after it is computed
     assert chunk_cache.blocks() == {block: 3}
     assert chunk_cache.read(block) == before
@@ -263,9 +279,9 @@ def test_a_chunk_that_does_not_fit_its_view_is_refused(
     n_tokens: int, n_outputs: int, runs: list[int], message: str, chunk_cache: native.NativeCache
 ) -> None:
     block = chunk_cache.new_block()
-    chunk = Chunk(runs, layers_for(chunk_cache, n_tokens), lambda layer: None, None)
+    wanted = Chunk(runs, layers_for(chunk_cache, n_tokens), lambda layer: None, None)
     with pytest.raises(InvalidArgument, match=message):
-        chunk_cache.decode_chunk(DecodeView([block], [1] * n_tokens, n_outputs), chunk)
+        chunk_cache.decode_chunk(DecodeView([block], [1] * n_tokens, n_outputs), wanted)
     assert chunk_cache.blocks() == {block: 0}
 
 

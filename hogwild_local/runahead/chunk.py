@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..engine.views import Chunk, Decoded, DecodeView
+from ..errors import OutOfMemory
 from .partition import Partition
 from .transport import Bytes, LayerTrace, PassTrace, Pending, Transport
 
@@ -50,7 +51,7 @@ class Exchange:
         # The last rank has what is known, and is sent the rest.
         n_left_out = prompt.n_known if rank == self._last - 1 else 0
         self._sent_from = [n_left_out * size for size in sizes]
-        self.layers = [np.empty((n_received + n_own * sends) * size, dtype=np.uint8) for size in sizes]
+        self.layers = [_memory((n_received + n_own * sends) * size) for size in sizes]
         self._trace = [(0.0, 0.0)] * len(sizes)
         self._began_s = time.monotonic()
         self._n_own = n_own
@@ -88,6 +89,16 @@ class Exchange:
         rows = zip(self._trace, self.layers, self._n_received, self._sent_from, strict=True)
         layers = [LayerTrace(*times, n_in, len(data) - begin if self.send else 0) for times, data, n_in, begin in rows]
         return PassTrace(self._rank, self._n_own, self._began_s, ended_s, layers)
+
+
+def _memory(n_bytes: int) -> Bytes:
+    """Raises OutOfMemory."""
+    try:
+        return np.empty(n_bytes, dtype=np.uint8)
+    except MemoryError:
+        raise OutOfMemory(
+            f"no memory for {n_bytes} bytes of a layer that ranks exchange: cut prompts shorter"
+        ) from None
 
 
 def compute(cache: NativeCache, transport: Transport, prompt: Prompt, view: DecodeView) -> tuple[Decoded, PassTrace]:
