@@ -181,17 +181,7 @@ class Hogwild:
         check_readable(self.model, [message["content"] for message in messages])
         seed = secrets.randbits(32) if options.seed is None else options.seed
         day = checked_date(options.date)
-        settings = RunSettings(
-            names,
-            seed,
-            options.max_passes,
-            options.redundancy_every,
-            options.finisher_tokens if options.finisher else 0,
-            tuple(options.stop),
-            options.answer_at,
-            options.eos_ends_run,
-            date=day.isoformat(),
-        )
+        settings = RunSettings.of(options, names, seed, day.isoformat())
         layout = make_layout(options.layout)
         wording = Wording(self.prompts, names, layout.name, options.thinking)
         samplings = _check_sampling(options.sampling, names, self.sampling)

@@ -17,7 +17,8 @@ from test_adapters import TOKENS, by_layer, directions, lora_tensors, write_cont
 from test_blocks import ORDER_OF_SUMS, Load, Paths, probe, tokens_of
 
 from hogwild_local import Model, SharedCache
-from hogwild_local.errors import InvalidArgument, ModelError
+from hogwild_local.engine.merging import Request
+from hogwild_local.errors import CacheFull, InvalidArgument, ModelError
 
 TYPES = ["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
 
@@ -227,6 +228,50 @@ def test_the_layout_is_as_documented_and_every_field_is_checked(single: Load) ->
             with pytest.raises(InvalidArgument, match=what):
                 cache.write(bad)
         assert cache._native.blocks() == before
+
+
+@pytest.mark.skipif(sys.byteorder != "little", reason="this is the format of a little-endian machine")
+@pytest.mark.parametrize(
+    ("cache_type", "layout", "bad"),
+    [
+        ("f32", "<f", (float("inf"), float("-inf"), float("nan"), 1e30)),
+        ("f16", "<e", (float("inf"), float("nan"))),
+        ("q8_0", "<e", (float("inf"), float("nan"))),  # the scale of a row's first numbers
+    ],
+)
+def test_numbers_that_no_cache_stores_are_refused(
+    cache_type: str, layout: str, bad: tuple[float, ...], single: Load
+) -> None:
+    with SharedCache(single("llama-mha"), n_ctx=40, type_k=cache_type, type_v=cache_type) as cache:
+        block = cache.block()
+        cache.decode([([block], TOKENS[:10])])
+        data = cache.read(block)
+        first = 48 + struct.unpack_from("<I", data, 44)[0] + 10 * 4
+        row = (len(data) - first) // (10 * 2 * 2 * 3)  # 2 layers of keys and values, 3 heads
+        for number in bad:
+            for at in (first, len(data) - row):  # a key, and a value of the last layer
+                whole = bytearray(data)
+                struct.pack_into(layout, whole, at, number)
+                with pytest.raises(InvalidArgument, match="an infinity, a NaN"):
+                    cache.write(signed(bytes(whole)))
+        assert len(cache._native.blocks()) == 1
+        assert cache.n_free == 30
+
+
+def test_a_written_block_leaves_what_is_promised_to_others(single: Load) -> None:
+    model = single("llama-bos")
+    with SharedCache(model, n_ctx=40) as cache:
+        block = cache.block()
+        cache.decode([([block], TOKENS[:10])])
+        data = cache.read(block)
+        waiting = Request([])
+        cache._ledger.promise(waiting, 25)  # by a long prompt, between its parts
+        with pytest.raises(CacheFull) as full:
+            cache.write(data)
+        assert (full.value.needed, full.value.free) == (10, 5)
+        assert len(cache._native.blocks()) == 1
+        cache._ledger.release(waiting)
+        assert cache.write(data).tokens == TOKENS[:10]
 
 
 # -- on other devices ------------------------------------------------------------------------------------------

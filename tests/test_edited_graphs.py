@@ -87,6 +87,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory, tiny_path: Callable[..., 
 def test_what_would_be_misread_is_refused_by_name(name: str, edit: str, refusal: str, outcomes: Outcomes) -> None:
     for outcome in outcomes[name, edit]:
         assert isinstance(outcome, str)
+        assert f"architecture '{name}': " in outcome
         assert refusal in outcome
 
 

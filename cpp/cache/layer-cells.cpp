@@ -1,5 +1,10 @@
 #include "cache/layer-cells.h"
 
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <vector>
+
 namespace hw {
 
 namespace {
@@ -25,6 +30,23 @@ void write_store(ggml_tensor* store, int64_t begin, int64_t n, const std::byte* 
                                store->nb[2], n_bytes);
 }
 
+bool is_within(const ggml_tensor* store, int64_t n, const std::byte* data, float limit) {
+    const ggml_to_float_t to_float = ggml_get_type_traits(store->type)->to_float;
+    std::vector<float> row(static_cast<size_t>(store->ne[0]));
+    for (int64_t i = 0; i < n * store->ne[2]; i++, data += store->nb[1]) {
+        if (to_float == nullptr) {  // F32
+            std::memcpy(row.data(), data, row.size() * sizeof(float));
+        } else {
+            to_float(data, row.data(), store->ne[0]);
+        }
+        // A rotation makes a number of a pair larger, by sqrt(2) at most.
+        if (!std::all_of(row.begin(), row.end(), [&](float x) { return std::fabs(x) <= 2 * limit; })) {
+            return false;
+        }
+    }
+    return true;
+}
+
 }  // namespace
 
 size_t layer_bytes(const KvTensors& layer, int64_t n) {
@@ -43,6 +65,11 @@ void write_layer(const KvTensors& layer, int64_t begin, int64_t n, const std::by
     if (layer.has_values()) {
         write_store(layer.v, begin, n, data + store_bytes(layer.k, n));
     }
+}
+
+bool can_be_stored(const KvTensors& layer, int64_t n, const std::byte* data) {
+    return is_within(layer.k, n, data, layer.limit_k) &&
+           (!layer.has_values() || is_within(layer.v, n, data + store_bytes(layer.k, n), layer.limit_v));
 }
 
 }  // namespace hw

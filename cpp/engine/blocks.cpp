@@ -200,6 +200,9 @@ int32_t Blocks::copy(int32_t block) {
 
 int32_t Blocks::restore(std::vector<int32_t> tokens, int64_t origin, const std::byte* cells) {
     const int64_t n = static_cast<int64_t>(tokens.size());
+    if (!cells_.can_be_stored(n, cells)) {
+        fail(HW_ERROR_ARGUMENT, "these are no data of a block: a cell holds an infinity, a NaN, or too large a number");
+    }
     return add_filled(std::move(tokens), origin, [&](int64_t begin) { cells_.write(begin, n, cells); });
 }
 

@@ -22,6 +22,8 @@ class Cells {
     virtual size_t n_bytes(int64_t n) const = 0;
     virtual void read(int64_t begin, int64_t n, std::byte* data) const = 0;
     virtual void write(int64_t begin, int64_t n, const std::byte* data) = 0;
+    // Whether a cache could have stored these bytes of n cells: an infinity or a NaN of one block could reach others.
+    virtual bool can_be_stored(int64_t n, const std::byte* data) const = 0;
 };
 
 }  // namespace hw

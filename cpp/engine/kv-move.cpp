@@ -68,6 +68,16 @@ void KvMover::write(int64_t begin, int64_t n, const std::byte* data) {
     }
 }
 
+bool KvMover::can_be_stored(int64_t n, const std::byte* data) const {
+    for (const auto& entry : store_.layers()) {
+        if (!hw::can_be_stored(entry.second, n, data)) {
+            return false;
+        }
+        data += layer_bytes(entry.second, n);
+    }
+    return true;
+}
+
 // Source and target are the same cells, or have none in common.
 void KvMover::run(const CellMove& move, int64_t key_turn) {
     LogScope log;

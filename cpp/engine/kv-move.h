@@ -16,6 +16,7 @@ class KvMover : public Cells {
     size_t n_bytes(int64_t n) const override;
     void read(int64_t begin, int64_t n, std::byte* data) const override;
     void write(int64_t begin, int64_t n, const std::byte* data) override;
+    bool can_be_stored(int64_t n, const std::byte* data) const override;
 
   private:
     void run(const CellMove& move, int64_t key_turn);

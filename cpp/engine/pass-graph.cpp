@@ -69,7 +69,7 @@ PassGraph::PassGraph(GraphSource& source, const KvStore& store, Backends& backen
     ctx_ = new_context(n_nodes, n_nodes);
     graph_ = ggml_new_graph_custom(ctx_.get(), n_nodes, false);
 
-    build(from, source.spec(), store, pass, choice, n_threads);
+    source.named([&] { build(from, source.spec(), store, pass, choice, n_threads); });
     scheduler_ = backends.new_scheduler(count_tensors(graph_));
     choose_backends(backends, store);
     const bool is_there = ggml_backend_sched_alloc_graph(scheduler_.get(), graph_);

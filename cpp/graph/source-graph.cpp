@@ -191,18 +191,6 @@ bool reads_out_ids(ggml_cgraph* graph) {
 
 }  // namespace
 
-template <typename Make>
-auto GraphSource::named(const Make& make) const {
-    try {
-        return make();
-    } catch (const Error& error) {
-        if (error.status() != HW_ERROR_UNSUPPORTED) {
-            throw;
-        }
-        fail(HW_ERROR_UNSUPPORTED, "architecture '%s': %s", model_->architecture().c_str(), error.what());
-    }
-}
-
 GraphSource::GraphSource(ModelPtr model, int32_t n_ctx) : model_(std::move(model)) {
     long_factors_ = find_long_factors(*model_, n_ctx);
     context_ = new_graph_context(model_->llama(), graph_context_params(smallest_n_ctx));

@@ -7,6 +7,7 @@
 #include <map>
 #include <unordered_set>
 
+#include "base/error.h"
 #include "graph/attention-nodes.h"
 #include "model/layer-spec.h"
 #include "model/model.h"
@@ -61,12 +62,22 @@ class GraphSource {
     const ModelSpec& spec() const { return *spec_; }
     // Valid until the next call. Throws HW_ERROR_UNSUPPORTED, HW_ERROR_MEMORY.
     SourceGraph build(int32_t n_tokens, int32_t n_outputs);
+    // What make() returns; the model that cannot be read, or re-wired, is named in its error.
+    template <typename Make>
+    auto named(const Make& make) const {
+        try {
+            return make();
+        } catch (const Error& error) {
+            if (error.status() != HW_ERROR_UNSUPPORTED) {
+                throw;
+            }
+            fail(HW_ERROR_UNSUPPORTED, "architecture '%s': %s", model_->architecture().c_str(), error.what());
+        }
+    }
 
   private:
     SourceGraph read(int32_t n_tokens, int32_t n_outputs);
     ModelSpec read_spec();
-    template <typename Make>
-    auto named(const Make& make) const;  // errors of make name the architecture
 
     ModelPtr model_;
     llama_context_ptr context_;

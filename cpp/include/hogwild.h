@@ -276,9 +276,9 @@ enum hw_status hw_block_state_size(hw_cache* cache, int32_t block, size_t* size,
 // size: what hw_block_state_size says, else HW_ERROR_ARGUMENT. Errors: also HW_ERROR_MEMORY, HW_ERROR_COMPUTE (moves
 // that were begun cannot be finished); data hold anything then.
 enum hw_status hw_block_read(hw_cache* cache, int32_t block, void* data, size_t size, char* err, size_t err_size);
-// A new block of such bytes; it goes on as the old one would have. Errors: HW_ERROR_ARGUMENT (the data are damaged, or
-// of a cache whose fingerprint is another: the difference is named), HW_ERROR_CACHE_FULL, HW_ERROR_MEMORY,
-// HW_ERROR_COMPUTE.
+// A new block of such bytes; it goes on as the old one would have. Errors: HW_ERROR_ARGUMENT (the data are damaged,
+// hold an infinity or a NaN, or are of a cache whose fingerprint is another: the difference is named),
+// HW_ERROR_CACHE_FULL, HW_ERROR_MEMORY, HW_ERROR_COMPUTE.
 enum hw_status hw_block_write(hw_cache* cache, const void* data, size_t size, int32_t* block, char* err,
                               size_t err_size);
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -147,23 +148,14 @@ def _defaults(engine: Engine, path: Path, trust: bool) -> ModelDefaults:
 
 
 def _plan(options: dict[str, Any], own: SamplingParams) -> Plan:
-    return Plan(
-        workers=options["workers"],
-        layouts=options["layout"],
-        budgets=options["budgets"],
-        baselines=options["baseline"],
-        check=options["check"],
-        seed=options["seed"],
-        sampling=sampling(options, own),
-        independent_temp=options["independent_temp"],
-        finisher_tokens=options["finisher_tokens"] if options["finisher"] else 0,
-        redundancy_every=options["redundancy_every"],
-        answer_at=options["answer_at"],
-        eos_ends_run=options["eos_ends_run"],
-        thinking=options["thinking"],
-        transcripts=options["transcripts"],
-        date=options["date"],
-    )
+    made = {
+        "layouts": options["layout"],
+        "baselines": options["baseline"],
+        "sampling": sampling(options, own),
+        "finisher_tokens": options["finisher_tokens"] if options["finisher"] else 0,
+    }
+    same = {field.name: options[field.name] for field in fields(Plan) if field.name not in made}
+    return Plan(**same, **made)
 
 
 def _identity(path: Path, problems: Sequence[Problem], plan: Plan, options: dict[str, Any]) -> dict[str, Any]:

@@ -94,8 +94,13 @@ class Ledger:
         return self._made(self._native.copy(block), n)
 
     def write(self, data: bytes) -> Held:
+        free = self.n_free
         block = self._native.write(data)
-        return self._made(block, self._native.blocks()[block])
+        n = self._native.blocks()[block]
+        if n > free:  # some of what the library has is promised
+            self._native.free_blocks([block])
+            raise CacheFull(n, free)
+        return self._made(block, n)
 
     def _made(self, block: int, n: int) -> Held:
         held = self._holders.hold(block)  # first: dropped by an interrupt, it is freed

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Self
 
 from ..options import AnswerAt, RunOptions
 
@@ -26,3 +28,15 @@ class RunSettings:
     eos_ends_run: bool = RunOptions.eos_ends_run
     """Whether one worker that ends by end of text ends the run."""
     date: str = ""
+
+    @classmethod
+    def of(cls, options: RunOptions, names: Sequence[str], seed: int, date: str) -> Self:
+        """Those of a run with these options, by their names; and what was made of the options."""
+        made = {
+            "names": tuple(names),
+            "seed": seed,
+            "finisher_tokens": options.finisher_tokens if options.finisher else 0,
+            "date": date,
+        }
+        same = {field.name: getattr(options, field.name) for field in fields(cls) if field.name not in made}
+        return cls(**same, **made)
