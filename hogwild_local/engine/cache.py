@@ -169,8 +169,9 @@ class SharedCache:
     def write(self, data: bytes, name: str = "") -> CacheBlock:
         """A new block of what read() returned, here or in another process: it goes on as the old one would have.
 
-        Raises InvalidArgument for data that are damaged, hold an infinity or a NaN, or were made with other weights, adapters, type_k, type_v or
-        rotation (it says which); CacheFull, OutOfMemory, ModelError as read(). Nothing is changed then.
+        Raises InvalidArgument for data that are damaged, hold an infinity or a NaN, or were made with other weights,
+        adapters, type_k, type_v or rotation (it says which); CacheFull, OutOfMemory, ModelError as read(). Nothing is
+        changed then.
         """
         if not isinstance(data, bytes | bytearray):
             raise InvalidArgument(f"data must be the bytes of a block, not {type(data).__name__}")

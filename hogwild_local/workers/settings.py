@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Self
+from typing import Any, Self
 
 from ..options import AnswerAt, RunOptions
 
@@ -32,7 +32,7 @@ class RunSettings:
     @classmethod
     def of(cls, options: RunOptions, names: Sequence[str], seed: int, date: str) -> Self:
         """Those of a run with these options, by their names; and what was made of the options."""
-        made = {
+        made: dict[str, Any] = {
             "names": tuple(names),
             "seed": seed,
             "finisher_tokens": options.finisher_tokens if options.finisher else 0,
