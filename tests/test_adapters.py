@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -231,6 +232,17 @@ BAD_LORAS: dict[str, tuple[Callable[[Path, dict[str, np.ndarray]], object], str]
     "higher": (lambda p, t: write_lora(p, t | {f"{QUERY}.lora_b": np.zeros((7, RANK), np.float32)}), QUERY),
     "other ranks": (lambda p, t: write_lora(p, t | {f"{QUERY}.lora_a": np.zeros((7, 120), np.float32)}), QUERY),
     "experts": (lambda p, t: write_lora(p, t | {f"{QUERY}.lora_a": np.zeros((2, RANK, 120), np.float32)}), QUERY),
+    "rank 0": (
+        lambda p, t: write_lora(
+            p,
+            t
+            | {
+                f"{QUERY}.lora_a": np.zeros((0, 120), np.float32),
+                f"{QUERY}.lora_b": np.zeros((t[f"{QUERY}.lora_b"].shape[0], 0), np.float32),
+            },
+        ),
+        QUERY,
+    ),
     "integers": (lambda p, t: write_lora(p, t | {f"{QUERY}.lora_a": np.zeros((RANK, 120), np.int32)}), QUERY),
     "an unknown tensor": (
         lambda p, t: write_lora(p, {name.replace("blk.0", "blk.9"): data for name, data in t.items()}),
@@ -272,6 +284,14 @@ def test_an_adapter_of_an_embedding_that_is_the_output_too_is_refused(tiny_path:
         Model(path, n_threads=1, lora=[lora])
 
 
+def widen(path: Path) -> Path:
+    """The file with more numbers in direction.1 than there is memory for."""
+    data, name = path.read_bytes(), b"direction.1" + struct.pack("<I", 1)
+    at = data.index(name) + len(name)
+    path.write_bytes(data[:at] + struct.pack("<Q", 2**50) + data[at + 8 :])
+    return path
+
+
 ROW = np.ones(120, np.float32)
 BAD_CONTROLS: dict[str, tuple[Callable[[Path], object], str]] = {
     "narrower": (lambda p: write_control(p, {1: ROW[:100]}), r"direction\.1.*120 numbers"),
@@ -283,6 +303,7 @@ BAD_CONTROLS: dict[str, tuple[Callable[[Path], object], str]] = {
     "of another type": (lambda p: write_control(p, {1: ROW.astype(np.float16)}), r"direction\.1.*f32"),
     "empty": (lambda p: write_control(p, {}), "no tensor"),
     "cut": (lambda p: p.write_bytes(write_control(p, {1: ROW}).read_bytes()[:-100]), r"control\.gguf"),
+    "more numbers than it has": (lambda p: widen(write_control(p, {1: ROW})), r"ends before 'direction\.1'"),
     "no GGUF file": (lambda p: p.write_bytes(b""), "is not a GGUF file"),
     "missing": (lambda p: None, "control vector.*No such file"),
 }

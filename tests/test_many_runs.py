@@ -43,6 +43,19 @@ def test_runs_at_once_write_what_each_writes_alone(hogwild: Hogwild, n_runs: int
     assert all(len(tokens) >= 24 for tokens in alone)
 
 
+def test_runs_of_an_engine_in_a_process_of_its_own_share_their_passes(tiny_path: Callable[..., Path]) -> None:
+    model = tiny_path("llama-bos", "q8_0")
+    with Hogwild(model, n_ctx=4096, n_threads=1, type_k="f32", type_v="f32", isolate=True) as there:
+        alone = [tokens_of(there, prompt, 1) for prompt in PROMPTS[:4]]
+        sizes: list[int] = []
+        merger = there._cache._merger
+        decode = merger._decode
+        merger._decode = lambda views: sizes.append(len(views)) or decode(views)
+        with ThreadPoolExecutor(4) as pool:
+            assert list(pool.map(lambda prompt: tokens_of(there, prompt, 1), PROMPTS[:4])) == alone
+        assert max(sizes) > 1
+
+
 def one_schedule(hogwild: Hogwild, chance: random.Random) -> str:
     """A run, and what becomes of it: it ends by itself, or somebody stops a worker, cancels, closes or drops it at a
     random moment. Returns its last event's name, or how it was left."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from gguf import GGUFReader, GGUFValueType, GGUFWriter
+from test_adapters import lora_tensors, write_lora
 
 from hogwild_local import Model, SharedCache
 from hogwild_local.engine import trial
@@ -131,7 +133,7 @@ def test_a_damaged_vocabulary_is_an_error_also_without_the_rest(tiny_path: Paths
 def trials(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The files that were tried; the trial itself is left out."""
     tried: list[Path] = []
-    monkeypatch.setattr(trial, "_try", tried.append)
+    monkeypatch.setattr(trial, "_try", lambda file, adapters, n_loras: tried.extend([file, *adapters]))
     return tried
 
 
@@ -169,6 +171,35 @@ def test_all_parts_of_a_model_are_what_was_tried(tmp_path: Path, trials: list[Pa
         change()
         trial.try_file(os.fsencode(parts[0]))
     assert trials == [parts[0]] * 2
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a file that has no end")
+@pytest.mark.parametrize(("kind", "most_whole"), [("lora", 0), ("lora", trial.WHOLE), ("control_vectors", trial.WHOLE)])
+def test_an_adapter_that_ends_the_trial_is_an_error_that_names_it(
+    kind: str, most_whole: int, tiny_path: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial, "WHOLE", most_whole)
+    monkeypatch.setattr(trial, "MOST_S", 2.0)
+    path = tmp_path / "adapter.gguf"
+    os.mkfifo(path)  # whoever reads it waits, this process until the timer ends
+    end = threading.Timer(20.0, lambda: os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK)))
+    end.daemon = True
+    end.start()
+    with pytest.raises(ModelError, match=r"come to an end with '.*llama-f32.gguf' with '.*adapter.gguf'"):
+        Model(tiny_path("llama"), n_threads=1, **{kind: [path]})
+    end.cancel()
+
+
+def test_adapters_are_tried_with_their_model_once(tiny_path: Paths, tmp_path: Path, trials: list[Path]) -> None:
+    model = tiny_path("llama")
+    lora = write_lora(tmp_path / "lora.gguf", lora_tensors(model))
+    Model(model, n_threads=1).close()
+    for _ in range(2):
+        Model(model, n_threads=1, lora=[(lora, 0.5)]).close()
+    assert trials == [model, model, lora]
+    os.utime(lora, ns=(1, 1))
+    Model(model, n_threads=1, lora=[lora]).close()
+    assert trials[3:] == [model, lora]
 
 
 def test_a_file_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:

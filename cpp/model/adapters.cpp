@@ -58,8 +58,8 @@ bool fits(const ggml_tensor* weight, const ggml_tensor* a, const ggml_tensor* b)
     const bool is_embedding = std::string(weight->name) == embedding;  // rows of a are looked up
     const bool fits_weight = is_embedding ? a->ne[1] == weight->ne[1] && b->ne[1] == weight->ne[0]
                                           : a->ne[0] == weight->ne[0] && b->ne[1] == weight->ne[1];
-    return fits_weight && (is_embedding ? a->ne[0] : a->ne[1]) == b->ne[0] && a->ne[2] == weight->ne[2] &&
-           b->ne[2] == weight->ne[2] && a->ne[3] == 1 && b->ne[3] == 1;
+    return fits_weight && b->ne[0] > 0 && (is_embedding ? a->ne[0] : a->ne[1]) == b->ne[0] &&
+           a->ne[2] == weight->ne[2] && b->ne[2] == weight->ne[2] && a->ne[3] == 1 && b->ne[3] == 1;
 }
 
 // What llama.cpp would find out only when it multiplies, with an assertion.
@@ -167,6 +167,7 @@ void Adapters::load_lora(llama_model* model, const hw_lora& lora, const std::vec
 
 void Adapters::load_control(const llama_model* model, const hw_control_vector& control) {
     check_path(control.path, control.scale, control_file);
+    const GgufFile file(control.path, control_file, /*with_data=*/true);
     const int32_t n_layer = llama_model_n_layer(model);
     const int32_t last = control.last_layer == 0 ? n_layer - 1 : control.last_layer;
     const int32_t first = control.first_layer == 0 ? 1 : control.first_layer;
@@ -174,7 +175,6 @@ void Adapters::load_control(const llama_model* model, const hw_control_vector& c
         fail(HW_ERROR_ARGUMENT, "control vector '%s' for layers %d to %d: this model takes them in 1 to %d",
              control.path, first, last, n_layer - 1);
     }
-    const GgufFile file(control.path, control_file, /*with_data=*/true);
     if (file.tensors().empty()) {
         fail(HW_ERROR_MODEL, "'%s' is no control vector: it has no tensor 'direction.N'", control.path);
     }

@@ -1,8 +1,10 @@
 #include "model/gguf-file.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -43,6 +45,19 @@ void check_part(const char* path, size_t index) {
     }
 }
 
+// gguf allocates what the header says, and asserts that it gets it.
+void check_has_data(const GgufFile& file, const char* path, const char* what) {
+    std::error_code error;
+    const size_t n_there = std::filesystem::file_size(path, error);
+    size_t n_left = n_there - std::min(n_there, gguf_get_data_offset(file.metadata()));
+    for (const ggml_tensor* tensor : file.tensors()) {
+        if (error || ggml_nbytes(tensor) > n_left) {
+            fail(HW_ERROR_MODEL, "cannot read %s '%s': it ends before '%s' does", what, path, tensor->name);
+        }
+        n_left -= ggml_nbytes(tensor);
+    }
+}
+
 }  // namespace
 
 // llama.cpp says "failed to load" for all of these: look first, to name the fault.
@@ -65,6 +80,9 @@ void check_gguf_file(const char* path, const char* what) {
 
 GgufFile::GgufFile(const char* path, const char* what, bool with_data) {
     check_gguf_file(path, what);
+    if (with_data) {
+        check_has_data(GgufFile(path, what, false), path, what);
+    }
     LogScope log;
     ggml_context* tensors = nullptr;
     gguf_.reset(gguf_init_from_file(path, {!with_data, &tensors}));

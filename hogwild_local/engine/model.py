@@ -65,8 +65,9 @@ class Model:
     ) -> None:
         file = c_path(path, "path")
         self.path = os.fsdecode(file)
+        loras, vectors = checked_loras(lora), checked_control_vectors(control_vectors)
         if not (trust or isolate or native):
-            try_file(file)
+            try_file(file, *([path for path, *_ in given] for given in (loras, vectors)))
         threads = default_threads(self.path) if n_threads is None else whole(n_threads, "n_threads", 1, MOST_THREADS)
         servers = parse_servers(rpc)
         if progress is not None and not callable(progress):
@@ -77,8 +78,8 @@ class Model:
             "n_threads": threads,
             "use_mmap": bool(use_mmap),
             "vocab_only": bool(vocab_only),
-            "loras": checked_loras(lora),
-            "control_vectors": checked_control_vectors(control_vectors),
+            "loras": loras,
+            "control_vectors": vectors,
             "tensor_split": _checked_split(tensor_split),
             "split_mode": one_of(split_mode, "split_mode", get_args(SplitMode)),
             "main_gpu": whole(main_gpu, "main_gpu", 0),

@@ -3,7 +3,8 @@
 llama.cpp ends the process over many a damaged or hostile file: an assert, a crash, a loop without an end. No check from
 outside can know them all, so the file is loaded in a child first; what ends the child is an error here. A small file is
 loaded whole and computes a pass; of a large one all but the weights is loaded, and its graph is built. What went well
-is remembered in the user's cache folder, by path, size and time of change.
+is remembered in the user's cache folder, by path, size and time of change. LoRA adapters, and with a small file
+control vectors, are tried with their model, and remembered with it.
 
 An abort is not all that a hostile file could do: the trial keeps honest programs alive, it is no sandbox.
 """
@@ -16,6 +17,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -29,19 +31,20 @@ TRUST = "HOGWILD_TRUST"  # environment variable: 1 tries no file
 _PART = re.compile(r"-\d{5}-of-(\d{5})\.gguf$")
 
 
-def try_file(path: bytes) -> None:
-    """Does nothing where the file was tried before, is the packaged one, or cannot be looked at (loading it says why).
-    Raises ModelError, which says what ended the child."""
+def try_file(path: bytes, loras: Sequence[bytes] = (), control_vectors: Sequence[bytes] = ()) -> None:
+    """Does nothing where the files were tried before, are the packaged one, or cannot be looked at (loading them says
+    why). Raises ModelError, which says what ended the child."""
     file = Path(os.fsdecode(path))
-    key = _key(file)
+    adapters = [Path(os.fsdecode(adapter)) for adapter in (*loras, *control_vectors)]
+    key = _key([*_parts(file), *adapters])
     if key is None or os.environ.get(TRUST) == "1" or not sys.executable or getattr(sys, "frozen", False):
         return
-    if file.resolve() == default_model_path().resolve():
+    if not adapters and file.resolve() == default_model_path().resolve():
         return
     mark = cache_folder() / "tried" / key
     if mark.exists():
         return
-    _try(file)
+    _try(file, adapters, len(loras))
     try:
         mark.parent.mkdir(parents=True, exist_ok=True)
         mark.touch()
@@ -60,10 +63,10 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or base) / "hogwild-local"
 
 
-def _key(file: Path) -> str | None:
-    """What tells a file, all its parts and the code that tried it from others; None if it cannot be found."""
+def _key(files: Sequence[Path]) -> str | None:
+    """What tells files, and the code that tried them, from others; None if one cannot be found."""
     try:
-        states = [(str(part.resolve()), part.stat().st_size, part.stat().st_mtime_ns) for part in _parts(file)]
+        states = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     except OSError:
         return None
     tried_by = version("hogwild-local"), version("llama-cpp-python")
@@ -79,13 +82,14 @@ def _parts(file: Path) -> list[Path]:
     return sorted(file.parent.glob(f"{stem.replace('[', '[[]')}-?????-of-{named[1]}.gguf")) or [file]
 
 
-def _try(file: Path) -> None:
-    """Raises ModelError."""
+def _try(file: Path, adapters: Sequence[Path], n_loras: int) -> None:
+    """adapters: first the LoRA ones. Raises ModelError."""
+    what = " with ".join(f"'{each}'" for each in (file, *adapters))
     how = "compute" if sum(part.stat().st_size for part in _parts(file)) <= WHOLE else "build"
     code = f"import sys; sys.path[:] = {sys.path!r}; from hogwild_local.engine.trial import main; main()"
     try:
         child = subprocess.run(
-            [sys.executable, "-c", code, how, os.fsencode(file)],
+            [sys.executable, "-c", code, how, str(n_loras), *map(os.fsencode, (file, *adapters))],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -94,13 +98,11 @@ def _try(file: Path) -> None:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise ModelError(
-            f"llama.cpp does not come to an end with '{file}': it was stopped after {MOST_S:g} s"
-        ) from None
+        raise ModelError(f"llama.cpp does not come to an end with {what}: it was stopped after {MOST_S:g} s") from None
     except OSError:
         return  # no process can be started: then none can be tried
     if child.returncode != 0:
-        raise ModelError(f"llama.cpp ends the process over '{file}' ({_cause(child.returncode, child.stderr)})")
+        raise ModelError(f"llama.cpp ends the process over {what} ({_cause(child.returncode, child.stderr)})")
 
 
 def _cause(code: int, said: bytes) -> str:
@@ -119,9 +121,13 @@ def _cause(code: int, said: bytes) -> str:
 def main() -> None:
     """Ends with 0 if the file may be loaded: also if it is refused with a good error, which is raised again there."""
     _limit_memory()
-    how, path = sys.argv[1:]
+    how, n, path, *adapters = sys.argv[1:]
+    loras, control_vectors = adapters[: int(n)], adapters[int(n) :]
     try:
-        _compute(path) if how == "compute" else _build(path)
+        if how == "compute":
+            _compute(path, loras, control_vectors)
+        else:
+            _build(path, loras)
         return
     except (OutOfMemory, MemoryError) as error:
         sys.exit(f"it asks for more than {MOST_MEMORY >> 30} GiB: {error}")
@@ -142,17 +148,18 @@ def _limit_memory() -> None:
         pass
 
 
-def _compute(path: str) -> None:
+def _compute(path: str, loras: Sequence[str], control_vectors: Sequence[str]) -> None:
     from .cache import SharedCache
     from .model import Model
 
-    with Model(path, n_threads=1, trust=True) as model, SharedCache(model, n_ctx=64, n_batch=8) as cache:
+    model = Model(path, n_threads=1, trust=True, lora=loras, control_vectors=control_vectors)
+    with model, SharedCache(model, n_ctx=64, n_batch=8) as cache:
         block = cache.block("trial")
         for n in (3, 1):  # as a prompt, and as a token
             cache.decode([([block], [token % model.n_vocab for token in range(n)])])
 
 
-def _build(path: str) -> None:
+def _build(path: str, loras: Sequence[str]) -> None:
     """Raises ModelError."""
     import llama_cpp
 
@@ -163,6 +170,8 @@ def _build(path: str) -> None:
     model = llama_cpp.llama_model_load_from_file(os.fsencode(path), model_params)
     if model is None:
         raise ModelError(path)
+    for lora in loras:
+        llama_cpp.llama_adapter_lora_init(model, os.fsencode(lora))
     params = llama_cpp.llama_context_default_params()
     params.n_ctx, params.n_batch, params.n_ubatch, params.n_threads = 64, 8, 8, 1
     llama_cpp.llama_init_from_model(model, params)
