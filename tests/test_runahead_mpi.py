@@ -152,14 +152,15 @@ model = started(2).model(sys.argv[1], n_threads=1)
 print(model.pid, flush=True)
 time.sleep(60)
 """
-    user = subprocess.Popen([sys.executable, "-c", code, str(tiny_path("llama"))], stdout=subprocess.PIPE)
-    assert user.stdout is not None
-    mpiexec = int(user.stdout.readline())
-    pids = [mpiexec, *processes(mpiexec)]
-    assert len(pids) >= 3
-    user.kill()
-    user.wait()
-    user.stdout.close()
+    command = [sys.executable, "-P", "-c", code, str(tiny_path("llama"))]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as user:
+        try:
+            assert user.stdout is not None
+            mpiexec = int(user.stdout.readline())
+            pids = [mpiexec, *processes(mpiexec)]
+            assert len(pids) >= 3
+        finally:
+            user.kill()
     assert gone(pids)
 
 
