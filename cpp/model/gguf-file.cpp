@@ -79,9 +79,10 @@ void check_gguf_file(const char* path, const char* what) {
 }
 
 GgufFile::GgufFile(const char* path, const char* what, bool with_data) {
-    check_gguf_file(path, what);
     if (with_data) {
         check_has_data(GgufFile(path, what, false), path, what);
+    } else {
+        check_gguf_file(path, what);
     }
     LogScope log;
     ggml_context* tensors = nullptr;
