@@ -17,6 +17,7 @@ from typing import Any, Self, cast
 from .checks import text, whole
 from .engine.devices import Device, merged
 from .engine.protocols import Engine, ModelLike, SamplerLike, native_engine
+from .engine.rpc import listed
 from .errors import Closed, InvalidArgument
 from .options import USUAL_N_CTX, EngineOptions, RunOptions, SamplingParams, default_of, takes
 from .prompts.chat_template import ChatTemplate, Message, checked_date
@@ -279,7 +280,7 @@ class Hogwild:
 def engine_for(options: EngineOptions) -> Engine:
     """The compiled engine, in this process or as several ranks. Raises InvalidArgument; ranks that cannot be had are an
     error when a model is made."""
-    hosts = options.hosts.split(",") if isinstance(options.hosts, str) and options.hosts else list(options.hosts)
+    hosts = listed(options.hosts, "hosts", "host")
     if options.runahead == 1:
         if hosts:
             raise InvalidArgument("hosts are those of several ranks: say how many with runahead")

@@ -280,6 +280,7 @@ def test_a_host_that_cannot_be_reached_is_named(
     ("options", "message"),
     [
         ({"hosts": "a"}, "hosts are those of several ranks"),
+        ({"hosts": 5, "runahead": 2}, "hosts must be host,... or a list of such texts, not 5"),
         ({"runahead": 2, "isolate": False}, "processes of their own"),
         ({"runahead": 2, "rpc": "127.0.0.1:1"}, "a server serves one process"),
         ({"runahead": 0}, "runahead"),

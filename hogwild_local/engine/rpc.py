@@ -32,16 +32,21 @@ NO_BACKEND = (
 
 def parse_servers(given: Servers, name: str = "rpc") -> list[str]:
     """ "host:port,host:port" or a list of "host:port", as such a list. Raises InvalidArgument."""
-    if not isinstance(given, str) and (isinstance(given, bytes) or not isinstance(given, Sequence)):
-        raise InvalidArgument(f"{name} must be host:port,... or a list of such texts, not {given!r}")
-    parts = given.split(",") if isinstance(given, str) else list(given)
-    servers = [_checked(part, name) for part in parts] if given else []
+    servers = [_checked(part, name) for part in listed(given, name, "host:port")]
     if len(servers) > MOST_SERVERS:
         raise InvalidArgument(f"{name} names {len(servers)} servers: at most {MOST_SERVERS}")
     for server in servers:
         if servers.count(server) > 1:
             raise InvalidArgument(f"{name} names {server} twice")
     return servers
+
+
+def listed(given: Servers, name: str, what: str) -> list[str]:
+    """Its parts; none if it is empty. what: one of them. Raises InvalidArgument."""
+    if not isinstance(given, str) and (isinstance(given, bytes) or not isinstance(given, Sequence)):
+        raise InvalidArgument(f"{name} must be {what},... or a list of such texts, not {given!r}")
+    parts = given.split(",") if isinstance(given, str) else list(given)
+    return parts if given else []
 
 
 def load_backend(native: Any) -> None:
