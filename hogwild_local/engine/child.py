@@ -39,7 +39,7 @@ class Child:
             except errors.CacheFull as full:
                 self._answer("full", (full.needed, full.free, str(full)))
             except errors.HogwildError as error:
-                self._answer("error", (type(error).__name__, str(error)))
+                self._answer("error", wire.plain_error(error))
             except ImportError as error:
                 self._answer("import", str(error))
             except Exception as error:

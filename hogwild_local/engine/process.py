@@ -137,7 +137,7 @@ class EngineProcess:
             raise errors.CacheFull(*value)
         if kind == "import":
             raise ImportError(value)
-        raise getattr(errors, value[0])(value[1])
+        raise wire.error_of(*value)
 
     def _pack(self, what: str, request: tuple[Any, ...], dropped: list[int]) -> bytes:
         try:

@@ -11,6 +11,8 @@ import os
 import struct
 from typing import Any, BinaryIO
 
+from .. import errors
+
 LENGTH = struct.Struct("<Q")
 
 
@@ -30,6 +32,18 @@ def send(file: BinaryIO, packed: bytes) -> None:
 def receive(file: BinaryIO) -> Any:
     """Raises EOFError where the other end is closed, or ended within a message."""
     return marshal.loads(_exactly(file, LENGTH.unpack(_exactly(file, LENGTH.size))[0]))
+
+
+def plain_error(error: Exception) -> tuple[str, str]:
+    """An error as plain data: the name of one of ours, and its text."""
+    is_ours = isinstance(error, errors.HogwildError)
+    return type(error).__name__ if is_ours else errors.HogwildError.__name__, str(error)
+
+
+def error_of(name: str, text: str) -> errors.HogwildError:
+    """What plain_error() was made of. CacheFull is made of numbers, not of a text: here it is a HogwildError."""
+    kind = errors.HogwildError if name == errors.CacheFull.__name__ else getattr(errors, name)
+    return kind(text)
 
 
 def _exactly(file: BinaryIO, n: int) -> bytearray:

@@ -3,11 +3,12 @@ so. Between prompts it keeps no tokens."""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from typing import Any
 
+from ..engine.wire import plain_error
 from ..errors import HogwildError
+from .block_bytes import fingerprint_of
 from .chunk import Prompt, compute_ahead
 from .messages import hear, tell
 from .transport import Transport, as_rows
@@ -24,7 +25,7 @@ def serve(transport: Transport, native: Any) -> None:
         except HogwildError as error:
             if name == "prefill":  # the others are in the middle of it
                 raise
-            answer = ("error", (type(error).__name__, str(error)))
+            answer = ("error", plain_error(error))
         tell(transport, leader, answer)
 
 
@@ -48,18 +49,11 @@ class Helper:
         prompt = Prompt(tokens, tuple(known), tuple(partition))
         return as_rows(compute_ahead(self._objects[cache], self._transport, prompt))
 
-    def drop(self, numbers: Sequence[int]) -> None:
-        for number in numbers:
-            with contextlib.suppress(KeyError):
-                self._objects.pop(number).close()
-
 
 def fingerprint(cache: Any) -> str:
     """What a block of this cache is good for (docs/block-format.md). Raises ModelError."""
     block = cache.new_block()
     try:
-        data = cache.read(block)
+        return fingerprint_of(cache.read(block))
     finally:
         cache.free_blocks([block])
-    n = int.from_bytes(data[44:48], "little" if data[12] == 4 else "big")
-    return bytes(data[48 : 48 + n]).decode()

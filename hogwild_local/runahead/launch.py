@@ -18,7 +18,7 @@ from typing import IO, BinaryIO, cast
 
 from ..engine.process import CHILD_ENV, Ends, python_command
 from ..errors import RunaheadError
-from .mpi import INSTALL
+from .mpi import INSTALL, load_mpi4py
 
 START_S = 60.0  # for Python and MPI to start; a launcher that fails, and hosts that do not answer, are told at once
 SSH_S = 5
@@ -39,10 +39,7 @@ def find_mpiexec() -> str:
     found = shutil.which(named) if named else beside or shutil.which("mpiexec")
     if found is None:
         raise RunaheadError(f"there is no MPI to start several ranks with: {named or 'mpiexec'} is missing; {INSTALL}")
-    try:
-        import mpi4py  # noqa: F401
-    except ImportError:
-        raise RunaheadError(f"there is no MPI for several ranks: mpi4py is missing; {INSTALL}") from None
+    load_mpi4py()
     return found
 
 

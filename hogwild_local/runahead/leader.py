@@ -5,16 +5,16 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import struct
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import errors
 from ..engine import native
 from ..engine.views import Decoded, DecodeView
+from ..engine.wire import error_of
 from ..errors import HogwildError, ModelError, RankLost
+from .block_bytes import origin_of
 from .chunk import Prompt, compute_last
 from .helper import fingerprint
 from .messages import hear, tell
@@ -58,9 +58,8 @@ class Group:
         answers = [hear(self.transport, rank) for rank in self.helpers]
         for rank, (kind, value) in enumerate(answers):
             if kind == "error":
-                kind_of = getattr(errors, value[0])
-                text = f"rank {rank}: {value[1]}"
-                raise kind_of(text) if kind_of is not errors.CacheFull else HogwildError(text)
+                name, text = value
+                raise error_of(name, f"rank {rank}: {text}")
         return [value for _, value in answers]
 
     def end(self) -> None:
@@ -109,7 +108,7 @@ class LeaderModel(native.NativeModel):
 
 
 class _Known(NamedTuple):
-    """What a view has already: lengths and tokens of its blocks, and their cells by layer."""
+    """What a view has already: lengths and tokens of its blocks, and their cells by layer; nothing: all are empty."""
 
     lens: list[int]
     tokens: list[int]
@@ -162,34 +161,33 @@ class LeaderCache(native.NativeCache):
     def _known(self, blocks: Sequence[int]) -> _Known | None:
         """None: a block does not stand where its keys are rotated to, so that the others could not have it so."""
         lens = self.blocks()
-        known = _Known([], [], [np.empty(0, dtype=np.uint8)] * self.n_layers())
+        known = _Known([], [], [])
+        cells: list[list[Bytes]] = []
         begin = 0
         for block in blocks:
             if n := lens.get(block, 0):
                 data = self.read(block)
-                if struct.unpack_from("=q", data, 32)[0] != begin:
+                if origin_of(data) != begin:
                     return None
                 known.lens.append(n)
                 known.tokens.extend(self.tokens(block))
-                self._add_cells(known.cells, np.frombuffer(data, dtype=np.uint8), n)
+                cells.append(self._cells_of(np.frombuffer(data, dtype=np.uint8), n))
             begin += n
+        known.cells.extend(np.concatenate(of_blocks) for of_blocks in zip(*cells, strict=True))
         return known
 
-    def _add_cells(self, cells: list[Bytes], data: Bytes, n: int) -> None:
+    def _cells_of(self, data: Bytes, n: int) -> list[Bytes]:
         """data: a block of n tokens as bytes; its cells, layer after layer, are the end of them."""
-        sizes = [self.layer_bytes(layer, n) for layer in range(len(cells))]
-        begin = len(data) - sum(sizes)
-        for layer, size in enumerate(sizes):
-            cells[layer] = np.concatenate([cells[layer], data[begin : begin + size]])
-            begin += size
+        sizes = [self.layer_bytes(layer, n) for layer in range(self.n_layers())]
+        ends = itertools.accumulate(sizes, initial=len(data) - sum(sizes))
+        return [data[begin:end] for begin, end in itertools.pairwise(ends)]
 
     def _decode_ahead(self, view: DecodeView, partition: Partition, known: _Known) -> Decoded:
         group = self._group
         prompt = Prompt([*known.tokens, *view.tokens], known.lens, partition)
         group.tell("prefill", self._number, list(prompt.tokens), known.lens, list(partition))
         try:
-            cells = known.cells if known.lens else []
-            decoded, trace = compute_last(self, group.transport, prompt, view, cells)
+            decoded, trace = compute_last(self, group.transport, prompt, view, known.cells)
         except Exception as error:
             if not isinstance(error, RankLost):
                 group.transport.fail(error)

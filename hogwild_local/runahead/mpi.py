@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import errors
+from ..engine.wire import error_of, plain_error
 from ..errors import Cancelled, HogwildError, RankLost, RunaheadError
 from .transport import Bytes
 
@@ -28,12 +28,18 @@ TAG_BEAT, TAG_ERROR = 32001, 32002  # MPI promises tags up to 32767; those of la
 INSTALL = "install one with: python -m pip install 'hogwild-local[runahead]'"
 
 
-def load_mpi() -> Any:
-    """The module mpi4py.MPI, which takes part in MPI from now on. Raises RunaheadError."""
+def load_mpi4py() -> Any:
+    """The package, which touches no MPI yet. Raises RunaheadError."""
     try:
         import mpi4py
     except ImportError:
         raise RunaheadError(f"there is no MPI for several ranks: mpi4py is missing; {INSTALL}") from None
+    return mpi4py
+
+
+def load_mpi() -> Any:
+    """The module mpi4py.MPI, which takes part in MPI from now on. Raises RunaheadError."""
+    mpi4py = load_mpi4py()
     mpi4py.rc.finalize = False  # it would wait for ranks that are lost
     try:
         from mpi4py import MPI
@@ -103,8 +109,8 @@ class MpiTransport:
 
     def fail(self, error: Exception) -> None:
         """Tells all ranks that this one gives up."""
-        name = type(error).__name__ if isinstance(error, HogwildError) else "HogwildError"
-        text = f"{self.name(self.rank)}: {error}".encode()[: LONGEST_ERROR - 64].decode(errors="ignore")
+        name, text = plain_error(error)
+        text = f"{self.name(self.rank)}: {text}".encode()[: LONGEST_ERROR - 64].decode(errors="ignore")
         data = np.frombuffer(marshal.dumps((name, text)), dtype=np.uint8)
         sends = []
         with contextlib.suppress(HogwildError):
@@ -184,8 +190,7 @@ class MpiTransport:
                 message.done.set()
         for request, data in self._errors.values():
             if request.Test():
-                name, text = marshal.loads(data.tobytes())
-                raise getattr(errors, name)(text) if name != "CacheFull" else HogwildError(text)
+                raise error_of(*marshal.loads(data.tobytes()))
 
     def _give_up(self, error: HogwildError) -> None:
         self._failure = self._failure or error
