@@ -127,11 +127,11 @@ struct Lanes {
         }
     }
 
-    void finish(float* part) const {
+    void finish(float* partial) const {
         for (int r = 0; r < job.task.n_rows; ++r) {
-            *part++ = memory.largest[r];
-            *part++ = memory.total[r];
-            for (int d = 0; d < job.shape.d_v; ++d) *part++ = memory.o[d * n_rows + r];  // memory.o: (lanes, d_v)
+            *partial++ = memory.largest[r];
+            *partial++ = memory.total[r];
+            for (int d = 0; d < job.shape.d_v; ++d) *partial++ = memory.o[d * n_rows + r];  // memory.o: (lanes, d_v)
         }
     }
 
@@ -269,11 +269,11 @@ struct Dots {
         }
     }
 
-    void finish(float* part) const {
+    void finish(float* partial) const {
         for (int r = 0; r < job.task.n_rows; ++r) {
-            *part++ = memory.largest[r];
-            *part++ = memory.total[r];
-            for (int d = 0; d < job.shape.d_v; ++d) *part++ = memory.o[r * d_v + d];  // memory.o: (d_v padded, rows)
+            *partial++ = memory.largest[r];
+            *partial++ = memory.total[r];
+            for (int d = 0; d < job.shape.d_v; ++d) *partial++ = memory.o[r * d_v + d];  // memory.o: (d_v padded, rows)
         }
     }
 
@@ -286,7 +286,7 @@ struct Dots {
 
 // Goes through the tiles of keys that the rows of the task see.
 template <class Form>
-void attend_all(const Job& job, float* part) {
+void attend_all(const Job& job, float* partial) {
     Form form(job);
     for (int i = 0; i < job.task.n_segments; ++i) {
         const AttnSegment& segment = job.task.segments[i];
@@ -301,25 +301,25 @@ void attend_all(const Job& job, float* part) {
             if (tile.n_seen) form.attend(tile);
         }
     }
-    form.finish(part);
+    form.finish(partial);
 }
 
 template <int N>
-void attend_lanes(const Job& job, float* part) {
+void attend_lanes(const Job& job, float* partial) {
     if constexpr (N < max_vecs) {
-        if (job.task.n_rows > N * width) return attend_lanes<N + 1>(job, part);
+        if (job.task.n_rows > N * width) return attend_lanes<N + 1>(job, partial);
     }
-    attend_all<Lanes<N>>(job, part);
+    attend_all<Lanes<N>>(job, partial);
 }
 
-void run(const AttnShape& shape, const AttnTensors& tensors, const AttnTask& task, float* scratch, float* part) {
+void run(const AttnShape& shape, const AttnTensors& tensors, const AttnTask& task, float* scratch, float* partial) {
     const Job job(shape, tensors, task, scratch);
     const int n = task.n_rows;
-    if (n > dot_rows) return attend_lanes<1>(job, part);
-    if (n == 1) return attend_all<Dots<1>>(job, part);
-    if (n == 2) return attend_all<Dots<2>>(job, part);
-    if (n <= 4) return attend_all<Dots<4>>(job, part);
-    if constexpr (dot_rows > 4) attend_all<Dots<8>>(job, part);
+    if (n > dot_rows) return attend_lanes<1>(job, partial);
+    if (n == 1) return attend_all<Dots<1>>(job, partial);
+    if (n == 2) return attend_all<Dots<2>>(job, partial);
+    if (n <= 4) return attend_all<Dots<4>>(job, partial);
+    if constexpr (dot_rows > 4) attend_all<Dots<8>>(job, partial);
 }
 
 }  // namespace

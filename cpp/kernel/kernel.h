@@ -37,15 +37,21 @@ const AttnIsa* attn_isa(const char* name);
 void attn_plain(const AttnShape& shape, const AttnBlock* blocks, int32_t n_blocks, const AttnPair* pairs,
                 const AttnTensors& tensors);
 
-// Cuts the work of a pass into tasks. Blocks seen by the same tokens form a track; a track is cut into tiles of rows,
-// and, where that gives too few tasks for the threads, into chunks of keys. Each task gives a part for each of its
-// rows; whoever finishes the last part of a row merges them, in a fixed order.
+// Cuts the work of a pass into tasks. Blocks seen by the same tokens form a track. Its rows are cut into tiles and,
+// where that gives too few tasks for the threads, its keys into chunks; a task is a tile, a chunk and a KV head. It
+// gives a partial result for each of its rows; whoever finishes the last one of a row merges them, in a fixed order.
+//
+//                 keys of block 0 | block 1       keys of block 2           tokens 0, 1: members of both tracks
+//     token 0     ---- tile 0 ---- ---- tile 0    ---- tile 0 ----          token 2: of the first one
+//     token 1     -  chunk 0  ---- -  chunk 1     ----------------
+//     token 2     ---- tile 1 ---- ---- tile 1
+//                 track 0                         track 1
 class AttnPlan {
   public:
     void build(const AttnIsa& isa, const AttnShape& shape, const AttnBlock* blocks, int32_t n_blocks,
                const AttnPair* pairs, int32_t n_threads);
     int32_t n_threads() const { return n_threads_; }
-    int64_t n_tasks() const { return static_cast<int64_t>(cuts_.size()) * shape_.n_head_kv; }
+    int64_t n_tasks() const { return static_cast<int64_t>(tiles_.size()) * shape_.n_head_kv; }
 
   private:
     friend void attn_run(AttnPlan& plan, const AttnTensors& tensors, int32_t ith, int32_t nth);
@@ -59,16 +65,16 @@ class AttnPlan {
         int32_t n_chunks;
         int64_t chunk_keys;
         int64_t n_keys;
-        int64_t first_part;  // in parts_; -1: every row has this one part only, which needs no place of its own
+        int64_t first_partial;  // in partials_; -1: rows have this one only, which needs no memory of its own
     };
-    struct Cut {  // a task but for its KV head
+    struct Tile {  // a task but for its KV head
         int32_t track;
         int32_t first_row;
         int32_t n_rows;
         int32_t chunk;
         double cost;
     };
-    struct Place {  // of a token in a track
+    struct Member {  // a token in a track: the index'th of its tokens
         int32_t track;
         int32_t index;
     };
@@ -77,22 +83,22 @@ class AttnPlan {
     int32_t find_track(const AttnPair* pairs, int32_t n_pairs);
     void add_segments(int32_t track, const AttnBlock* blocks, int32_t n_blocks);
     void add_idle_tokens();
-    void place_tokens();
-    void cut_tracks();
+    void list_members();
+    void tile_tracks();
     double tile_cost(const Track& track, int32_t first_row, int32_t n_rows) const;
     void reserve_memory();
 
     int32_t group() const { return shape_.n_head / shape_.n_head_kv; }
-    int64_t part_size() const { return shape_.d_v + attn_part_extra; }
-    int32_t n_parts(int32_t token) const;
-    float* part(const Track& track, int32_t chunk, int32_t kv_head, int64_t row);
+    int64_t partial_size() const { return shape_.d_v + attn_partial_extra; }
+    int32_t n_partials(int32_t token) const;
+    float* partial(const Track& track, int32_t chunk, int32_t kv_head, int64_t row);
     void run_task(int64_t id, const AttnTensors& tensors, int32_t ith);
     void merge_row(int32_t token, int32_t head, const float* only, const AttnTensors& tensors, int32_t ith);
 
     const AttnIsa* isa_ = nullptr;
     AttnShape shape_ = {};
     int32_t n_threads_ = 0;
-    int32_t max_parts_ = 0;  // of one row
+    int32_t max_partials_ = 0;  // of one row
 
     std::vector<AttnPair> pairs_;        // block after block, sorted by token, empty ones dropped
     std::vector<int32_t> block_pair_;    // [n_blocks + 1]: first of a block's pairs in pairs_
@@ -100,17 +106,18 @@ class AttnPlan {
     std::vector<int32_t> tokens_;        // track after track
     std::vector<AttnSegment> segments_;  // track after track
     std::vector<Track> tracks_;
-    std::vector<Cut> cuts_;             // costly ones first
-    std::vector<int32_t> first_place_;  // [n_tokens + 1]: a token's first place in places_
-    std::vector<Place> places_;         // token after token, tracks ascending
+    std::vector<Tile> tiles_;            // costly ones first
+    std::vector<int32_t> first_member_;  // [n_tokens + 1]: a token's first one in members_
+    std::vector<Member> members_;        // token after token, tracks ascending
 
-    std::vector<float> parts_;                 // [track][chunk][KV head][row][2 + d_v]
+    std::vector<float> partials_;              // [track][chunk][KV head][row][2 + d_v]
     std::vector<std::vector<float>> scratch_;  // [thread][isa's scratch + max_rows * (2 + d_v)]
-    std::vector<const float*> merge_list_;     // [thread][max_parts_]
+    std::vector<const float*> merge_list_;     // [thread][max_partials_]
 
     std::atomic<int64_t> next_task_{0};
-    std::atomic<int32_t> n_left_{0};                    // threads that have left the run
-    std::unique_ptr<std::atomic<int32_t>[]> finished_;  // [n_tokens][n_head]: parts done, for rows of several parts
+    std::atomic<int32_t> n_left_{0};  // threads that have left the run
+    std::unique_ptr<std::atomic<int32_t>[]>
+        finished_;  // [n_tokens][n_head]: partials done, for rows of several partials
     size_t n_finished_ = 0;
 };
 

@@ -66,8 +66,8 @@ void AttnPlan::build(const AttnIsa& isa, const AttnShape& shape, const AttnBlock
     n_threads_ = std::max(n_threads, 1);
     gather_tracks(blocks, n_blocks, pairs);
     add_idle_tokens();
-    place_tokens();
-    cut_tracks();
+    list_members();
+    tile_tracks();
     reserve_memory();
     next_task_ = 0;
     n_left_ = 0;
@@ -129,33 +129,33 @@ void AttnPlan::add_segments(int32_t index, const AttnBlock* blocks, int32_t n_bl
 
 // Tokens that see nothing form a track without segments: their rows come out as zeros like any other row's result.
 void AttnPlan::add_idle_tokens() {
-    first_place_.assign(static_cast<size_t>(shape_.n_tokens) + 1, 0);
-    for (const int32_t token : tokens_) ++first_place_[static_cast<size_t>(token) + 1];
+    first_member_.assign(static_cast<size_t>(shape_.n_tokens) + 1, 0);
+    for (const int32_t token : tokens_) ++first_member_[static_cast<size_t>(token) + 1];
     Track track = {};
     track.first_token = static_cast<int32_t>(tokens_.size());
     track.first_segment = static_cast<int32_t>(segments_.size());
     for (int32_t token = 0; token < shape_.n_tokens; ++token) {
-        if (first_place_[static_cast<size_t>(token) + 1]) continue;
+        if (first_member_[static_cast<size_t>(token) + 1]) continue;
         tokens_.push_back(token);
-        ++first_place_[static_cast<size_t>(token) + 1];
+        ++first_member_[static_cast<size_t>(token) + 1];
         ++track.n_tokens;
     }
     if (track.n_tokens) tracks_.push_back(track);
 }
 
 // Turns the counts left by add_idle_tokens into the lists of where each token is.
-void AttnPlan::place_tokens() {
-    for (size_t i = 1; i < first_place_.size(); ++i) first_place_[i] += first_place_[i - 1];
-    places_.resize(tokens_.size());
+void AttnPlan::list_members() {
+    for (size_t i = 1; i < first_member_.size(); ++i) first_member_[i] += first_member_[i - 1];
+    members_.resize(tokens_.size());
     for (int32_t t = static_cast<int32_t>(tracks_.size()) - 1; t >= 0; --t) {  // backwards: the ends become the starts
         const Track& track = tracks_[static_cast<size_t>(t)];
         for (int32_t i = track.n_tokens - 1; i >= 0; --i) {
             const auto token = static_cast<size_t>(tokens_[static_cast<size_t>(track.first_token + i)]);
-            places_[static_cast<size_t>(--first_place_[token + 1])] = {t, i};
+            members_[static_cast<size_t>(--first_member_[token + 1])] = {t, i};
         }
     }
-    first_place_.erase(first_place_.begin());
-    first_place_.push_back(static_cast<int32_t>(places_.size()));
+    first_member_.erase(first_member_.begin());
+    first_member_.push_back(static_cast<int32_t>(members_.size()));
 }
 
 // Rows times keys, in vectors. Causal tiles see fewer keys than their track has.
@@ -174,8 +174,8 @@ double AttnPlan::tile_cost(const Track& track, int32_t first_row, int32_t n_rows
     return keys * round_up(n_rows, isa_->width) + n_rows;
 }
 
-void AttnPlan::cut_tracks() {
-    cuts_.clear();
+void AttnPlan::tile_tracks() {
+    tiles_.clear();
     double total = 0;
     for (size_t t = 0; t < tracks_.size(); ++t) {
         Track& track = tracks_[t];
@@ -185,69 +185,69 @@ void AttnPlan::cut_tracks() {
         track.tile_rows = std::min(round_up(even, isa_->width), isa_->max_rows);
         for (int32_t row = 0; row < n_rows; row += track.tile_rows) {
             const int32_t n = std::min(track.tile_rows, n_rows - row);
-            cuts_.push_back({static_cast<int32_t>(t), row, n, 0, tile_cost(track, row, n)});
-            total += cuts_.back().cost * shape_.n_head_kv;
+            tiles_.push_back({static_cast<int32_t>(t), row, n, 0, tile_cost(track, row, n)});
+            total += tiles_.back().cost * shape_.n_head_kv;
         }
     }
     const double wanted = total / (n_threads_ * tasks_per_thread);
     for (Track& track : tracks_) track.n_chunks = 1, track.chunk_keys = track.n_keys;
-    for (const Cut& cut : cuts_) {
-        Track& track = tracks_[static_cast<size_t>(cut.track)];
-        const auto chunks = static_cast<int64_t>(std::ceil(cut.cost / wanted - 0.05));
+    for (const Tile& tile : tiles_) {
+        Track& track = tracks_[static_cast<size_t>(tile.track)];
+        const auto chunks = static_cast<int64_t>(std::ceil(tile.cost / wanted - 0.05));
         const int64_t most = std::max<int64_t>(track.n_keys / min_chunk_keys, 1);
         const int64_t keys = ceil_div(track.n_keys, std::clamp<int64_t>(chunks, 1, most));
         track.chunk_keys = std::min(track.chunk_keys, ceil_div(keys, isa_->tile_keys) * isa_->tile_keys);
     }
-    const size_t n_tiles = cuts_.size();
+    const size_t n_tiles = tiles_.size();
     for (Track& track : tracks_) {
         if (track.chunk_keys) track.n_chunks = static_cast<int32_t>(ceil_div(track.n_keys, track.chunk_keys));
     }
     for (size_t i = 0; i < n_tiles; ++i) {
-        const int32_t n_chunks = tracks_[static_cast<size_t>(cuts_[i].track)].n_chunks;
-        cuts_[i].cost /= n_chunks;
+        const int32_t n_chunks = tracks_[static_cast<size_t>(tiles_[i].track)].n_chunks;
+        tiles_[i].cost /= n_chunks;
         for (int32_t chunk = 1; chunk < n_chunks; ++chunk) {
-            cuts_.push_back(cuts_[i]);
-            cuts_.back().chunk = chunk;
+            tiles_.push_back(tiles_[i]);
+            tiles_.back().chunk = chunk;
         }
     }
-    std::sort(cuts_.begin(), cuts_.end(), [](const Cut& a, const Cut& b) {
+    std::sort(tiles_.begin(), tiles_.end(), [](const Tile& a, const Tile& b) {
         if (a.cost != b.cost) return a.cost > b.cost;
         if (a.track != b.track) return a.track < b.track;
         return a.first_row != b.first_row ? a.first_row < b.first_row : a.chunk < b.chunk;
     });
 }
 
-int32_t AttnPlan::n_parts(int32_t token) const {
+int32_t AttnPlan::n_partials(int32_t token) const {
     int32_t n = 0;
     const auto t = static_cast<size_t>(token);
-    for (auto i = static_cast<size_t>(first_place_[t]); i < static_cast<size_t>(first_place_[t + 1]); ++i) {
-        n += tracks_[static_cast<size_t>(places_[i].track)].n_chunks;
+    for (auto i = static_cast<size_t>(first_member_[t]); i < static_cast<size_t>(first_member_[t + 1]); ++i) {
+        n += tracks_[static_cast<size_t>(members_[i].track)].n_chunks;
     }
     return n;
 }
 
 void AttnPlan::reserve_memory() {
-    max_parts_ = 1;
-    int64_t n_parts_kept = 0;
+    max_partials_ = 1;
+    int64_t n_partials_kept = 0;
     for (Track& track : tracks_) {
         int32_t most = 1;
         for (int32_t i = 0; i < track.n_tokens; ++i) {
-            most = std::max(most, n_parts(tokens_[static_cast<size_t>(track.first_token + i)]));
+            most = std::max(most, n_partials(tokens_[static_cast<size_t>(track.first_token + i)]));
         }
-        max_parts_ = std::max(max_parts_, most);
-        track.first_part = most > 1 ? n_parts_kept : -1;
-        if (most > 1) n_parts_kept += static_cast<int64_t>(track.n_chunks) * track.n_tokens * shape_.n_head;
+        max_partials_ = std::max(max_partials_, most);
+        track.first_partial = most > 1 ? n_partials_kept : -1;
+        if (most > 1) n_partials_kept += static_cast<int64_t>(track.n_chunks) * track.n_tokens * shape_.n_head;
     }
     const auto grow = [](std::vector<float>& memory, size_t n) {
         if (memory.size() < n) memory.resize(n);
     };
-    grow(parts_, static_cast<size_t>(n_parts_kept * part_size()));
+    grow(partials_, static_cast<size_t>(n_partials_kept * partial_size()));
     const auto n_threads = static_cast<size_t>(n_threads_);
     if (scratch_.size() < n_threads) scratch_.resize(n_threads);
-    const size_t one_task = static_cast<size_t>(isa_->max_rows * part_size());
+    const size_t one_task = static_cast<size_t>(isa_->max_rows * partial_size());
     for (auto& scratch : scratch_) grow(scratch, isa_->scratch_floats(shape_) + one_task + 64 / sizeof(float));
-    if (merge_list_.size() < n_threads * static_cast<size_t>(max_parts_)) {
-        merge_list_.resize(n_threads * static_cast<size_t>(max_parts_));
+    if (merge_list_.size() < n_threads * static_cast<size_t>(max_partials_)) {
+        merge_list_.resize(n_threads * static_cast<size_t>(max_partials_));
     }
     const auto n_rows = static_cast<size_t>(shape_.n_tokens) * static_cast<size_t>(shape_.n_head);
     if (n_finished_ < n_rows) {
@@ -259,52 +259,54 @@ void AttnPlan::reserve_memory() {
 
 // --------------------------------------------------------------------------------------------------------------- run
 
-float* AttnPlan::part(const Track& track, int32_t chunk, int32_t kv_head, int64_t row) {
+float* AttnPlan::partial(const Track& track, int32_t chunk, int32_t kv_head, int64_t row) {
     const int64_t rows = static_cast<int64_t>(track.n_tokens) * group();
     const int64_t before = (static_cast<int64_t>(chunk) * shape_.n_head_kv + kv_head) * rows + row;
-    return parts_.data() + (track.first_part + before) * part_size();
+    return partials_.data() + (track.first_partial + before) * partial_size();
 }
 
 void AttnPlan::run_task(int64_t id, const AttnTensors& tensors, int32_t ith) {
-    const auto n_cuts = static_cast<int64_t>(cuts_.size());
-    const Cut& cut = cuts_[static_cast<size_t>(id % n_cuts)];  // one KV head after the other: its cells stay in cache
-    const auto kv_head = static_cast<int32_t>(id / n_cuts);
-    const Track& track = tracks_[static_cast<size_t>(cut.track)];
+    const auto n_tiles = static_cast<int64_t>(tiles_.size());
+    const Tile& tile =
+        tiles_[static_cast<size_t>(id % n_tiles)];  // one KV head after the other: its cells stay in cache
+    const auto kv_head = static_cast<int32_t>(id / n_tiles);
+    const Track& track = tracks_[static_cast<size_t>(tile.track)];
     float* scratch = aligned_64(scratch_[static_cast<size_t>(ith)]);
-    const bool alone = track.first_part < 0;
-    float* part = alone ? scratch + isa_->scratch_floats(shape_) : this->part(track, cut.chunk, kv_head, cut.first_row);
+    const bool alone = track.first_partial < 0;
+    float* partial =
+        alone ? scratch + isa_->scratch_floats(shape_) : this->partial(track, tile.chunk, kv_head, tile.first_row);
 
-    const int64_t key_begin = cut.chunk * track.chunk_keys;
+    const int64_t key_begin = tile.chunk * track.chunk_keys;
     const int64_t key_end = std::min(key_begin + track.chunk_keys, track.n_keys);
     const AttnSegment* segments = segments_.data() + track.first_segment;
-    const AttnTask task = {segments, track.n_segments, kv_head, cut.first_row, cut.n_rows, key_begin, key_end};
-    isa_->run(shape_, tensors, task, scratch, part);
+    const AttnTask task = {segments, track.n_segments, kv_head, tile.first_row, tile.n_rows, key_begin, key_end};
+    isa_->run(shape_, tensors, task, scratch, partial);
 
-    for (int32_t i = 0; i < cut.n_rows; ++i) {
-        const int32_t row = cut.first_row + i;
+    for (int32_t i = 0; i < tile.n_rows; ++i) {
+        const int32_t row = tile.first_row + i;
         const int32_t token = tokens_[static_cast<size_t>(track.first_token + row / group())];
         const int32_t head = kv_head * group() + row % group();
-        merge_row(token, head, alone ? part + i * part_size() : nullptr, tensors, ith);
+        merge_row(token, head, alone ? partial + i * partial_size() : nullptr, tensors, ith);
     }
 }
 
-// Adds up the parts of a row, if all are there. only: the one part of a row that has no other.
+// Adds up the partials of a row, if all are there. only: the one partial of a row that has no other.
 void AttnPlan::merge_row(int32_t token, int32_t head, const float* only, const AttnTensors& tensors, int32_t ith) {
-    const float** list = &merge_list_[static_cast<size_t>(ith) * static_cast<size_t>(max_parts_)];
+    const float** list = &merge_list_[static_cast<size_t>(ith) * static_cast<size_t>(max_partials_)];
     const int64_t out_row = static_cast<int64_t>(token) * shape_.n_head + head;
     int32_t n = 0;
     if (only) {
         list[n++] = only;
     } else {
         std::atomic<int32_t>& finished = finished_[static_cast<size_t>(out_row)];
-        if (finished.fetch_add(1, std::memory_order_acq_rel) + 1 < n_parts(token)) return;
+        if (finished.fetch_add(1, std::memory_order_acq_rel) + 1 < n_partials(token)) return;
         finished.store(0, std::memory_order_relaxed);  // for the next layer
-        for (int32_t i = first_place_[static_cast<size_t>(token)]; i < first_place_[static_cast<size_t>(token) + 1];
+        for (int32_t i = first_member_[static_cast<size_t>(token)]; i < first_member_[static_cast<size_t>(token) + 1];
              ++i) {
-            const Place& place = places_[static_cast<size_t>(i)];
-            const Track& track = tracks_[static_cast<size_t>(place.track)];
-            const int64_t row = static_cast<int64_t>(place.index) * group() + head % group();
-            for (int32_t c = 0; c < track.n_chunks; ++c) list[n++] = part(track, c, head / group(), row);
+            const Member& member = members_[static_cast<size_t>(i)];
+            const Track& track = tracks_[static_cast<size_t>(member.track)];
+            const int64_t row = static_cast<int64_t>(member.index) * group() + head % group();
+            for (int32_t c = 0; c < track.n_chunks; ++c) list[n++] = partial(track, c, head / group(), row);
         }
     }
     float largest = tensors.sinks ? tensors.sinks[head] : -FLT_MAX;
@@ -316,7 +318,7 @@ void AttnPlan::merge_row(int32_t token, int32_t head, const float* only, const A
         if (list[i][1] == 0.0f) continue;
         const float weight = std::exp(list[i][0] - largest);
         total += weight * list[i][1];
-        for (int32_t d = 0; d < shape_.d_v; ++d) out[d] += weight * list[i][attn_part_extra + d];
+        for (int32_t d = 0; d < shape_.d_v; ++d) out[d] += weight * list[i][attn_partial_extra + d];
     }
     const float inverse = total > 0.0f ? 1.0f / total : 0.0f;
     for (int32_t d = 0; d < shape_.d_v; ++d) out[d] *= inverse;

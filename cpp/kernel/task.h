@@ -93,9 +93,9 @@ struct AttnTask {
 // The slope of ALiBi for a head, as ggml computes it.
 float attn_slope(float max_bias, int32_t n_head, int32_t head);
 
-// The result of a task: part[row * (d_v + 2)] = largest score, sum of exp(score - largest), then the d_v sums of
+// The result of a task: partial[row * (d_v + 2)] = largest score, sum of exp(score - largest), then the d_v sums of
 // values weighted with exp(score - largest). A row that saw nothing has sum 0 and zeros.
-constexpr int32_t attn_part_extra = 2;
+constexpr int32_t attn_partial_extra = 2;
 
 // The kernel, compiled for one instruction set.
 struct AttnIsa {
@@ -104,8 +104,9 @@ struct AttnIsa {
     int32_t max_rows;   // rows that a task may have
     int32_t tile_keys;  // keys that are attended to at a time; chunks are cut at multiples
     size_t (*scratch_floats)(const AttnShape& shape);
-    // scratch: 64-byte aligned, one per thread; part: [task.n_rows][2 + d_v]
-    void (*run)(const AttnShape& shape, const AttnTensors& tensors, const AttnTask& task, float* scratch, float* part);
+    // scratch: 64-byte aligned, one per thread; partial: [task.n_rows][2 + d_v]
+    void (*run)(const AttnShape& shape, const AttnTensors& tensors, const AttnTask& task, float* scratch,
+                float* partial);
 };
 
 }  // namespace hw
