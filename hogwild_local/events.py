@@ -45,12 +45,14 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of a run: fed as prompt and headers, sampled by all workers and the finisher, and cells of the cache that
-    it can still have: those that other runs have, or that are kept for their finishers, are not among them."""
+    """Tokens of a run: of prompt and headers, sampled by all workers and the finisher, and cells of the cache that
+    it can still have: those that other runs have, or that are kept for their finishers, are not among them.
+    cached_tokens: those of the prompt that earlier runs have computed, and this one has not."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     context_left: int = 0
+    cached_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,7 @@ class RunStarted(Event):
 
 @dataclass(frozen=True, slots=True)
 class PromptProgress(Event):
-    """done of total prompt tokens are in the cache (headers and separators included)."""
+    """done of total prompt tokens are in the cache (headers and separators, and what earlier runs left, included)."""
 
     done: int
     total: int

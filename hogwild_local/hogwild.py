@@ -143,8 +143,10 @@ class Hogwild:
 
     @property
     def n_free(self) -> int:
-        """Cells that no run uses."""
-        return int(self._cache.n_free)
+        """Cells that no run uses; those of prompts that are kept for later runs are among them."""
+        prefixes = self._admission.prefixes
+        with prefixes.lock:
+            return int(self._cache.n_free) + prefixes.n_cells - prefixes.n_held
 
     @property
     def devices(self) -> list[Device]:

@@ -289,6 +289,12 @@ class RunOptions(Options):
         default="token",
         metadata=_choice(AnswerAt, "When an answer counts: with the token that closes it, or at its step's end."),
     )
+    cache_prompt: bool = field(
+        default=True,
+        metadata=_flag(
+            "Keep the prompt's keys and values as long as there is room: a later run computes only what is new."
+        ),
+    )
     eos_ends_run: bool = field(default=False, metadata=_flag("Let the end of one worker's text end the run."))
     date: str | Date | None = field(
         default=None, metadata=_other("The day that a chat template may name, as YYYY-MM-DD. Without it today.")

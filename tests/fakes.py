@@ -122,6 +122,12 @@ class FakeBlock:
         other.tokens = []
         self.cache.log.append(("append", self.name, other.name))
 
+    def split(self, n: int, name: str = "") -> FakeBlock:
+        assert 0 <= n <= len(self.tokens)
+        tail = self.cache.block(name)
+        self.tokens, tail.tokens = self.tokens[:n], self.tokens[n:]
+        return tail
+
     def clear(self) -> None:
         self.truncate(0)
 
@@ -193,10 +199,7 @@ class FakeCache:
         if total > self.n_free:
             raise CacheFull(total, self.n_free)
         self.on_decode(self)
-        text = self.model.text
-        self.passes.append(
-            [Feed([b.name for b in bs], [text(b.tokens) for b in bs], list(tokens)) for bs, tokens in views]
-        )
+        self.passes.append([self._feed(blocks, tokens) for blocks, tokens in views])
         for blocks, tokens in views:
             blocks[-1].tokens += tokens
         logits = np.zeros((len(views), self.model.n_vocab), dtype=np.float32)
@@ -204,6 +207,14 @@ class FakeCache:
             if own.name == "finisher":
                 row[self.finisher.pop(0) if self.finisher else ord("?")] = 1
         return logits
+
+    def _feed(self, blocks: Sequence[FakeBlock], tokens: Sequence[int]) -> Feed:
+        """The prompt as one block, shared, in however many it lies."""
+        n_prompt = sum(block.name == "prompt" for block in blocks)
+        assert [block.name for block in blocks[:n_prompt]] == ["prompt"] * n_prompt, "a prompt behind others"
+        parts = [list(blocks[: n_prompt + 1]), *([block] for block in blocks[n_prompt + 1 :])]
+        texts = [self.model.text([token for block in part for token in block.tokens]) for part in parts]
+        return Feed([part[-1].name for part in parts], texts, list(tokens))
 
     def next_tokens(self, views: Sequence[Any], samplers: Sequence[FakeSampler | None]) -> list[int | None]:
         rows = self.decode(views)
@@ -259,8 +270,8 @@ class FakeEngine:
 
     @property
     def n_open(self) -> int:
-        """Blocks and samplers that are not freed."""
-        blocks = len(self.cache.blocks) if self.cache else 0
+        """Blocks and samplers that are not freed, but for prompts that are kept for later runs."""
+        blocks = sum(block.name != "prompt" for block in self.cache.blocks) if self.cache else 0
         return blocks + sum(not sampler.closed for sampler in self.samplers)
 
     def again(self) -> None:

@@ -190,7 +190,7 @@ def test_many_passes_with_ends_stops_and_restarts_leave_nothing() -> None:
                         stream.stop("Bob")
             assert fake.n_open == 0
             assert fake.cache
-            assert fake.cache.n_free == fake.cache.n_ctx
+            assert hw.n_free == fake.cache.n_ctx
             fake.cache.passes.clear()
             fake.again()
 

@@ -69,7 +69,7 @@ def test_every_layout_runs_with_any_number_of_workers(
             last = event
         assert isinstance(last, events.RunEnded)
         assert last.usage.completion_tokens >= 25 * workers - workers
-        assert hw._cache.n_free == hw.n_ctx
+        assert hw.n_free == hw.n_ctx
 
 
 def test_the_same_seed_gives_the_same_text_and_another_one_another(tiny_path: Callable[..., Path]) -> None:
@@ -104,7 +104,7 @@ def test_runs_at_the_same_time_write_what_they_write_alone() -> None:
         assert all(answer for answer, *_ in alone)
         with ThreadPoolExecutor(3) as pool:
             assert list(pool.map(solve, cases)) == alone
-        assert hw._cache.n_free == hw.n_ctx
+        assert hw.n_free == hw.n_ctx
 
 
 def test_runs_in_turn_in_one_thread_write_what_they_write_alone() -> None:

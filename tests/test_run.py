@@ -98,7 +98,7 @@ def test_views_are_asked_for_again_when_a_step_has_ended() -> None:
 
         def view(self, worker: int) -> list[Any]:
             view = super().view(worker)
-            return view if len(self.shared) > 10 else [block for block in view if block not in self.header]
+            return view if sum(map(len, self.history)) > 14 else [block for block in view if block not in self.header]
 
     fake = FakeEngine("A.\n\n", "uvwxyz")
     run(fake, layout=HeaderOnce)

@@ -98,9 +98,9 @@ def test_context_left_is_what_a_run_can_have_beside_the_others_and_their_finishe
     fake = FakeEngine()
     n_closing = len("=\\boxed{") + 16 + 2
     with hogwild(fake, n_ctx=200) as hw:
-        other = start(hw, finisher=True)
+        other = start(hw, finisher=True, cache_prompt=False)
         until_token(other)
-        run = start(hw)
+        run = start(hw, cache_prompt=False)
         lefts = [event.usage.context_left for event in of(list(run), ev.PassEnded)]
         assert lefts[0] == 200 - PROMPT_CELLS - n_closing - PROMPT_CELLS
         assert lefts == list(range(lefts[0], lefts[0] - 2 * 12, -2))
@@ -144,7 +144,7 @@ def test_a_prompt_that_can_never_fit_is_refused_at_once() -> None:
 
 def test_a_prompt_that_fits_once_others_have_ended_waits_for_that() -> None:
     with hogwild(FakeEngine(), n_ctx=2 * PROMPT_CELLS - 1) as hw:
-        first, second = start(hw), start(hw)
+        first, second = start(hw, cache_prompt=False), start(hw, cache_prompt=False)
         until_token(first)
         assert next(second) == ev.RunQueued(1)
         events: list[ev.Event] = []
@@ -216,7 +216,7 @@ def test_a_run_that_another_thread_waits_for_in_the_queue_can_be_ended(end: str)
 
 def test_a_run_that_only_its_own_thread_could_let_in_raises_busy_and_waits_on() -> None:
     with hogwild(FakeEngine(), max_runs=1) as hw:
-        first, second = start(hw), start(hw)
+        first, second = start(hw, cache_prompt=False), start(hw, cache_prompt=False)
         until_token(first)
         assert next(second) == ev.RunQueued(1)
         for _ in range(2):
@@ -324,7 +324,7 @@ def test_any_schedule_of_starts_stops_cancels_and_closes_loses_and_leaks_nothing
     assert faults == []
     if not hw_closed.is_set():
         assert fake.cache
-        assert fake.cache.n_free == n_ctx
+        assert hw.n_free == n_ctx
         assert set(finished(list(start(hw))).values()) <= {"budget", "answer", "eos", "cache_full"}
     hw.close()
     assert fake.n_open == 0

@@ -32,7 +32,7 @@ class Delayed(Combined):
     separator stand as they do there, so that the instant view is all that is missing."""
 
     def view(self, worker: int) -> list[Block]:
-        return [self.shared, *self.header, *self.separator, self.own[worker]]
+        return [*self.history, *self.header, *self.separator, self.own[worker]]
 
 
 LAYOUTS: Mapping[str, type[Layout]] = {"delayed": Delayed}

@@ -9,18 +9,23 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
 from ..errors import Busy, CacheFull
+from .layouts import Block
+from .prefixes import Prefix, Prefixes
 
 WAKE_S = 1.0  # a run that was lost without a word (Ctrl+C twice in its clean-up) wakes nobody
 
 
 class Admission:
-    """The runs of one cache of n_ctx cells."""
+    """The runs of one cache of n_ctx cells, some of which hold prompts that no run stands on any more."""
 
-    def __init__(self, n_ctx: int, max_runs: int | None = None) -> None:
+    def __init__(self, n_ctx: int, max_runs: int | None = None, prefixes: Prefixes | None = None) -> None:
         self._n_ctx, self._max_runs = n_ctx, max_runs
-        self._changed = threading.Condition()
+        self.prefixes = prefixes or Prefixes()
+        self._changed = threading.Condition(self.prefixes.lock)
         self._inside: list[weakref.ref[Place]] = []
         self._waiting: list[weakref.ref[Place]] = []
 
@@ -47,17 +52,29 @@ class Admission:
         while self._waiting and (self._max_runs is None or len(self._inside) < self._max_runs):
             ref = self._waiting[0]
             first = ref()
-            if first is None or min(first.wanted, self._n_ctx) > self._n_ctx - self._held_by_others(first):
+            if first is None or not self._fits(first):
                 break
-            first.reserved = min(first.wanted, self._n_ctx)
+            first.prefix = self.prefixes.hold(first.prompt)
+            first.reserved = min(first.wanted, self._n_ctx) - first.prefix.n_tokens
             first.inside = True
             self._waiting.remove(ref)
             self._inside.append(ref)
             self._changed.notify_all()
 
+    def _fits(self, place: Place) -> bool:
+        """What other runs hold of its prompt costs nothing more."""
+        _, n_shared = self.prefixes.found(place.prompt)
+        return min(place.wanted, self._n_ctx) - n_shared <= self._n_ctx - self._held_by_others(place)
+
     def _held_by_others(self, place: Place) -> int:
+        """Cells that are of no use to it: others' own, what is kept for them, and the prompts that runs stand on."""
         others = [other for ref in self._inside if (other := ref()) is not None and other is not place]
-        return sum(other.used + other.reserved for other in others)
+        return sum(other.used + other.reserved for other in others) + self.prefixes.n_held
+
+    def _make_room(self) -> None:
+        """Prompts that no run stands on give way to what the runs use."""
+        runs = [run for ref in self._inside if (run := ref()) is not None]
+        self.prefixes.drop(sum(run.used for run in runs) + self.prefixes.n_cells - self._n_ctx)
 
     def _position(self, place: Place) -> int:
         """0: not in the queue, or not any more."""
@@ -81,15 +98,20 @@ class Place:
         self.asleep = 0
         """Who waits for it to be let in."""
         self.inside = False
+        self.prompt: Sequence[int] = ()
+        """Its tokens, of which the cache may have some."""
+        self.prefix: Prefix | None = None
+        """What it stands on of earlier prompts, while it is inside."""
         self._admission = admission
         self._told = -1
         self._gone = False
 
-    def wait(self, least: int, wanted: int) -> int:
+    def wait(self, least: int, wanted: int, prompt: Sequence[int] = ()) -> int:
         """Waits until the run's position in the queue is another than the one returned last, and returns it; 0: it
         waits no more, because it was let in or gone.
 
-        least: cells without which it can never run; wanted: with which it begins well. Raises CacheFull, with nothing
+        least: cells without which it can never run; wanted: with which it begins well; prompt: tokens of both that
+        other runs may have computed. Raises CacheFull, with nothing
         changed, where least is more than the cache has; Busy, leaving it in the queue, where it would wait for ever:
         all runs inside were iterated last by this thread, or by others that wait as well.
         """
@@ -97,7 +119,7 @@ class Place:
         with admission._changed:
             self.thread = threading.get_ident()
             if self._told < 0 and not self._gone:
-                self.least, self.wanted = least, wanted
+                self.least, self.wanted, self.prompt = least, wanted, prompt
                 admission._arrive(self)
             admission._let_in()
             while (position := admission._position(self)) == self._told:
@@ -119,6 +141,8 @@ class Place:
         with self._admission._changed:
             self._gone = True
             self.inside = False
+            if self.prefix is not None:
+                self.prefix.release()
             self._admission._leave(self)
 
     def grow(self, n: int, keep: int) -> bool:
@@ -128,6 +152,7 @@ class Place:
             if self.left < n + keep:
                 return False
             self.used, self.reserved = self.used + n, keep
+            self._admission._make_room()
             return True
 
     def spend(self, n: int) -> None:
@@ -135,12 +160,39 @@ class Place:
         with self._admission._changed:
             self.thread = threading.get_ident()
             self.used, self.reserved = self.used + n, max(0, self.reserved - n)
+            self._admission._make_room()
+
+    def reach(self) -> int:
+        """Stands on as much of its prompt as the cache has, in the middle of blocks too; how many tokens that is."""
+        assert self.prefix is not None
+        n = self.prefix.n_tokens
+        self.prefix.reach(self.prompt)
+        with self._admission._changed:
+            self.reserved = max(0, self.reserved - (self.prefix.n_tokens - n))
+        return self.prefix.n_tokens
+
+    def share(self, block: Block) -> None:
+        """The block of its prompt that it has computed behind its prefix may be used by others from now on."""
+        assert self.prefix is not None
+        with self._admission._changed:
+            n = len(block)
+            if self.prefix.add(block, self.prompt[: self.prefix.n_tokens + n]):
+                self.shrink(n)
 
     def shrink(self, n: int) -> None:
         """Gives n cells back."""
         with self._admission._changed:
             self.used -= n
             self._admission._changed.notify_all()
+
+    @property
+    def n_splits(self) -> int:
+        """Views that were made before it changed are of no use any more."""
+        return self._admission.prefixes.n_splits
+
+    def steady(self) -> AbstractContextManager[None]:
+        """While a pass is planned and made: its views stay of use."""
+        return self._admission.prefixes.passes.kept()
 
     @property
     def left(self) -> int:

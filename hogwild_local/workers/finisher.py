@@ -19,7 +19,7 @@ class Finisher:
 
     def __init__(self, run: Context, asks: Sequence[int], sampler: SamplerLike, block: Block) -> None:
         self._run, self._sampler = run, sampler
-        self._view = run.layout.closing_view(block)
+        self._block = block
         self._pending = list(asks)
         self._left = run.settings.finisher_tokens
         self._utf8 = Utf8Stream()
@@ -31,7 +31,7 @@ class Finisher:
         if not self._left:
             return []
         self._run.place.spend(len(self._pending))
-        return [Feed(self._view, self._pending, self._sampler)]
+        return [Feed(self._run.layout.closing_view(self._block), self._pending, self._sampler)]
 
     def take(self, tokens: Sequence[int | None]) -> None:
         (token,) = tokens

@@ -5,7 +5,8 @@ appendix A).
     interleaved   prompt + history, own
     combined      prompt + history, [header], others' current steps, [separator], own
 
-Others come in ascending order; the own block is always last. Header and separator are prefilled alone, once.
+Others come in ascending order; the own block is always last. Header and separator are prefilled alone, once. What
+earlier runs have computed of the prompt stands in blocks before the run's own part of it, which the history follows.
 Finished steps are moved, never computed again. To write a layout, subclass Layout or one of the three.
 """
 
@@ -14,7 +15,7 @@ from __future__ import annotations
 import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, Protocol, TypeAlias
 
 from ..engine.protocols import CacheLike
 from ..errors import Busy, Closed, HogwildError, InvalidArgument
@@ -28,6 +29,13 @@ def free_block(block: Block) -> None:
     # It was freed, but Ctrl+C came before that was noted; or the cache was closed, and nothing is left to free.
     with contextlib.suppress(InvalidArgument, Closed):
         block.free()
+
+
+class Before(Protocol):
+    """Blocks that stand before a run's own: see Prefix."""
+
+    @property
+    def blocks(self) -> list[Block]: ...
 
 
 class Layout(ABC):
@@ -47,8 +55,9 @@ class Layout(ABC):
         self.blocks: list[Block] = []
         """Every block of the run, in order of creation; freed by close()."""
         self.prefills: list[tuple[Block, Sequence[int]]] = []
-        """What to feed before the first pass: each block alone, in this order."""
+        """What to feed before the first pass: each block alone, in this order, but for shared, behind the history."""
         self._cache: CacheLike | None = None
+        self._before: Before | None = None
 
     def open(
         self,
@@ -57,12 +66,14 @@ class Layout(ABC):
         prompt: Sequence[int],
         header: Sequence[int] = (),
         separator: Sequence[int] = (),
+        before: Before | None = None,
     ) -> None:
         """Makes the blocks: a shared one for the prompt, one of each worker's own, header and separator where
-        they have tokens. Feeds nothing. Raises Busy if open already; on any error nothing is kept."""
+        they have tokens. before: who knows the blocks of the prompt that others have computed; prompt is the rest of
+        it. Feeds nothing. Raises Busy if open already; on any error nothing is kept."""
         if self._cache is not None:
             raise Busy(f"this {self.name} layout is in use by another run: pass each run its own")
-        self._cache = cache
+        self._cache, self._before = cache, before
         try:
             self.shared = self._static("shared", prompt)
             self.header = [self._static("header", header)] if header else []
@@ -78,7 +89,24 @@ class Layout(ABC):
         """Frees every block. May be called at any time, and twice: after an error or Ctrl+C, the rest is freed."""
         free_all(self.blocks, free_block)
         self.prefills = []
-        self._cache = None
+        self._cache = self._before = None
+
+    @property
+    def history(self) -> list[Block]:
+        """What all views begin with: the blocks of the prompt, in the last of which, shared, finished steps follow."""
+        return [*(self._before.blocks if self._before else ()), self.shared]
+
+    def part_from_prompt(self) -> Block | None:
+        """The prompt was fed, or a part of it. Takes the block that holds it out of the layout: others will use it. Its
+        last token stays, and the history goes on behind that. None: there is no more than that."""
+        prompt, n = self.shared, len(self.shared)
+        if n < 2:
+            return None
+        self.shared = prompt.split(n - 1, prompt.name)
+        prompt.name = "prompt"
+        self.blocks.append(self.shared)
+        self.blocks.remove(prompt)
+        return prompt
 
     @abstractmethod
     def view(self, worker: int) -> list[Block]:
@@ -112,12 +140,14 @@ class Layout(ABC):
         """Raises HogwildError, naming the fault, unless all views obey the rules of a decode and the cells
         add up."""
         assert self._cache is not None
-        known = {id(block) for block in self.blocks}
+        known = {id(block) for block in [*self.history, *self.blocks]}
         for worker in range(len(self.own)):
             view = self.view(worker)
             seen = {id(block) for block in view}
             if not view or view[-1] is not self.own[worker]:
                 raise HogwildError(f"layout {self.name}: the view of worker {worker} does not end with its own block")
+            if not {id(block) for block in self.history} <= seen:
+                raise HogwildError(f"layout {self.name}: the view of worker {worker} lacks blocks of the prompt")
             if len(seen) != len(view):
                 raise HogwildError(f"layout {self.name}: a block is twice in the view of worker {worker}")
             if not seen <= known:
@@ -159,7 +189,7 @@ class Contiguous(Layout):
         self._step_start = [0] * len(self.own)
 
     def view(self, worker: int) -> list[Block]:
-        return [self.shared, *self._others(worker), *self.separator, self.own[worker]]
+        return [*self.history, *self._others(worker), *self.separator, self.own[worker]]
 
     def end_step(self, worker: int) -> None:
         self._step_start[worker] = len(self.own[worker])
@@ -168,7 +198,7 @@ class Contiguous(Layout):
         self.own[worker].truncate(self._step_start[worker])
 
     def closing_view(self, own: Block) -> list[Block]:
-        return [self.shared, *(block for block in self.own if len(block)), own]
+        return [*self.history, *(block for block in self.own if len(block)), own]
 
 
 class Interleaved(Layout):
@@ -177,7 +207,7 @@ class Interleaved(Layout):
     name = "interleaved"
 
     def view(self, worker: int) -> list[Block]:
-        return [self.shared, self.own[worker]]
+        return [*self.history, self.own[worker]]
 
     def end_step(self, worker: int) -> None:
         if len(self.own[worker]):
@@ -187,7 +217,7 @@ class Interleaved(Layout):
         self.own[worker].clear()
 
     def closing_view(self, own: Block) -> list[Block]:
-        return [self.shared, own]
+        return [*self.history, own]
 
 
 class Combined(Interleaved):
@@ -196,7 +226,7 @@ class Combined(Interleaved):
     name = "combined"
 
     def view(self, worker: int) -> list[Block]:
-        return [self.shared, *self.header, *self._others(worker), *self.separator, self.own[worker]]
+        return [*self.history, *self.header, *self._others(worker), *self.separator, self.own[worker]]
 
 
 LAYOUTS: dict[str, type[Layout]] = {cls.name: cls for cls in (Combined, Interleaved, Contiguous)}

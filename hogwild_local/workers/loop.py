@@ -4,6 +4,7 @@ but to make blocks and samplers (paper, section 3)."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from time import perf_counter
 
@@ -69,7 +70,9 @@ class Loop:
         if self._opening is None:
             self._opening = Opening.of(self._run.model, self._prompt, self._run.wording, self.settings)
         opening = self._opening
-        position = self.place.wait(opening.least(opening.n_prompt), opening.wanted(opening.n_prompt))
+        # The last token is fed in any case, to have a block of its own that the history follows.
+        prompt = opening.prompt[:-1] if self.settings.cache_prompt else ()
+        position = self.place.wait(opening.least(opening.n_prompt), opening.wanted(opening.n_prompt), prompt)
         return ev.RunQueued(position) if position else None
 
     def begin(self) -> list[ev.Event]:
@@ -79,20 +82,27 @@ class Loop:
             return []
         assert self._opening is not None
         run, layout, opening = self._run, self._run.layout, self._opening
-        layout.open(run.cache, len(opening.firsts), opening.prompt, opening.header, opening.separator)
+        n_cached = run.meter.cached_tokens = self.place.reach()
+        rest = opening.prompt[n_cached:]
+        layout.open(run.cache, len(opening.firsts), rest, opening.header, opening.separator, self.place.prefix)
         self._held.append(layout.close)
         layout.check()
-        n_prompt = run.meter.prompt_tokens = sum(len(tokens) for _, tokens in layout.prefills)
+        n_prompt = run.meter.prompt_tokens = n_cached + sum(len(tokens) for _, tokens in layout.prefills)
         if n_prompt != opening.n_prompt and not self.place.grow(0, opening.least(n_prompt)):
             raise CacheFull(opening.least(n_prompt), self.place.left)
         for index, first in enumerate(opening.firsts):
             self._team.join(self._sampler(index), first)
-        self._phase = Prefill(run, self._team.workers)
+        self._phase = prefill = Prefill(run, self._team.workers)
+        self._held.append(prefill.keep_prompt)
         names, n_ctx = self.settings.names, run.cache.n_ctx
         seed, date = self.settings.seed, self.settings.date
         run.tell(ev.RunStarted(run.model.description, names, layout.name, n_ctx, seed, n_prompt, date))
-        run.tell(ev.PromptProgress(0, n_prompt))
+        run.tell(ev.PromptProgress(n_cached, n_prompt))
         return run.told()
+
+    def steady(self) -> AbstractContextManager[None]:
+        """From plan() to the end of its pass."""
+        return self.place.steady()
 
     def plan(self) -> list[Feed]:
         """What to feed in the next pass, after what was asked of the run in the meantime; nothing: it has ended."""

@@ -10,7 +10,7 @@ class Meter:
     """Adds up passes, sampled tokens and seconds."""
 
     def __init__(self) -> None:
-        self.passes = self.closing_passes = self.tokens = self.prompt_tokens = 0
+        self.passes = self.closing_passes = self.tokens = self.prompt_tokens = self.cached_tokens = 0
         self._prompt_s = self._generate_s = self._decode_s = 0.0
 
     @property
@@ -43,4 +43,4 @@ class Meter:
         )
 
     def usage(self, context_left: int) -> ev.Usage:
-        return ev.Usage(self.prompt_tokens, self.tokens, context_left)
+        return ev.Usage(self.prompt_tokens, self.tokens, context_left, self.cached_tokens)

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 
 from .. import events as ev
+from ..errors import HogwildError
 from .context import Context
 from .feeds import Feed, Kind
 from .worker import Worker
 
 
 class Prefill:
-    """Feeds the layout's prefills, each alone, in chunks of n_batch: the run can be left between any two."""
+    """Feeds the layout's prefills, each alone, in chunks of n_batch: the run can be left between any two. What it feeds
+    of the prompt is of use to later runs."""
 
     kind: Kind = "prompt"
 
     def __init__(self, run: Context, workers: Sequence[Worker]) -> None:
         self._run = run
         self._workers: Sequence[Worker] = workers
+        self._keeps = run.settings.cache_prompt
         self._chunks = self._cut(run.cache.n_batch)
-        self._done = self._n = 0
+        self._done, self._n = run.meter.cached_tokens, 0
 
     def plan(self) -> list[Feed]:
         feed = next(self._chunks, None)
@@ -37,12 +41,22 @@ class Prefill:
         if self._done == total:
             self._start_steps()
 
+    def keep_prompt(self) -> None:
+        """Gives what was fed of the prompt to later runs. Once."""
+        keeps, self._keeps = self._keeps, False
+        with contextlib.suppress(HogwildError):  # the engine has ended, and whoever needs it will say so
+            if keeps and (prompt := self._run.layout.part_from_prompt()):
+                self._run.place.share(prompt)
+
     def _start_steps(self) -> None:
         """Once."""
+        self.keep_prompt()
         workers, self._workers = self._workers, ()
         self._run.tell(*(ev.StepStarted(worker.name, worker.step, worker.prefix) for worker in workers))
 
     def _cut(self, n_batch: int) -> Iterator[Feed]:
-        for block, tokens in self._run.layout.prefills:
+        layout = self._run.layout
+        for block, tokens in layout.prefills:
             for at in range(0, len(tokens), n_batch):
-                yield Feed([block], tokens[at : at + n_batch])
+                view = layout.history if block is layout.shared else [block]
+                yield Feed(view, tokens[at : at + n_batch])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from typing import Self
 
 from .. import events as ev
@@ -18,13 +18,20 @@ def drive(loop: Loop, cache: CacheLike) -> Generator[ev.Event, None, None]:
     """The whole run: plan, one pass, take, and so on. RunEnded comes after everything is free again."""
     try:
         yield from loop.begin()
-        while feeds := loop.plan():
-            views = [(feed.view, feed.tokens) for feed in feeds]
-            yield from loop.take(cache.next_tokens(views, [feed.sampler for feed in feeds]))
+        while (sampled := _pass(loop, cache)) is not None:
+            yield from loop.take(sampled)
         yield from loop.end()
     finally:
         loop.close()
     yield loop.ended()
+
+
+def _pass(loop: Loop, cache: CacheLike) -> Sequence[int | None] | None:
+    """The next one: what was sampled. None: there is none."""
+    with loop.steady():
+        feeds = loop.plan()
+        views = [(feed.view, feed.tokens) for feed in feeds]
+        return cache.next_tokens(views, [feed.sampler for feed in feeds]) if feeds else None
 
 
 class Run:

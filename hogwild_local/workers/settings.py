@@ -27,6 +27,8 @@ class RunSettings:
     """When an answer counts: with the token that closes it, or when the step that holds it ends."""
     eos_ends_run: bool = RunOptions.eos_ends_run
     """Whether one worker that ends by end of text ends the run."""
+    cache_prompt: bool = RunOptions.cache_prompt
+    """Whether earlier runs' prompts are made use of, and this one's is kept for later ones."""
     date: str = ""
 
     @classmethod

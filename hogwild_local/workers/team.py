@@ -30,6 +30,7 @@ class Team:
         self.to_stop: set[str] = set()
         """Names of workers that are to leave at the next pass."""
         self._views: dict[int, Sequence[Block]] = {}
+        self._n_splits = 0
         self._at_step = run.settings.answer_at == "step"
         self._closes_with = run.wording.style.answer.closes_with[-1:]
 
@@ -52,6 +53,9 @@ class Team:
         self.active.append(worker)
 
     def view(self, worker: Worker) -> Sequence[Block]:
+        if self._n_splits != (n_splits := self._run.place.n_splits):
+            self._views.clear()
+            self._n_splits = n_splits
         view = self._views.get(worker.index)
         if view is None:
             view = self._views[worker.index] = self._run.layout.view(worker.index)
