@@ -11,6 +11,8 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date as Date
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -22,6 +24,7 @@ from .errors import Closed, InvalidArgument
 from .options import USUAL_N_CTX, EngineOptions, RunOptions, SamplingParams, default_of, takes
 from .prompts.chat_template import ChatTemplate, Message, checked_date
 from .prompts.model_defaults import ModelDefaults
+from .prompts.prompt import Prompt as PromptText
 from .prompts.readable import check_readable
 from .prompts.style import PromptStyle, Wording
 from .runahead.transport import PassTrace
@@ -29,7 +32,7 @@ from .workers.admission import Admission
 from .workers.held import free_all
 from .workers.layouts import make_layout
 from .workers.loop import Loop
-from .workers.result import Result, collect
+from .workers.result import Result, acollect, collect
 from .workers.run import Run
 from .workers.settings import RunSettings
 from .workers.worker import default_names, worker_seed
@@ -172,8 +175,11 @@ class Hogwild:
         prompt: text, or messages as dicts of role and content, a user's among them. The keywords are the fields of
         RunOptions, which says what they are.
 
-        Raises Closed and InvalidArgument; the first event raises CacheFull if prompt and finisher could never fit. One
-        that fits once other runs have ended waits for that. Nothing is changed then.
+        Raises Closed and InvalidArgument. The first event raises what is found out with the model: CacheFull if prompt
+        and finisher could never fit, InvalidArgument for a prompt that it cannot read. One that fits once other runs
+        have ended waits for that. Nothing is changed then.
+
+        In a coroutine: async for event in hw.stream("PROMPT"); see Run.
         """
         return self._stream(prompt, options)
 
@@ -181,14 +187,13 @@ class Hogwild:
         self._check_open()
         names = self._names(options.workers)
         messages = _check_messages(prompt)
-        check_readable(self.model, [message["content"] for message in messages])
         seed = secrets.randbits(32) if options.seed is None else options.seed
         day = checked_date(options.date)
         settings = RunSettings.of(options, names, seed, day.isoformat())
         layout = make_layout(options.layout)
         wording = Wording(self.prompts, names, layout.name, options.thinking)
         samplings = _check_sampling(options.sampling, names, self.sampling)
-        text = wording.prompt(self._chat, messages, day)
+        text = partial(self._text, wording, messages, day)
         samplers = self._samplers(samplings, seed)
         with self._lock:
             self._check_open()
@@ -196,6 +201,11 @@ class Hogwild:
             run = Run(Loop(self.model, self._cache, layout, wording, text, samplers, settings, place), self._cache)
             self._runs.add(run)
             return run
+
+    def _text(self, wording: Wording, messages: Sequence[Message], day: Date) -> PromptText:
+        """Raises InvalidArgument for what the model cannot read, or its template not render."""
+        check_readable(self.model, [message["content"] for message in messages])
+        return wording.prompt(self._chat, messages, day)
 
     def _names(self, workers: int | Sequence[str]) -> tuple[str, ...]:
         """The names of so many workers, who must be as many as a pass and the prompts have room for."""
@@ -212,6 +222,12 @@ class Hogwild:
         """Runs to the end; options are stream()'s. Raises what stream() raises, and Closed if close() ended
         the run."""
         return collect(self._stream(prompt, options))
+
+    @takes(RunOptions)
+    async def agenerate(self, prompt: Prompt, options: RunOptions) -> Result:
+        """generate() for a coroutine: others go on meanwhile. If its task is cancelled, the run ends within one pass,
+        or chunk of the prompt."""
+        return await acollect(self._stream(prompt, options))
 
     def close(self) -> None:
         """Ends the runs that are going on (within one pass, or chunk of the prompt) and frees cache and model.
@@ -234,9 +250,8 @@ class Hogwild:
         if self._closed:
             raise Closed("this Hogwild is closed")
 
-    def _samplers(self, samplings: Sequence[SamplingParams], seed: int) -> Callable[[int | None], SamplerLike]:
-        """Makes the sampler of a worker: with a seed of its own, and without the forbidden tokens; or the finisher's
-        (None), which is greedy."""
+    def _forbidden(self) -> dict[int, float]:
+        """What no worker samples, as a bias of logits."""
         forbidden = {}
         tags = self._chat.think_tags
         own = {"<think>": tags.open.strip(), "</think>": tags.close.strip()} if tags else {}
@@ -246,13 +261,19 @@ class Hogwild:
             tokens = self.model.tokenize(own.get(name, name), add_special=False, parse_special=True)
             if len(tokens) == 1:
                 forbidden[tokens[0]] = -math.inf
+        return forbidden
+
+    def _samplers(self, samplings: Sequence[SamplingParams], seed: int) -> Callable[[int | None], SamplerLike]:
+        """Makes the sampler of a worker: with a seed of its own, and without the forbidden tokens; or the finisher's
+        (None), which is greedy."""
+        forbidden = cache(self._forbidden)
 
         def make(worker: int | None) -> SamplerLike:
             if worker is None:
                 return self._engine.sampler(self.model, SamplingParams(temperature=0))
             params = samplings[worker]
             own_seed = worker_seed(seed if params.seed is None else params.seed, worker)
-            bias = {**forbidden, **params.logit_bias}
+            bias = {**forbidden(), **params.logit_bias}
             return self._engine.sampler(self.model, replace(params, seed=own_seed, logit_bias=bias))
 
         return make

@@ -206,7 +206,7 @@ class Deaf(FakeModel):
 def test_a_prompt_that_the_model_cannot_read_is_refused_and_its_characters_named() -> None:
     with Hogwild("m.gguf", prompts=TINY_STYLE, engine=FakeEngine(model=Deaf()).engine) as hw:
         with pytest.raises(InvalidArgument, match=r"prompt: .* no tokens for W I$"):
-            hw.stream("What Is it?")
+            next(hw.stream("What Is it?"))
         hw.stream("what is it?\n\té").close()
 
 

@@ -41,12 +41,12 @@ class Loop:
         cache: CacheLike,
         layout: Layout,
         wording: Wording,
-        prompt: Prompt,
+        prompt: Callable[[], Prompt],
         make_sampler: Callable[[int | None], SamplerLike],
         settings: RunSettings,
         place: Place,
     ) -> None:
-        """make_sampler: that of a worker, or the finisher's (None)."""
+        """prompt: made with the first event; make_sampler: that of a worker, or the finisher's (None)."""
         self.commands = Commands()
         self.settings, self.place = settings, place
         self._run = Context(model, cache, layout, wording, settings, place)
@@ -66,9 +66,9 @@ class Loop:
         return not self._held
 
     def wait(self) -> ev.RunQueued | None:
-        """Waits for its place; None: it can begin. Raises what Opening.of() and Place.wait() raise."""
+        """Waits for its place; None: it can begin. Raises what the prompt, Opening.of() and Place.wait() raise."""
         if self._opening is None:
-            self._opening = Opening.of(self._run.model, self._prompt, self._run.wording, self.settings)
+            self._opening = Opening.of(self._run.model, self._prompt(), self._run.wording, self.settings)
         opening = self._opening
         # The last token is fed in any case, to have a block of its own that the history follows.
         prompt = opening.prompt[:-1] if self.settings.cache_prompt else ()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..errors import Closed
-from ..events import FinisherStarted, Reason, RunEnded, RunStarted, StepEnded, Timings, Token, Usage
+from ..events import Event, FinisherStarted, Reason, RunEnded, RunStarted, StepEnded, Timings, Token, Usage
 from .run import Run
 
 
@@ -29,32 +29,57 @@ class Result:
 
 def collect(run: Run) -> Result:
     """Runs to the end. Raises Closed if close() ended the run."""
-    texts: dict[str, list[str]] = {name: [] for name in run.workers}
-    steps: list[str] = []
-    said: list[str] | None = None
-    seed, date = 0, ""
+    collector = Collector(run.workers)
     for event in run:
+        collector.take(event)
+    return collector.result()
+
+
+async def acollect(run: Run) -> Result:
+    """The same in a coroutine."""
+    collector = Collector(run.workers)
+    async for event in run:
+        collector.take(event)
+    return collector.result()
+
+
+class Collector:
+    """Puts the events of a run together."""
+
+    def __init__(self, workers: Sequence[str]) -> None:
+        self._texts: dict[str, list[str]] = {name: [] for name in workers}
+        self._steps: list[str] = []
+        self._said: list[str] | None = None
+        self._started: RunStarted | None = None
+        self._ended: RunEnded | None = None
+
+    def take(self, event: Event) -> None:
         match event:
             case RunStarted():
-                seed, date = event.seed, event.date
+                self._started = event
             case Token(worker=str() as worker):
-                texts[worker].append(event.text)
+                self._texts[worker].append(event.text)
             case FinisherStarted():
-                said = []
-            case Token(worker=None) if said is not None:
-                said.append(event.text)
+                self._said = []
+            case Token(worker=None) if self._said is not None:
+                self._said.append(event.text)
             case StepEnded():
-                steps.append(event.text)
+                self._steps.append(event.text)
             case RunEnded():
-                return Result(
-                    answer=event.answer,
-                    texts={name: "".join(pieces) for name, pieces in texts.items()},
-                    history="\n\n".join(steps),
-                    finisher=None if said is None else "".join(said),
-                    reason=event.reason,
-                    seed=seed,
-                    timings=event.timings,
-                    usage=event.usage,
-                    date=date,
-                )
-    raise Closed("the Hogwild was closed while it ran")
+                self._ended = event
+
+    def result(self) -> Result:
+        """Raises Closed if the run was closed."""
+        if self._ended is None:
+            raise Closed("the Hogwild was closed while it ran")
+        return Result(
+            answer=self._ended.answer,
+            texts={name: "".join(pieces) for name, pieces in self._texts.items()},
+            history="\n\n".join(self._steps),
+            finisher=None if self._said is None else "".join(self._said),
+            reason=self._ended.reason,
+            seed=self._started.seed if self._started else 0,
+            timings=self._ended.timings,
+            usage=self._ended.usage,
+            date=self._started.date if self._started else "",
+        )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import AsyncIterator, Generator, Iterator, Sequence
 from typing import Self
 
 from .. import events as ev
 from ..engine.protocols import CacheLike
 from ..errors import InvalidArgument
+from .asynchronous import events_of
 from .commands import Cancel, Stop
 from .loop import Loop
 
@@ -44,6 +45,9 @@ class Run:
     holds; so does dropping the last reference. next(run) does not. stop(), cancel() and
     close() may be called from any thread and take effect within one pass, or one chunk of the prompt; at once, where
     the run waits in the queue.
+
+    In a coroutine, `async for event in run` does the same: the run goes on in a thread of its own, the event loop waits
+    for nothing, and whatever ends the loop (break, a cancelled task) ends the run.
 
     Several runs of one Hogwild go on at the same time: each in a thread of its own, which shares passes with the
     others, or in turn in one thread. A run that waits for others (RunQueued) raises Busy, and goes on waiting, where
@@ -84,10 +88,14 @@ class Run:
         called twice. Raises what freeing raises, after all else is free."""
         if self.done:
             return
-        self._closing = True
-        self._loop.place.give_up()
+        self.leave()
         with self._lock:
             self._finish()
+
+    def leave(self) -> None:
+        """close() without waiting: whoever iterates it frees what it holds, within one pass."""
+        self._closing = True
+        self._loop.place.give_up()
 
     def __next__(self) -> ev.Event:
         with self._lock:
@@ -117,6 +125,9 @@ class Run:
                 yield event
         finally:
             self.close()
+
+    def __aiter__(self) -> AsyncIterator[ev.Event]:
+        return events_of(self)
 
     def __enter__(self) -> Self:
         return self
