@@ -7,6 +7,7 @@
         and at its end PassEnded;
     StepEnded?, WorkerFinished of those that end between two passes (no room, nothing left to read);
     FinisherStarted?, then in every pass of it: Token, PassEnded;
+    ReplyStarted?, then in every pass of it: ReplyToken, PassEnded; ReplyEnded;
     at last Answer?, RunEnded.
 
 RunEnded is always last; a run that is closed or fails has none. A run that is cancelled in the queue has only
@@ -21,16 +22,21 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-Reason = Literal["answer", "eos", "stop", "stopped", "cache_full", "budget", "cancelled"]
-"""Why a worker or a run ended: an answer was found; the model said end of text; a stop string was written;
-stop() was called; the cache had no room for it; max_passes passes were made; cancel() was called. Of several workers'
-reasons, a run's is the first in this order: answer, cancelled, budget, cache_full, stopped, stop, eos."""
+Reason = Literal["answer", "closed", "eos", "stop", "stopped", "cache_full", "budget", "cancelled"]
+"""Why a worker or a run ended: an answer was found; it closed its thoughts, or enough of the workers had done so; the
+model said end of text; a stop string was written; stop() was called; the cache had no room for it; max_passes passes
+were made; cancel() was called. Of several workers' reasons, a run's is the first in this order: answer, cancelled,
+closed, budget, cache_full, stopped, stop, eos."""
+
+ReplyReason = Literal["eos", "stop", "length", "cache_full", "cancelled"]
+"""Why a reply ended: the model said end of text; a stop string was written; reply_tokens were written; the cache had no
+room for more; cancel() was called."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timings:
     """Times of a run. passes are those of the budget, at most max_passes; closing_passes come on top: of the workers'
-    last tokens, which the finisher is to read, and of the finisher. prompt_ms is prefill; all these passes took
+    last tokens, which finisher and reply are to read, and of these two. prompt_ms is prefill; all these passes took
     generate_ms, decode_ms of it inside the engine, which decodes and samples (for other runs too, and may let this one
     wait for them); ms_per_pass is the mean of both kinds; tokens_per_second counts sampled tokens over generate_ms."""
 
@@ -45,8 +51,8 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of a run: of prompt and headers, sampled by all workers and the finisher, and cells of the cache that
-    it can still have: those that other runs have, or that are kept for their finishers, are not among them.
+    """Tokens of a run: of prompt and headers, sampled by all workers, finisher and reply, and cells of the cache
+    that it can still have: those that other runs have, or that are kept for their ends, are not among them.
     cached_tokens: those of the prompt that earlier runs have computed, and this one has not."""
 
     prompt_tokens: int = 0
@@ -170,8 +176,32 @@ class FinisherStarted(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ReplyStarted(Event):
+    """The work has ended, and the reply begins behind text, which is not part of it. ReplyToken events follow."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyToken(Event):
+    """The reply goes on. text and token are as those of Token."""
+
+    token: int | None
+    text: str
+    n_pass: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyEnded(Event):
+    """The whole reply, and why it ended."""
+
+    text: str
+    reason: ReplyReason
+
+
+@dataclass(frozen=True, slots=True)
 class Answer(Event):
-    """The answer, and who found it (None: the finisher)."""
+    """The answer, and who found it (None: the finisher, or the reply)."""
 
     text: str
     worker: str | None

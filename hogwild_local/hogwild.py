@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import secrets
 import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date as Date
 from functools import cache, partial
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any, Self, cast
 
 from .checks import text, whole
 from .engine.devices import Device, merged
-from .engine.protocols import Engine, ModelLike, SamplerLike, native_engine
+from .engine.protocols import Engine, ModelLike, native_engine
 from .engine.rpc import listed
 from .errors import Closed, InvalidArgument
 from .options import USUAL_N_CTX, EngineOptions, RunOptions, SamplingParams, default_of, takes
@@ -34,8 +33,9 @@ from .workers.layouts import make_layout
 from .workers.loop import Loop
 from .workers.result import Result, acollect, collect
 from .workers.run import Run
+from .workers.samplers import Samplers, checked_sampling, closing_of, forbidden_tokens
 from .workers.settings import RunSettings
-from .workers.worker import default_names, worker_seed
+from .workers.worker import default_names
 
 Prompt = str | Sequence[Message]
 MOST_WAIT_S = 3.0  # of close(), for a pass in an engine's process of its own
@@ -189,16 +189,20 @@ class Hogwild:
         messages = _check_messages(prompt)
         seed = secrets.randbits(32) if options.seed is None else options.seed
         day = checked_date(options.date)
-        settings = RunSettings.of(options, names, seed, day.isoformat())
+        settings = RunSettings.of(options, names, seed, day.isoformat(), bool(self.prompts.reply.text))
         layout = make_layout(options.layout)
         wording = Wording(self.prompts, names, layout.name, options.thinking)
-        samplings = _check_sampling(options.sampling, names, self.sampling)
+        samplings = checked_sampling(options.sampling, names, self.sampling)
         text = partial(self._text, wording, messages, day)
-        samplers = self._samplers(samplings, seed)
+        closing = closing_of(self.model, self._chat.think_tags if options.thinking else None, options.ends)
+        of_all = options.sampling if isinstance(options.sampling, SamplingParams) else self.sampling
+        forbidden = cache(partial(forbidden_tokens, self.model, self._chat.think_tags, self.prompts.step.forbidden))
+        voices = Samplers(partial(self._engine.sampler, self.model), samplings, of_all, forbidden, closing, seed)
         with self._lock:
             self._check_open()
             place = self._admission.place()
-            run = Run(Loop(self.model, self._cache, layout, wording, text, samplers, settings, place), self._cache)
+            loop = Loop(self.model, self._cache, layout, wording, text, closing, voices.make, settings, place)
+            run = Run(loop, self._cache)
             self._runs.add(run)
             return run
 
@@ -249,34 +253,6 @@ class Hogwild:
     def _check_open(self) -> None:
         if self._closed:
             raise Closed("this Hogwild is closed")
-
-    def _forbidden(self) -> dict[int, float]:
-        """What no worker samples, as a bias of logits."""
-        forbidden = {}
-        tags = self._chat.think_tags
-        own = {"<think>": tags.open.strip(), "</think>": tags.close.strip()} if tags else {}
-        if self.model.eos is not None:
-            own["<eos>"] = self.model.token_text(self.model.eos)
-        for name in self.prompts.step.forbidden:
-            tokens = self.model.tokenize(own.get(name, name), add_special=False, parse_special=True)
-            if len(tokens) == 1:
-                forbidden[tokens[0]] = -math.inf
-        return forbidden
-
-    def _samplers(self, samplings: Sequence[SamplingParams], seed: int) -> Callable[[int | None], SamplerLike]:
-        """Makes the sampler of a worker: with a seed of its own, and without the forbidden tokens; or the finisher's
-        (None), which is greedy."""
-        forbidden = cache(self._forbidden)
-
-        def make(worker: int | None) -> SamplerLike:
-            if worker is None:
-                return self._engine.sampler(self.model, SamplingParams(temperature=0))
-            params = samplings[worker]
-            own_seed = worker_seed(seed if params.seed is None else params.seed, worker)
-            bias = {**forbidden(), **params.logit_bias}
-            return self._engine.sampler(self.model, replace(params, seed=own_seed, logit_bias=bias))
-
-        return make
 
     @contextlib.contextmanager
     def _in_time(self) -> Iterator[None]:
@@ -353,21 +329,6 @@ def _check_messages(prompt: Prompt) -> list[Message]:
     if not any(message["role"] == "user" for message in messages):
         raise InvalidArgument("prompt: one of the messages must be the user's")
     return messages
-
-
-def _check_sampling(
-    sampling: SamplingParams | Mapping[str, SamplingParams] | None, names: Sequence[str], default: SamplingParams
-) -> list[SamplingParams]:
-    if sampling is None or isinstance(sampling, SamplingParams):
-        return [sampling or default] * len(names)
-    if not isinstance(sampling, Mapping):
-        raise InvalidArgument(f"sampling must be SamplingParams, or those of workers by name, not {sampling!r}")
-    for name, params in sampling.items():
-        if name not in names:
-            raise InvalidArgument(f"sampling: there is no worker {name!r} (there are {', '.join(names)})")
-        if not isinstance(params, SamplingParams):
-            raise InvalidArgument(f"sampling: of {name!r} must be SamplingParams, not {params!r}")
-    return [sampling.get(name, default) for name in names]
 
 
 def _load_prompts(prompts: str | os.PathLike[str] | PromptStyle | None) -> PromptStyle | None:

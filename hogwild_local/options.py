@@ -25,6 +25,7 @@ FileName: TypeAlias = str | os.PathLike[str]
 Lora: TypeAlias = FileName | tuple[FileName, float]
 ControlVector: TypeAlias = FileName | tuple[FileName, float] | tuple[FileName, float, int, int]
 Servers: TypeAlias = str | Sequence[str]
+WorkEnds: TypeAlias = Literal["answer", "first", "majority", "all"]
 LayoutName: TypeAlias = Literal["combined", "interleaved", "contiguous"]
 CacheType: TypeAlias = Literal["f16", "f32", "bf16", "q8_0", "q5_0", "q5_1", "q4_0", "q4_1"]
 AttentionForm: TypeAlias = Literal["auto", "fused", "ggml", "composed"]
@@ -273,8 +274,24 @@ class RunOptions(Options):
     )
     sampling: SamplingParams | Mapping[str, SamplingParams] | None = None
     stop: str | Sequence[str] = field(default=(), metadata=_other("A text that ends the worker who writes it."))
+    ends: WorkEnds = field(
+        default="answer",
+        metadata=_choice(
+            WorkEnds,
+            "What ends the work before budget and room do: the first answer; or the end of the thoughts of the first "
+            "worker, of most or of all, which counts as a vote that the work is done.",
+        ),
+    )
+    reply: bool = field(
+        default=True,
+        metadata=_flag(
+            "Let one voice write a reply in prose when the work has ended, where the prompts have words for it."
+        ),
+    )
+    reply_tokens: int = field(default=1024, metadata=_whole(1, "Most tokens of the reply."))
     finisher: bool = field(
-        default=True, metadata=_flag("Ask for the answer when budget or room have ended without one.")
+        default=True,
+        metadata=_flag("Where no reply follows, ask for the answer when budget or room have ended without one."),
     )
     finisher_tokens: int = field(default=16, metadata=_whole(1, "Most tokens of the answer that is asked for."))
     redundancy_every: int = field(

@@ -49,7 +49,8 @@ def test_without_a_terminal_lines_begin_with_the_workers_name() -> None:
     result = run("2+2?")
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
-    assert all(line.startswith(("Alice: ", "Bob: ")) for line in lines[:-2])
+    assert all(line.startswith(("Alice: ", "Bob: ", "reply: ")) for line in lines[:-2])
+    assert any(line.startswith("reply: ") for line in lines)
     assert lines[-2] == "Answer: 4"
     assert "tokens/s" in lines[-1]
     assert result.stderr == ""

@@ -13,7 +13,18 @@ from rich.console import Console
 
 from hogwild_local.cli.display import JsonOutput, LiveOutput, Output, PlainOutput
 from hogwild_local.cli.terminal import printable
-from hogwild_local.events import Answer, Event, PassEnded, PromptProgress, RunEnded, StepEnded, StepStarted, Token
+from hogwild_local.events import (
+    Answer,
+    Event,
+    PassEnded,
+    PromptProgress,
+    ReplyStarted,
+    ReplyToken,
+    RunEnded,
+    StepEnded,
+    StepStarted,
+    Token,
+)
 from hogwild_local.hogwild import Hogwild
 from hogwild_local.workers.run import Run
 
@@ -166,6 +177,19 @@ def test_the_status_line_shows_progress_then_passes_speed_and_room() -> None:
     assert "tokens/s" in status
     assert isinstance(event, PassEnded)
     assert f"{event.usage.context_left} of context left" in status
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (30, 10)])
+def test_the_reply_takes_the_place_of_the_workers(width: int, height: int) -> None:
+    with running("x") as run:
+        output = LiveOutput(run, screen(width, height))
+        for event in (StepStarted("Alice", 1, "alone"), ReplyStarted("</think>"), ReplyToken(1, "It is 42.", 9)):
+            output.feed(event)
+        lines = frame(output, width, height)
+        assert all(len(line) == width for line in lines[:-1])
+        assert len(lines) <= height
+        assert any("It is 42." in line for line in lines)
+        assert not any("alone" in line or "</think>" in line for line in lines)
 
 
 def test_the_live_view_ends_with_the_answer_and_restores_the_terminal() -> None:

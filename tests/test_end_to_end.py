@@ -24,7 +24,7 @@ def hogwild(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def texts(path: Path, **options: object) -> dict[str, str]:
     with Hogwild(path, n_ctx=3000, n_threads=1) as hw:
-        return dict(hw.generate("Share the work.", **{"max_passes": 40, "seed": 5, **options}).texts)
+        return dict(hw.generate("Share the work.", **{"max_passes": 40, "seed": 5, "reply": False, **options}).texts)
 
 
 def test_the_embedded_model_runs_and_says_in_one_line_what_it_is() -> None:
@@ -65,7 +65,7 @@ def test_every_layout_runs_with_any_number_of_workers(
     layout: str, workers: int, tiny_path: Callable[..., Path]
 ) -> None:
     with Hogwild(tiny_path("qwen3"), n_ctx=6000, n_threads=1) as hw:
-        for event in hw.stream("Go.", workers=workers, layout=layout, max_passes=25, seed=2):
+        for event in hw.stream("Go.", workers=workers, layout=layout, max_passes=25, seed=2, reply=False):
             last = event
         assert isinstance(last, events.RunEnded)
         assert last.usage.completion_tokens >= 25 * workers - workers
@@ -88,7 +88,7 @@ def test_fused_and_composed_attention_write_the_same_greedy_text(tiny_path: Call
             tiny_path("llama"), n_ctx=3000, n_threads=1, type_k="f32", type_v="f32", attention=attention
         ) as hw:
             sampling = SamplingParams(temperature=0)
-            results.append(dict(hw.generate("Go.", max_passes=30, seed=1, sampling=sampling).texts))
+            results.append(dict(hw.generate("Go.", max_passes=30, seed=1, reply=False, sampling=sampling).texts))
     assert results[0] == results[1]
 
 
@@ -125,7 +125,7 @@ def test_break_ends_a_run_and_the_object_runs_again(tiny_path: Callable[..., Pat
         for event in hw.stream("Go.", max_passes=1000, seed=1):
             if isinstance(event, events.Token) and event.n_pass >= 5:
                 break
-        assert hw.generate("Go.", max_passes=3, seed=1).timings.passes >= 3
+        assert hw.generate("Go.", max_passes=3, seed=1, reply=False).timings.passes >= 3
 
 
 def test_the_log_hook_gets_llama_cpps_lines_and_none_after_it_is_taken_off(tiny_path: Callable[..., Path]) -> None:

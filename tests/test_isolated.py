@@ -61,7 +61,7 @@ def test_a_run_is_token_for_token_that_of_this_process(layout: str, tiny_path: P
     results = []
     for isolate in (False, True):
         with Hogwild(tiny_path("qwen3"), n_ctx=4096, n_threads=1, isolate=isolate) as hogwild:
-            results.append(hogwild.generate("Count.", workers=3, layout=layout, seed=5, max_passes=40))
+            results.append(hogwild.generate("Count.", workers=3, layout=layout, reply=False, seed=5, max_passes=40))
     here, there = results
     assert tokens_of(here) == tokens_of(there)
     assert (here.history, here.reason, here.usage) == (there.history, there.reason, there.usage)
@@ -183,7 +183,7 @@ def test_a_child_that_is_killed_is_a_typed_error_and_a_new_engine_works(tiny_pat
     with pytest.raises(errors.Closed):
         hogwild.generate("Count.")
     with Hogwild(tiny_path("qwen3"), n_ctx=4096, n_threads=1, isolate=True) as again:
-        assert again.generate("Count.", max_passes=5, seed=1).timings.passes >= 5
+        assert again.generate("Count.", max_passes=5, reply=False, seed=1).timings.passes >= 5
 
 
 @needs_rpc
@@ -205,7 +205,7 @@ def test_a_server_that_dies_ends_the_run_with_a_typed_error_and_the_caller_lives
             Hogwild(tiny_path("qwen3"), rpc=server.address, **options)
         port = server.port
     with rpc_server(port) as server, Hogwild(tiny_path("qwen3"), rpc=server.address, **options) as hogwild:
-        there = hogwild.generate("Count.", seed=1, max_passes=20)
+        there = hogwild.generate("Count.", reply=False, seed=1, max_passes=20)
     assert there.timings.passes >= 20
 
 
@@ -307,8 +307,8 @@ for at in range(5):
             hogwild.generate("Count.", max_passes=50)
     except KeyboardInterrupt:
         n += 1
-wanted = hogwild.generate("Count.", seed=1, max_passes=10).texts
-print(n, wanted == hogwild.generate("Count.", seed=1, max_passes=10).texts)
+wanted = hogwild.generate("Count.", reply=False, seed=1, max_passes=10).texts
+print(n, wanted == hogwild.generate("Count.", reply=False, seed=1, max_passes=10).texts)
 hogwild.close()
 """
     )
@@ -333,7 +333,7 @@ def test_close_from_another_thread_ends_a_run(tiny_path: PathOf) -> None:
 
 def test_a_model_of_another_process_needs_no_engine_named(tiny_path: PathOf) -> None:
     with isolated(tiny_path("llama"), n_threads=1) as model, Hogwild(model, n_ctx=4096) as hogwild:
-        assert hogwild.generate("Count.", max_passes=3, seed=1).timings.passes >= 3
+        assert hogwild.generate("Count.", max_passes=3, reply=False, seed=1).timings.passes >= 3
         assert hogwild.devices[0].cache_bytes > 0
     with (
         Model(tiny_path("llama"), n_threads=1) as model,

@@ -30,7 +30,7 @@ def hogwild(tiny_path: Callable[..., Path]) -> Iterator[Hogwild]:
 
 
 def tokens_of(hogwild: Hogwild, prompt: str, workers: int) -> list[tuple[str | None, int | None]]:
-    with hogwild.stream(prompt, workers=workers, max_passes=24, sampling=GREEDY, seed=1) as run:
+    with hogwild.stream(prompt, workers=workers, max_passes=24, sampling=GREEDY, seed=1, reply=False) as run:
         return [(event.worker, event.token) for event in run if isinstance(event, ev.Token)]
 
 
@@ -64,7 +64,8 @@ def one_schedule(hogwild: Hogwild, chance: random.Random) -> str:
     fate = chance.choice(["end", "stop", "cancel", "close", "drop", "other thread"])
     at = chance.randint(0, 30)
     try:
-        run = hogwild.stream(chance.choice(PROMPTS), workers=workers, max_passes=passes, seed=chance.getrandbits(32))
+        options = {"workers": workers, "max_passes": passes, "seed": chance.getrandbits(32), "reply_tokens": 8}
+        run = hogwild.stream(chance.choice(PROMPTS), **options)
         last = "nothing"
         for n, event in enumerate(run):
             last = event.kind()

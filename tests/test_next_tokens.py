@@ -105,7 +105,7 @@ def test_a_run_in_a_process_of_its_own_is_one_message_a_pass(
 
     with Hogwild(tiny_path("qwen3"), n_ctx=4096, n_threads=1, isolate=True) as hogwild:
         monkeypatch.setattr(EngineProcess, "call", count)
-        run = hogwild.stream("Count.", workers=4, seed=5, max_passes=20, finisher=False)
+        run = hogwild.stream("Count.", workers=4, seed=5, max_passes=20, reply=False, finisher=False)
         seen = list(run)
     n_chunks = sum(isinstance(event, PromptProgress) for event in seen) - 1  # the first one is before any
     last = seen[-1]

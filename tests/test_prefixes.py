@@ -296,7 +296,7 @@ def test_a_view_that_lacks_blocks_of_the_prompt_is_refused() -> None:
 
 
 def tokens_of(hw: Hogwild, prompt: str, **options: object) -> list[tuple[str | None, int | None]]:
-    with hw.stream(prompt, max_passes=16, sampling=GREEDY, seed=1, **options) as run:  # type: ignore[arg-type]
+    with hw.stream(prompt, max_passes=16, sampling=GREEDY, seed=1, reply=False, **options) as run:  # type: ignore[arg-type]
         return [(event.worker, event.token) for event in run if isinstance(event, ev.Token)]
 
 

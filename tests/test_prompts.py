@@ -152,10 +152,12 @@ def keys() -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("table", "key"), keys())
 def test_a_missing_key_is_an_error_that_names_it(table: str, key: str) -> None:
     # Renamed, it is both missing and unknown; the unknown name is what the user can correct.
-    spoilt = DEFAULT.replace(f"\n{key} = ", f"\nx{key} = ")
+    head, _, rest = DEFAULT.partition(f"[{table}]\n")
+    spoilt = f"{head}[{table}]\n" + rest.replace(f"\n{key} = ", f"\nx{key} = ", 1)
     with pytest.raises(InvalidArgument, match=rf"unknown key {table}\.x{key}"):
         PromptStyle.parse(spoilt)
-    head, _, rest = DEFAULT.partition(f"[{table}]\n")
+    if table == "reply":  # without it there is none
+        return
     with pytest.raises(InvalidArgument, match=rf"missing key {table}$"):
         PromptStyle.parse(head + rest.partition("\n[")[1][:1] + "[" + rest.partition("\n[")[2])
 

@@ -82,7 +82,7 @@ def test_ranks_of_an_mpi_give_the_logits_of_a_single_process(tiny_path: Paths, s
 def test_a_run_is_that_of_a_single_process(tiny_path: Paths) -> None:
     def run(**options: int) -> tuple[str, str | None]:
         with Hogwild(tiny_path("llama"), n_ctx=4000, n_threads=1, **options) as hogwild:  # type: ignore[arg-type]
-            result = hogwild.generate("count the words " * 20, max_passes=10, seed=1, sampling=GREEDY)
+            result = hogwild.generate("count the words " * 20, max_passes=10, seed=1, reply=False, sampling=GREEDY)
         return result.history, result.answer
 
     assert run(runahead=2) == run()

@@ -85,6 +85,8 @@ class PlainOutput(Output):
                 self._print(f"{event.worker}: [{event.reason}]")
             case ev.FinisherStarted():
                 self._write("finisher", event.text)
+            case ev.ReplyToken():
+                self._write("reply", event.text)
             case ev.Answer():
                 self._answer = event.text
             case ev.PassEnded() | ev.RunEnded():
@@ -129,6 +131,7 @@ class LiveOutput(Output):
         self._steps: dict[str, str] = dict.fromkeys(run.workers, "")
         self._reasons: dict[str, str] = {}
         self._finisher = ""
+        self._reply: str | None = None
         self._prompt = ""
         self._answer: str | None = None
         self._lock = threading.Lock()
@@ -167,6 +170,10 @@ class LiveOutput(Output):
                 self._reasons[event.worker] = event.reason
             case ev.FinisherStarted():
                 self._finisher = event.text.lstrip()
+            case ev.ReplyStarted():
+                self._reply = ""
+            case ev.ReplyToken():
+                self._reply = (self._reply or "") + event.text
             case ev.Answer():
                 self._answer = event.text
             case ev.PassEnded() | ev.RunEnded():
@@ -181,6 +188,8 @@ class LiveOutput(Output):
 
         width, height = self._console.size
         per_row, cell_height, history_height = self._arrange(width, height - 2)
+        if self._reply is not None:
+            return self._render_reply(width, height - 2)
         with self._lock:
             history = self._history + self._finisher
             cells = [
@@ -201,6 +210,21 @@ class LiveOutput(Output):
             tail = self._tail(history, width - 4, history_height - 2)
             parts.insert(0, Panel(tail, title="history", height=history_height))
         return Group(*parts)
+
+    def _render_reply(self, width: int, height: int) -> RenderableType:
+        """The work is done: its end above, and what is said to the user."""
+        from rich.console import Group
+        from rich.panel import Panel
+        from rich.text import Text
+
+        with self._lock:
+            texts = {"history": self._history + self._finisher, "reply": self._reply or ""}
+        heights = {"history": height // 3, "reply": height - height // 3}
+        panels = [
+            Panel(self._tail(text, width - 4, heights[title] - 2), title=title, height=heights[title])
+            for title, text in texts.items()
+        ]
+        return Group(*panels, Text(self._status(), no_wrap=True, overflow="ellipsis"))
 
     def _arrange(self, width: int, height: int) -> tuple[int, int, int]:
         """Workers a row, height of a worker's cell, height of the history: as wide as readable, as high as

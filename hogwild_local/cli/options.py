@@ -163,6 +163,9 @@ run_options = _fields(
 )  # fmt: skip
 """How a run goes on and ends."""
 
+reply_options = _fields("Workers", RunOptions, "ends", "reply", "reply_tokens")
+"""What follows the work."""
+
 
 def sampling(options: dict[str, Any], default: SamplingParams) -> SamplingParams:
     """The settings of each worker's sampler: the model's, but for those that are given."""

@@ -29,6 +29,7 @@ from .options import (
     hogwild_options,
     load,
     model_path,
+    reply_options,
     run_options,
     sampling,
     sampling_options,
@@ -56,6 +57,7 @@ EPILOG = "Each option can be given as an environment variable: HOGWILD_RUN_MAX_P
 @field_option("Workers", RunOptions, "seed")
 @field_option("Workers", RunOptions, "stop")
 @run_options
+@reply_options
 @hogwild_options
 @sampling_options
 @option("Output", "--json", "as_json", is_flag=True, help="Write one JSON event a line (see hogwild_local.events).")

@@ -63,6 +63,7 @@ def follow(
         redundancy_every=plan.redundancy_every,
         answer_at=plan.answer_at,
         eos_ends_run=plan.eos_ends_run,
+        reply=False,
         cache_prompt=False,  # logits differ in their last bits by what is computed together: a seed must repeat a run
         thinking=plan.thinking,
         date=plan.date,

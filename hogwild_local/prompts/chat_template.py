@@ -36,12 +36,18 @@ FALLBACK_TEMPLATE = """\
 
 @dataclass(frozen=True, slots=True)
 class ThinkTags:
-    """How a template marks thoughts: what stands before and behind them, and what begins an answer without any
-    where it needs a mark of its own."""
+    """How a template marks thoughts: what stands before and behind them; and, where they need marks of their own, what
+    begins an answer without any, and what comes between thoughts that are closed and such a mark."""
 
     open: str
     close: str
     answer: str = ""
+    turn: str = ""
+
+    @property
+    def closing(self) -> str:
+        """What ends thoughts and begins the answer."""
+        return self.close + self.turn + self.answer
 
 
 _XML_TAG = re.compile(r"<((?:\w+:)?think(?::\w+)?)>")  # <think>, <seed:think>, ...
@@ -49,10 +55,12 @@ _OTHER_TAGS = (
     ThinkTags("<|START_THINKING|>", "<|END_THINKING|>"),
     ThinkTags("<|inner_prefix|>", "<|inner_suffix|>"),
     ThinkTags("<|channel>thought\n", "\n<channel|>"),
-    ThinkTags("<|channel|>analysis<|message|>", "<|end|>", "<|channel|>final<|message|>"),
-    ThinkTags("<|think|>", "<|end|>", "<|content|>"),  # behind <|channel>thought: there it is the switch, not a tag
+    ThinkTags("<|channel|>analysis<|message|>", "<|end|>", "<|channel|>final<|message|>", "<|start|>assistant"),
+    ThinkTags(
+        "<|think|>", "<|end|>", "<|content|>", "<|begin|>assistant"
+    ),  # behind <|channel>thought: there it is the switch, not a tag
     ThinkTags("<|open|>think<|sep|>", "<|close|>think<|sep|>"),
-    ThinkTags(" to=self<|message|>", "<|eom|>", " to=user<|message|>"),
+    ThinkTags(" to=self<|message|>", "<|eom|>", " to=user<|message|>", "<|start|>assistant"),
     ThinkTags("[THINK]", "[/THINK]"),
     ThinkTags("Here are my reasoning steps:\n", "\n[BEGIN FINAL RESPONSE]\n"),
 )

@@ -53,6 +53,13 @@ class Finisher:
 
 
 @dataclass(frozen=True, slots=True)
+class Reply:
+    """text: opens the reply to the user; "": none is written."""
+
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class AnswerForm:
     pattern: str
     closes_with: str
@@ -98,6 +105,7 @@ class PromptStyle:
     stop: Stop
     layout: Mapping[str, LayoutTexts]
     workers: Workers = Workers()
+    reply: Reply = Reply()
 
     def __post_init__(self) -> None:
         _check_types(self)
@@ -117,7 +125,7 @@ class PromptStyle:
             for n in {1, 2, 5} if not self.workers.most else {min(n, self.workers.most) for n in (1, 2, 5)}:
                 names = [f"Worker {i + 1}" for i in range(n)]
                 wording = Wording(self, names, layout, thinking=True)
-                wording.rules(), wording.task("")
+                wording.rules(), wording.task(""), wording.reply("</think>")
                 for worker in range(len(names)):
                     wording.first(worker), wording.prefix(worker, 2)
 
@@ -151,12 +159,13 @@ class PromptStyle:
             raise InvalidArgument(f"prompts: no valid TOML: {error}") from error
         parts = {"rules": Rules, "step": Step, "redundancy": Redundancy, "finisher": Finisher}
         parts |= {"answer": AnswerForm, "stop": Stop}
-        _check_keys("", tables, {*parts, "layout", "workers"}, {*parts, "layout"})
+        _check_keys("", tables, {*parts, "layout", "workers", "reply"}, {*parts, "layout"})
         made = {key: _from_table(part, key, tables[key]) for key, part in parts.items()}
         layouts = _as_table("layout", tables["layout"])
         texts = {name: _from_table(LayoutTexts, f"layout.{name}", table) for name, table in layouts.items()}
         workers = _from_table(Workers, "workers", tables.get("workers", {}))
-        return cls(**made, layout=texts, workers=workers)
+        reply = _from_table(Reply, "reply", tables.get("reply", {"text": ""}))
+        return cls(**made, layout=texts, workers=workers, reply=reply)
 
     @property
     def sentence_end(self) -> re.Pattern[str]:
@@ -228,6 +237,10 @@ class Wording:
         """How worker opens a later step, with the redundancy question if asked for."""
         prefix = self._render("step.prefix", self.style.step.prefix, **self._about(worker), step=step)
         return prefix + self.style.redundancy.question if question else prefix
+
+    def reply(self, closing: str) -> str:
+        """What opens the reply. closing: what closes the workers' thoughts; "": they do not think inside tags."""
+        return self._render("reply.text", self.style.reply.text, closing=closing)
 
     def _about(self, worker: int) -> dict[str, Any]:
         others = self._names[:worker] + self._names[worker + 1 :]

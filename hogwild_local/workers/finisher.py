@@ -7,46 +7,28 @@ from collections.abc import Sequence
 from .. import events as ev
 from ..engine.protocols import SamplerLike
 from .context import Context
-from .feeds import Feed, Kind
 from .layouts import Block
-from .text import Utf8Stream
+from .voice import Voice
 
 
-class Finisher:
-    """Answers greedily, in a block of its own that sees all that was written."""
-
-    kind: Kind = "closing"
+class Finisher(Voice):
+    """Answers greedily. It ends with the answer."""
 
     def __init__(self, run: Context, asks: Sequence[int], sampler: SamplerLike, block: Block) -> None:
-        self._run, self._sampler = run, sampler
-        self._block = block
-        self._pending = list(asks)
-        self._left = run.settings.finisher_tokens
-        self._utf8 = Utf8Stream()
+        super().__init__(run, asks, sampler, block, run.settings.finisher_tokens)
         self._said = ""
         self.answer: ev.Answer | None = None
         run.tell(ev.FinisherStarted(run.wording.style.finisher.text))
 
-    def plan(self) -> list[Feed]:
-        if not self._left:
-            return []
-        self._run.place.spend(len(self._pending))
-        return [Feed(self._run.layout.closing_view(self._block), self._pending, self._sampler)]
-
-    def take(self, tokens: Sequence[int | None]) -> None:
-        (token,) = tokens
-        assert token is not None
-        self._run.meter.tokens += 1
-        self._left -= 1
-        self._pending = [token]
-        is_end = self._run.model.is_eog(token)
-        self._say(token, "" if is_end else self._utf8.feed(self._run.model.token_bytes(token)))
+    def _hear(self, token: int, text: str) -> bool:
+        self._say(token, text)
         answer = self._run.wording.find_answer(self._run.wording.style.finisher.text + self._said)
         if answer:
             self.answer = ev.Answer(answer, None)
-        if answer or is_end:
-            self._left = 0
-        if not self._left and (rest := self._utf8.flush()):
+        return answer is not None
+
+    def _end(self, reason: str, rest: str) -> None:
+        if rest:
             self._say(None, rest)
 
     def _say(self, token: int | None, text: str) -> None:

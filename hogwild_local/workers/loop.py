@@ -19,17 +19,19 @@ from .context import Context
 from .feeds import Feed, Phase
 from .finisher import Finisher
 from .held import free_all
-from .layouts import Layout, free_block
+from .layouts import Block, Layout, free_block
 from .opening import Opening
 from .passes import Passes
 from .prefill import Prefill
+from .reply import Reply
+from .samplers import Closing, Role
 from .settings import RunSettings
 from .team import Team
 
 
 class Loop:
-    """One run: prefill, passes, finisher, one after the other. It owns its place, the samplers, and the blocks through
-    its layout; close() frees them.
+    """One run: prefill, passes, finisher, reply, one after the other. It owns its place, the samplers, and the blocks
+    through its layout; close() frees them.
 
     wait() until it returns None; begin(); then plan() and take() until plan() has nothing; end(), close(), ended().
     It must not refer to its Run: a run that is dropped frees everything at once only without a cycle.
@@ -42,19 +44,21 @@ class Loop:
         layout: Layout,
         wording: Wording,
         prompt: Callable[[], Prompt],
-        make_sampler: Callable[[int | None], SamplerLike],
+        closing: Closing,
+        make_sampler: Callable[[int | Role], SamplerLike],
         settings: RunSettings,
         place: Place,
     ) -> None:
-        """prompt: made with the first event; make_sampler: that of a worker, or the finisher's (None)."""
+        """prompt: made with the first event; make_sampler: that of a worker, or of who writes after them."""
         self.commands = Commands()
         self.settings, self.place = settings, place
         self._run = Context(model, cache, layout, wording, settings, place)
-        self._prompt, self._make_sampler = prompt, make_sampler
-        self._team = Team(self._run)
+        self._prompt, self._closing, self._make_sampler = prompt, closing, make_sampler
+        self._team = Team(self._run, closing.token if settings.ends != "answer" else None)
         self._opening: Opening | None = None
         self._phase: Phase | None = None
         self._finisher: Finisher | None = None
+        self._reply: Reply | None = None
         self._cancelled = False
         self._held: list[Callable[[], object]] = [place.leave]
         self._plan_s = self._planned_at = 0.0
@@ -68,7 +72,9 @@ class Loop:
     def wait(self) -> ev.RunQueued | None:
         """Waits for its place; None: it can begin. Raises what the prompt, Opening.of() and Place.wait() raise."""
         if self._opening is None:
-            self._opening = Opening.of(self._run.model, self._prompt(), self._run.wording, self.settings)
+            self._opening = Opening.of(
+                self._run.model, self._prompt(), self._closing.text, self._run.wording, self.settings
+            )
         opening = self._opening
         # The last token is fed in any case, to have a block of its own that the history follows.
         prompt = opening.prompt[:-1] if self.settings.cache_prompt else ()
@@ -135,6 +141,8 @@ class Loop:
         run = self._run
         if self._team.workers:
             self._team.retire_all("cancelled")
+            if self._reply is not None:
+                self._reply.cancel()
         else:  # it never began
             run.tell(*(ev.WorkerFinished(name, "cancelled") for name in self.settings.names))
         if answer := self._answer():
@@ -165,16 +173,23 @@ class Loop:
         if isinstance(phase, Prefill):
             return Passes(self._run, self._team, self._opening)
         if isinstance(phase, Passes) and self.settings.finisher_tokens and not self._team.answer:
-            block = self._run.cache.block("finisher")
-            self._held.append(partial(free_block, block))
-            self._finisher = Finisher(self._run, self._opening.finisher, self._sampler(None), block)
+            self._finisher = Finisher(self._run, self._opening.finisher, *self._voice("finisher"))
             return self._finisher
+        if isinstance(phase, Passes | Finisher) and self.settings.reply_tokens:
+            self._reply = Reply(self._run, self._opening.reply, *self._voice("reply"))
+            return self._reply
         return None
 
-    def _sampler(self, worker: int | None) -> SamplerLike:
+    def _voice(self, role: Role) -> tuple[SamplerLike, Block]:
+        block = self._run.cache.block(role)
+        self._held.append(partial(free_block, block))
+        return self._sampler(role), block
+
+    def _sampler(self, worker: int | Role) -> SamplerLike:
         sampler = self._make_sampler(worker)
         self._held.append(sampler.close)
         return sampler
 
     def _answer(self) -> ev.Answer | None:
-        return self._team.answer or (self._finisher.answer if self._finisher else None)
+        voices = (self._team, self._finisher, self._reply)
+        return next((voice.answer for voice in voices if voice is not None and voice.answer), None)

@@ -11,22 +11,27 @@ from ..prompts.prompt import Prompt, inner_tokens
 from ..prompts.style import Wording
 from .settings import RunSettings
 
+REPLY_KEPT = 256
+"""Cells that are kept for a reply. A longer one takes what is left."""
+
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """prompt, header and separator are prefilled, firsts are what each worker feeds first, finisher asks at the end."""
+    """prompt, header and separator are prefilled, and firsts are what each worker feeds first; finisher asks for the
+    answer, and reply, a text, opens the reply."""
 
     prompt: list[int]
     header: list[int]
     separator: list[int]
     firsts: list[list[int]]
     finisher: list[int]
+    reply: str
     n_closing: int
-    """Cells for the finisher, without the workers' last tokens; 0: no finisher."""
+    """Cells for finisher and reply, without the workers' last tokens; 0: there is neither."""
 
     @classmethod
-    def of(cls, model: ModelLike, prompt: Prompt, wording: Wording, settings: RunSettings) -> Self:
-        """Tokenizes. Raises InvalidArgument if there is nothing to go on from."""
+    def of(cls, model: ModelLike, prompt: Prompt, closing: str, wording: Wording, settings: RunSettings) -> Self:
+        """Tokenizes. closing: what closes thoughts. Raises InvalidArgument if there is nothing to go on from."""
         tokens = prompt.tokens(model)
         firsts = [inner_tokens(model, wording.first(index)) for index in range(len(settings.names))]
         if not all(firsts):
@@ -35,13 +40,18 @@ class Opening:
             # Somebody has no words of its own to begin with: all go on from the prompt's last token.
             tokens, firsts = tokens[:-1], [[tokens[-1], *first] for first in firsts]
         finisher = inner_tokens(model, wording.style.finisher.text)
+        reply = wording.reply(closing)
+        n_closing = len(finisher) + settings.finisher_tokens if settings.finisher_tokens else 0
+        if settings.reply_tokens:
+            n_closing += len(inner_tokens(model, reply, parse_special=True)) + min(settings.reply_tokens, REPLY_KEPT)
         return cls(
             tokens,
             inner_tokens(model, wording.layout.header),
             inner_tokens(model, wording.layout.separator),
             firsts,
             finisher,
-            len(finisher) + settings.finisher_tokens if settings.finisher_tokens else 0,
+            reply,
+            n_closing,
         )
 
     @property
@@ -50,7 +60,7 @@ class Opening:
         return len(self.prompt) + len(self.header) + len(self.separator)
 
     def kept(self, n_workers: int) -> int:
-        """Cells that are kept for the end: of the finisher, and of n workers' last tokens, which it is to read."""
+        """Cells that are kept for the end: of finisher and reply, and of n workers' last tokens, which these read."""
         return self.n_closing + n_workers if self.n_closing else 0
 
     def least(self, n_prompt: int) -> int:

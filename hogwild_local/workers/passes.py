@@ -26,7 +26,7 @@ class Passes:
     def plan(self) -> list[Feed]:
         run, team = self._run, self._team
         if team.answer:
-            team.retire_all("answer")
+            team.leave(list(team.active), "answer")
         team.leave_if_stopped()
         if run.meter.passes >= run.settings.max_passes:
             team.leave(list(team.active), "budget")

@@ -6,20 +6,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..errors import Closed
-from ..events import Event, FinisherStarted, Reason, RunEnded, RunStarted, StepEnded, Timings, Token, Usage
+from ..events import Event, FinisherStarted, Reason, ReplyEnded, RunEnded, RunStarted, StepEnded, Timings, Token, Usage
 from .run import Run
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
     """A whole run. texts: what each worker wrote, without step prefixes; history: all steps, with their
-    prefixes, in the order in which they ended; finisher: what it wrote, None if it was not asked; seed and date
-    repeat the run."""
+    prefixes, in the order in which they ended; finisher: what it wrote, None if it was not asked; reply: what was said
+    to the user in the end, None if nothing was; seed and date repeat the run."""
 
     answer: str | None
     texts: Mapping[str, str]
     history: str
     finisher: str | None
+    reply: str | None
     reason: Reason
     seed: int
     timings: Timings
@@ -50,6 +51,7 @@ class Collector:
         self._texts: dict[str, list[str]] = {name: [] for name in workers}
         self._steps: list[str] = []
         self._said: list[str] | None = None
+        self._reply: str | None = None
         self._started: RunStarted | None = None
         self._ended: RunEnded | None = None
 
@@ -63,6 +65,8 @@ class Collector:
                 self._said = []
             case Token(worker=None) if self._said is not None:
                 self._said.append(event.text)
+            case ReplyEnded():
+                self._reply = event.text
             case StepEnded():
                 self._steps.append(event.text)
             case RunEnded():
@@ -77,6 +81,7 @@ class Collector:
             texts={name: "".join(pieces) for name, pieces in self._texts.items()},
             history="\n\n".join(self._steps),
             finisher=None if self._said is None else "".join(self._said),
+            reply=self._reply,
             reason=self._ended.reason,
             seed=self._started.seed if self._started else 0,
             timings=self._ended.timings,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
-from ..options import AnswerAt, RunOptions
+from ..options import AnswerAt, RunOptions, WorkEnds
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,10 @@ class RunSettings:
     """Tokens fed, of all workers together, between two redundancy questions; 0: never ask."""
     finisher_tokens: int = RunOptions.finisher_tokens
     """Length of the answer that the finisher may give; 0: no finisher."""
+    reply_tokens: int = 0
+    """Length of the reply; 0: none."""
+    ends: WorkEnds = RunOptions.ends
+    """What ends the work before budget and room do."""
     stop: tuple[str, ...] = ()
     answer_at: AnswerAt = RunOptions.answer_at
     """When an answer counts: with the token that closes it, or when the step that holds it ends."""
@@ -32,12 +36,15 @@ class RunSettings:
     date: str = ""
 
     @classmethod
-    def of(cls, options: RunOptions, names: Sequence[str], seed: int, date: str) -> Self:
-        """Those of a run with these options, by their names; and what was made of the options."""
+    def of(cls, options: RunOptions, names: Sequence[str], seed: int, date: str, can_reply: bool) -> Self:
+        """Those of a run with these options, by their names; and what was made of the options. can_reply: whether there
+        are words that open a reply."""
+        replies = options.reply and can_reply
         made: dict[str, Any] = {
             "names": tuple(names),
             "seed": seed,
-            "finisher_tokens": options.finisher_tokens if options.finisher else 0,
+            "finisher_tokens": options.finisher_tokens if options.finisher and not replies else 0,
+            "reply_tokens": options.reply_tokens if replies else 0,
             "date": date,
         }
         same = {field.name: getattr(options, field.name) for field in fields(cls) if field.name not in made}

@@ -12,16 +12,17 @@ from .layouts import Block
 from .text import EndOfStep
 from .worker import Worker
 
-REASONS: tuple[ev.Reason, ...] = ("answer", "cancelled", "budget", "cache_full", "stopped", "stop", "eos")
+REASONS: tuple[ev.Reason, ...] = ("answer", "cancelled", "closed", "budget", "cache_full", "stopped", "stop", "eos")
 """Of several workers' reasons, the first of these is the run's."""
 
 
 class Team:
     """Tells what happens in events, in worker order. What a worker wrote last is fed before it leaves, where somebody
-    is still going to read it: another worker, or the finisher."""
+    is still going to read it: another worker, the finisher, or the reply."""
 
-    def __init__(self, run: Context) -> None:
-        self._run = run
+    def __init__(self, run: Context, closing: int | None) -> None:
+        """closing: the token that closes thoughts, where that is a vote to end the work."""
+        self._run, self._closing = run, closing
         self.workers: list[Worker] = []
         self.active: list[Worker] = []
         self.answer: ev.Answer | None = None
@@ -47,7 +48,7 @@ class Team:
         spans_tokens = len(run.tokens(style.step.separator)) > 1
         rule = EndOfStep(style.step.separator, style.sentence_end, spans_tokens)
         stops = (*style.stop.strings, *run.settings.stop)
-        worker = Worker(index, run.settings.names[index], run.model, sampler, rule, stops)
+        worker = Worker(index, run.settings.names[index], run.model, sampler, rule, stops, self._closing)
         worker.open_step(run.wording.first(index), first)
         self.workers.append(worker)
         self.active.append(worker)
@@ -80,10 +81,12 @@ class Team:
             elif worker.finished:
                 self.retire(worker, worker.finished)
             elif self.answer:
-                self.retire(worker, "answer")
+                self.leave([worker], "answer")
             elif worker.step_ended:
                 self._next_step(worker)
-        if self._run.settings.eos_ends_run and any(worker.finished == "eos" for worker in workers):
+        if self._votes_suffice():
+            self.leave(list(self.active), "closed")
+        elif self._run.settings.eos_ends_run and any(worker.finished == "eos" for worker in workers):
             self.leave(list(self.active), "eos")
 
     def leave(self, leaving: Sequence[Worker], reason: ev.Reason) -> None:
@@ -109,7 +112,8 @@ class Team:
             self._look_for_answer(worker, worker.written)
         if worker.step_tokens:
             self._end_step(worker, reason)
-        if reason not in ("answer", "cancelled"):  # after those, nobody looks at the cache again
+        # After those, nobody looks at the cache again.
+        if reason != "cancelled" and (reason != "answer" or self._run.settings.reply_tokens):
             drop = drop or reason == "cache_full" or not worker.step_tokens
             self._change(partial(self._retire_blocks, worker, drop))
         self.active.remove(worker)
@@ -122,8 +126,22 @@ class Team:
 
     def _is_read(self, leaving: Sequence[Worker]) -> bool:
         """Will anybody read what these wrote last?"""
+        settings = self._run.settings
+        if self.answer or settings.reply_tokens:
+            return bool(settings.reply_tokens)
         others = (worker for worker in self.active if worker not in leaving and not worker.leaving)
-        return bool(self._run.settings.finisher_tokens) or any(others)
+        return bool(settings.finisher_tokens) or any(others)
+
+    def _votes_suffice(self) -> bool:
+        """Whether as many workers have closed their thoughts as the run's policy wants."""
+        n, votes = len(self.workers), sum(worker.finished == "closed" for worker in self.workers)
+        match self._run.settings.ends:
+            case "first":
+                return votes > 0
+            case "majority":
+                return 2 * votes > n
+            case _:
+                return False
 
     def _look_for_answer(self, worker: Worker, text: str) -> None:
         # Only a text with the last character of what closes an answer can complete one.

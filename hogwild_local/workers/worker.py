@@ -48,7 +48,9 @@ class Worker:
         sampler: SamplerLike,
         end_of_step: EndOfStep,
         stops: Sequence[str],
+        closing: int | None = None,
     ) -> None:
+        """closing: the token that closes its thoughts, and so ends it; None: it samples none."""
         self.index = index
         self.name = name
         self.sampler = sampler
@@ -59,7 +61,7 @@ class Worker:
         self.finished: Reason | None = None
         self.leaving: Reason | None = None
         self._token_bytes = model.token_bytes
-        self._is_eog = model.is_eog
+        self._is_eog, self._closing = model.is_eog, closing
         self._end_of_step = end_of_step
         self._utf8 = Utf8Stream()
         self._stops = StopStrings(stops)
@@ -94,8 +96,8 @@ class Worker:
         """The token that was sampled becomes .pending. Sets .step_ended or .finished where it ends something."""
         self.pending = [token]
         self.step_tokens += 1
-        if self._is_eog(token):
-            self.finished = "eos"
+        if token == self._closing or self._is_eog(token):
+            self.finished = "closed" if token == self._closing else "eos"
             return Token(self.name, token, "", n_pass)
         piece = self._utf8.feed(self._token_bytes(token))
         self._n_chars.append(len(piece))

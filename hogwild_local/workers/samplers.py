@@ -1,0 +1,92 @@
+"""Who samples how in a run: each worker, the finisher, and the reply."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple, TypeAlias
+
+from ..engine.protocols import ModelLike, SamplerLike
+from ..errors import InvalidArgument
+from ..options import SamplingParams, WorkEnds
+from ..prompts.chat_template import ThinkTags
+from .worker import worker_seed
+
+Role: TypeAlias = Literal["finisher", "reply"]
+"""Who writes after the workers."""
+
+REPLY = -1  # where workers have their numbers
+
+
+class Closing(NamedTuple):
+    """What closes thoughts; "": the model knows no such thing. token: the one that does so, where it is a vote."""
+
+    text: str = ""
+    token: int | None = None
+
+
+def closing_of(model: ModelLike, tags: ThinkTags | None, ends: WorkEnds) -> Closing:
+    """What closes the workers' thoughts. Raises InvalidArgument if that is to be a vote, and no token does it."""
+    text = tags.closing if tags else ""
+    if ends == "answer":
+        return Closing(text)
+    tokens = model.tokenize(tags.close.strip(), add_special=False, parse_special=True) if tags else []
+    if len(tokens) != 1:
+        raise InvalidArgument(
+            f"ends: {ends!r} counts who closes their thoughts, and this model has no token for that, or is not to "
+            "think; ends='answer' needs none"
+        )
+    return Closing(text, tokens[0])
+
+
+def forbidden_tokens(model: ModelLike, tags: ThinkTags | None, names: Sequence[str]) -> list[int]:
+    """What no worker may sample, by the style's names for it; what the model does not have as one token is left out."""
+    own = {"<think>": tags.open.strip(), "</think>": tags.close.strip()} if tags else {}
+    if model.eos is not None:
+        own["<eos>"] = model.token_text(model.eos)
+    tokens = [model.tokenize(own.get(name, name), add_special=False, parse_special=True) for name in names]
+    return [of_name[0] for of_name in tokens if len(of_name) == 1]
+
+
+@dataclass(frozen=True, slots=True)
+class Samplers:
+    """Those of one run. sampler: makes one; of_workers, reply: their settings; forbidden: asked when the first is made.
+    Each has random numbers of its own, by the run's seed or that of its settings."""
+
+    sampler: Callable[[SamplingParams], SamplerLike]
+    of_workers: Sequence[SamplingParams]
+    reply: SamplingParams
+    forbidden: Callable[[], Sequence[int]]
+    closing: Closing
+    seed: int
+
+    def make(self, who: int | Role) -> SamplerLike:
+        """The sampler of a worker, by number, who may not choose forbidden tokens; of the finisher, which is greedy; of
+        the reply, which may choose any, and which a grammar of the workers' does not bind."""
+        if who == "finisher":
+            return self.sampler(SamplingParams(temperature=0))
+        if who == "reply":
+            return self.sampler(replace(self._seeded(self.reply, REPLY), grammar=None))
+        params = self.of_workers[who]
+        bias = {token: -math.inf for token in self.forbidden() if token != self.closing.token}
+        return self.sampler(replace(self._seeded(params, who), logit_bias={**bias, **params.logit_bias}))
+
+    def _seeded(self, params: SamplingParams, index: int) -> SamplingParams:
+        return replace(params, seed=worker_seed(self.seed if params.seed is None else params.seed, index))
+
+
+def checked_sampling(
+    sampling: SamplingParams | Mapping[str, SamplingParams] | None, names: Sequence[str], default: SamplingParams
+) -> list[SamplingParams]:
+    """The settings of each worker. Raises InvalidArgument."""
+    if sampling is None or isinstance(sampling, SamplingParams):
+        return [sampling or default] * len(names)
+    if not isinstance(sampling, Mapping):
+        raise InvalidArgument(f"sampling must be SamplingParams, or those of workers by name, not {sampling!r}")
+    for name, params in sampling.items():
+        if name not in names:
+            raise InvalidArgument(f"sampling: there is no worker {name!r} (there are {', '.join(names)})")
+        if not isinstance(params, SamplingParams):
+            raise InvalidArgument(f"sampling: of {name!r} must be SamplingParams, not {params!r}")
+    return [sampling.get(name, default) for name in names]
