@@ -11,7 +11,7 @@ import marshal
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from .transport import Bytes
 
 BEAT_S = 1.0
 LOST_S = 5.0
-BUSY_S, IDLE_S = 0.0002, 0.005  # between two looks at the messages
+WAITING_S, COMPUTING_S, IDLE_S = 0.0002, 0.002, 0.005  # between two looks at the messages
 LONGEST_ERROR = 4096
 TAG_BEAT, TAG_ERROR = 32001, 32002  # MPI promises tags up to 32767; those of layers are far below
 INSTALL = "install one with: python -m pip install 'hogwild-local[runahead]'"
@@ -56,8 +56,9 @@ class Message:
         self._owner, self._data = owner, data  # MPI reads or writes it
 
     def wait(self) -> None:
-        while not self.done.wait(BEAT_S):
-            self._owner.tick()
+        with self._owner.waiting():
+            while not self.done.wait(BEAT_S):
+                self._owner.tick()
         self._owner.check()
 
 
@@ -73,6 +74,7 @@ class MpiTransport:
         self._open: list[Message] = []
         self._failure: HogwildError | None = None
         self._is_ended = False
+        self._n_waiting, self._waits_since_s = 0, 0.0
         self.watch: Callable[[list[int]], object] | None = None
         self._layer = 0
         peers = [rank for rank in range(self.size) if rank != self.rank]
@@ -98,6 +100,17 @@ class MpiTransport:
             layers = {rank: beat.heard_layer for rank, beat in self._beats.items()} | {self.rank: self._layer}
             if self.watch([layers[rank] for rank in range(self.size)]) is False:
                 raise Cancelled("the prompt was cancelled")
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Has the messages looked at more often: nothing is computed meanwhile."""
+        with self._lock:
+            self._n_waiting, self._waits_since_s = self._n_waiting + 1, time.monotonic()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._n_waiting -= 1
 
     def check(self) -> None:
         """Raises RankLost, or what a rank raised: from then on the ranks are of no use."""
@@ -158,7 +171,7 @@ class MpiTransport:
     # -- the thread --
 
     def _run(self) -> None:
-        looked_s = time.monotonic()
+        looked_s, listened_s = time.monotonic(), 0.0
         while not self._is_ended:
             now = time.monotonic()
             if now - looked_s > LOST_S / 2:  # this process was stopped, or starved: nobody is to blame
@@ -167,20 +180,32 @@ class MpiTransport:
             looked_s = now
             with self._lock:
                 try:
-                    self._beat(now)
+                    if now - listened_s >= IDLE_S:
+                        listened_s = now
+                        self._hear(now)
                     if self._failure is None:
                         self._look()
                 except HogwildError as error:
                     self._give_up(error)
                 except self._mpi.Exception as error:
                     self._give_up(RankLost(f"MPI failed: {error}"))
-                is_busy = len(self._open) > 1
-            time.sleep(BUSY_S if is_busy else IDLE_S)
+                pause = self._pause_s(now)
+            time.sleep(pause)
 
-    def _beat(self, now: float) -> None:
+    def _pause_s(self, now: float) -> float:
+        """Looking costs 15 microseconds: of the core that computes, unless somebody waits. A helper between two prompts
+        waits too, for a single message, and long."""
+        if self._n_waiting:
+            return WAITING_S if len(self._open) > 1 or now - self._waits_since_s < BEAT_S else IDLE_S
+        return COMPUTING_S if self._open else IDLE_S
+
+    def _hear(self, now: float) -> None:
         for rank, beat in self._beats.items():
             if not beat.is_heard(now) and self._failure is None:
                 raise RankLost(f"{self.name(rank)} has died, or cannot be reached any more")
+        for request, data in self._errors.values():
+            if self._failure is None and request.Test():
+                raise error_of(*marshal.loads(data.tobytes()))
 
     def _look(self) -> None:
         if self._open:
@@ -188,9 +213,6 @@ class MpiTransport:
             for message in [self._open[index] for index in done or ()]:
                 self._open.remove(message)
                 message.done.set()
-        for request, data in self._errors.values():
-            if request.Test():
-                raise error_of(*marshal.loads(data.tobytes()))
 
     def _give_up(self, error: HogwildError) -> None:
         self._failure = self._failure or error
