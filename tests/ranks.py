@@ -24,6 +24,11 @@ class Wires:
         default_factory=lambda: defaultdict(queue.SimpleQueue)
     )
     lost: threading.Event = field(default_factory=threading.Event)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def box(self, source: int, target: int, tag: int) -> queue.SimpleQueue[bytes]:
+        with self.lock:  # or two threads would make one each
+            return self.mail[source, target, tag]
 
     def transport(self, rank: int) -> QueueTransport:
         return QueueTransport(self, rank)
@@ -62,11 +67,11 @@ class QueueTransport:
             self.wires.lost.set()
             raise RankLost(f"rank {self.rank} is lost")
         self.n_sent += len(data)
-        self.wires.mail[self.rank, rank, tag].put(data.tobytes())
+        self.wires.box(self.rank, rank, tag).put(data.tobytes())
         return Done()
 
     def receive(self, rank: int, tag: int, into: Bytes) -> Receiving:
-        return Receiving(self.wires, self.wires.mail[rank, self.rank, tag], into)
+        return Receiving(self.wires, self.wires.box(rank, self.rank, tag), into)
 
     def reached(self, layer: int) -> None:
         pass

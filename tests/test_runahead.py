@@ -242,9 +242,9 @@ def layers_for(cache: native.NativeCache, n: int) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("layer", [0, 1, 2])
-@pytest.mark.parametrize("where", ["receive", "send"])
+@pytest.mark.parametrize("wants_own", [False, True])
 def test_a_callback_that_raises_ends_the_pass_and_leaves_the_cache(
-    layer: int, where: str, chunk_cache: native.NativeCache
+    layer: int, wants_own: bool, chunk_cache: native.NativeCache
 ) -> None:
     block, seen = chunk_cache.new_block(), []
     chunk_cache.decode([DecodeView([block], [1, 2, 3], 0)])
@@ -255,8 +255,7 @@ def test_a_callback_that_raises_ends_the_pass_and_leaves_the_cache(
         if at == layer:
             raise KeyError("stop")
 
-    functions = {"receive": lambda at: None, "send": lambda at: None, where: stop}
-    wanted = Chunk([4, 5], layers_for(chunk_cache, 12), **functions)  # type: ignore[arg-type]
+    wanted = Chunk([4, 5], layers_for(chunk_cache, 12), stop, wants_own)
     with pytest.raises(KeyError, match="stop"):
         chunk_cache.decode_chunk(DecodeView([block], list(range(12)), 0), wanted)
     assert seen == list(range(layer + 1))  # no layer after it is computed
@@ -279,7 +278,7 @@ def test_a_chunk_that_does_not_fit_its_view_is_refused(
     n_tokens: int, n_outputs: int, runs: list[int], message: str, chunk_cache: native.NativeCache
 ) -> None:
     block = chunk_cache.new_block()
-    wanted = Chunk(runs, layers_for(chunk_cache, n_tokens), lambda layer: None, None)
+    wanted = Chunk(runs, layers_for(chunk_cache, n_tokens), lambda layer: None)
     with pytest.raises(InvalidArgument, match=message):
         chunk_cache.decode_chunk(DecodeView([block], [1] * n_tokens, n_outputs), wanted)
     assert chunk_cache.blocks() == {block: 0}
@@ -333,7 +332,7 @@ with Model(path, n_threads=1, rpc=servers, native=Leader(group)) as model, Share
     memory = [np.zeros(n, dtype=np.uint8) for _ in range(cache._native.n_layers())]
     try:
         view = native.DecodeView([block], [1] * 12, 0)
-        cache._native.decode_chunk(view, native.Chunk([4], memory, lambda layer: None, stop))
+        cache._native.decode_chunk(view, native.Chunk([4], memory, stop))
     except KeyError:
         again = cache.decode([([cache.block()], tokens)])[0]
         print(bool(np.array_equal(again, logits)))

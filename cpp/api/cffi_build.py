@@ -12,8 +12,7 @@ INCLUDE = Path(__file__).parent.parent / "include"
 HEADERS = ["hogwild.h", "hogwild-attention.h"]
 CALLBACKS = """
 extern "Python" bool hogwild_on_progress(float, void *);
-extern "Python" bool hogwild_on_receive(int32_t, void *);
-extern "Python" bool hogwild_on_send(int32_t, void *);
+extern "Python" bool hogwild_on_exchange(int32_t, void *);
 extern "Python" void hogwild_on_log(int32_t, const char *, void *);
 """
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <numeric>
 
 #include "base/error.h"
 #include "cache/layer-cells.h"
@@ -9,8 +10,8 @@
 namespace hw {
 
 int32_t check_chunk(const hw_chunk& chunk, const hw_view& view, size_t n_layers) {
-    if (chunk.n_runs < 0 || (chunk.n_runs > 0 && (chunk.runs == nullptr || chunk.receive == nullptr))) {
-        fail(HW_ERROR_ARGUMENT, "a chunk of %d runs needs their lengths, and a function that receives them",
+    if (chunk.n_runs < 0 || (chunk.n_runs > 0 && chunk.runs == nullptr) || chunk.exchange == nullptr) {
+        fail(HW_ERROR_ARGUMENT, "a chunk of %d runs needs their lengths, and a function that exchanges a layer's cells",
              chunk.n_runs);
     }
     int64_t n_elsewhere = 0;
@@ -28,7 +29,7 @@ int32_t check_chunk(const hw_chunk& chunk, const hw_view& view, size_t n_layers)
         fail(HW_ERROR_ARGUMENT, "%d outputs are asked of a chunk of %d tokens", view.n_outputs,
              static_cast<int>(view.n_tokens - n_elsewhere));
     }
-    if (chunk.n_runs > 0 || chunk.send != nullptr) {
+    if (chunk.n_runs > 0 || chunk.wants_own) {
         if (chunk.layers == nullptr ||
             std::any_of(chunk.layers, chunk.layers + n_layers, [](const void* data) { return data == nullptr; })) {
             fail(HW_ERROR_ARGUMENT, "a chunk needs memory for each of %zu layers", n_layers);
@@ -53,21 +54,19 @@ void ChunkExchange::stored(int layer) {
     const int32_t index = static_cast<int32_t>(std::distance(store_.layers().begin(), place));
     const KvTensors& cells = place->second;
     std::byte* data = chunk_.layers == nullptr ? nullptr : static_cast<std::byte*>(chunk_.layers[index]);
-    int64_t begin = begin_;
-    if (chunk_.n_runs > 0 && !chunk_.receive(index, chunk_.user_data)) {
-        fail(HW_ERROR_COMPUTE, "the keys and values of layer %d did not come", layer);
+    const int64_t n_elsewhere = std::accumulate(chunk_.runs, chunk_.runs + chunk_.n_runs, int64_t{0});
+    if (chunk_.wants_own) {
+        read_layer(cells, begin_ + n_elsewhere, n_own_, data + layer_bytes(cells, n_elsewhere));
     }
+    if (!chunk_.exchange(index, chunk_.user_data)) {
+        fail(HW_ERROR_COMPUTE, "the keys and values of layer %d were not exchanged", layer);
+    }
+    int64_t begin = begin_;
     for (int32_t i = 0; i < chunk_.n_runs; i++) {
         const int64_t n = chunk_.runs[i];
         write_layer(cells, begin, n, data);
         data += layer_bytes(cells, n);
         begin += n;
-    }
-    if (chunk_.send != nullptr) {
-        read_layer(cells, begin, n_own_, data);
-        if (!chunk_.send(index, chunk_.user_data)) {
-            fail(HW_ERROR_COMPUTE, "the keys and values of layer %d were not sent on", layer);
-        }
     }
 }
 

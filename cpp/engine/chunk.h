@@ -28,13 +28,13 @@ class PromisedTokens {
     bool is_kept_ = false;
 };
 
-// Fills the promised cells of each layer, and hands out those of the chunk.
+// Hands out the chunk's cells of each layer, and fills the promised ones.
 class ChunkExchange : public LayerHook {
   public:
     // begin: the cell of the first promised token; n_own: tokens of the chunk, whose cells are behind those.
     ChunkExchange(const KvStore& store, const hw_chunk& chunk, int64_t begin, int32_t n_own)
         : store_(store), chunk_(chunk), begin_(begin), n_own_(n_own) {}
-    // Throws HW_ERROR_COMPUTE where a callback stops.
+    // Throws HW_ERROR_COMPUTE where the callback stops.
     void stored(int layer) override;
 
   private:

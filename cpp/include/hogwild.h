@@ -308,8 +308,8 @@ struct hw_view {
 enum hw_status hw_decode(hw_cache* cache, const struct hw_view* views, int32_t n_views, char* err, size_t err_size);
 
 // Run-ahead prefill (arXiv 2405.05329): a prompt is cut into chunks, and each of several processes computes one, in a
-// cache of its own. In every layer each one receives the keys and values of all tokens before its chunk, attends, and
-// has sent them on, with its own behind them, before. The last one has all.
+// cache of its own. In every layer each one receives the keys and values of all tokens before its chunk, sends what
+// others need, and attends. The last one has all.
 typedef bool (*hw_layer_callback)(int32_t layer, void* user_data);
 
 // What is computed elsewhere of the tokens that a view feeds: the first ones, in runs. layers[l] is the caller's memory
@@ -319,9 +319,9 @@ typedef bool (*hw_layer_callback)(int32_t layer, void* user_data);
 struct hw_chunk {
     const int32_t* runs;  // [n_runs] tokens of each run; may be NULL if there are none
     int32_t n_runs;
-    void* const* layers;        // [hw_cache_n_layers]; may be NULL if nothing is received nor sent
-    hw_layer_callback receive;  // returns when the runs lie in layers[l]; not NULL if there are runs
-    hw_layer_callback send;  // all lies in layers[l], and stays there as long as the caller keeps it; NULL: nobody asks
+    void* const* layers;         // [hw_cache_n_layers]; may be NULL if there are no runs, and own cells are not wanted
+    bool wants_own;              // the chunk's own cells are put behind the runs, before exchange is called
+    hw_layer_callback exchange;  // returns when the runs lie in layers[l]; the memory stays the caller's
     void* user_data;
 };
 
@@ -330,11 +330,11 @@ int32_t hw_cache_n_layers(hw_cache* cache);
 size_t hw_cache_layer_bytes(hw_cache* cache, int32_t layer, int32_t n);
 
 // hw_decode of one view whose first tokens are computed elsewhere. Its outputs are of the others, of which there is one
-// at least: they are computed in one pass, and must fit n_batch. Both callbacks run on this thread, layer after layer,
-// as soon as a layer's own keys and values are stored and before anything of it is attended to; they return false to
-// stop, and must not call this cache, which waits. Cells that were promised are the block's when the call is HW_OK;
+// at least: they are computed in one pass, and must fit n_batch. The callback runs on this thread, once a layer, as
+// soon as its own keys and values are stored and before anything of it is attended to; it returns false to stop, and
+// must not call this cache, which waits. Cells that were promised are the block's when the call is HW_OK;
 // until then no other call sees them, and afterwards it is as if the block had been fed all of the tokens.
-// Errors: as hw_decode; HW_ERROR_COMPUTE also where a callback stopped; HW_ERROR_UNSUPPORTED (a layer that stores
+// Errors: as hw_decode; HW_ERROR_COMPUTE also where the callback stopped; HW_ERROR_UNSUPPORTED (a layer that stores
 // something after it has attended, named).
 enum hw_status hw_decode_chunk(hw_cache* cache, const struct hw_view* view, const struct hw_chunk* chunk, char* err,
                                size_t err_size);

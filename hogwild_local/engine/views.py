@@ -37,13 +37,14 @@ class DecodeView(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """What is computed elsewhere of a view: struct hw_chunk. layers: memory of each layer, uint8. receive and send are
-    called with the number of a layer, on the computing thread; what they raise ends the pass."""
+    """What is computed elsewhere of a view: struct hw_chunk. layers: memory of each layer, uint8. exchange is called
+    with the number of a layer, on the computing thread; what it raises ends the pass. wants_own: the layer's memory has
+    the chunk's own cells then."""
 
     runs: Sequence[int]
     layers: Sequence[npt.NDArray[np.uint8]]
-    receive: Callable[[int], object]
-    send: Callable[[int], object] | None
+    exchange: Callable[[int], object]
+    wants_own: bool = False
 
 
 class Decoded(NamedTuple):

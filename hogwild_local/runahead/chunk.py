@@ -1,94 +1,85 @@
-"""One rank's part of a pass: its chunk is computed while keys and values of the tokens before it come in, and go on."""
+"""One rank's part of a pass: its chunk is computed while keys and values of other ranks' tokens come in and go out."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..engine.views import Chunk, Decoded, DecodeView
 from ..errors import OutOfMemory
-from .partition import Partition
-from .transport import Bytes, LayerTrace, PassTrace, Pending, Transport
+from .routes import ROUTES, Piece, Prompt
+from .transport import Bytes, LayerTrace, Links, PassTrace, Pending
 
 if TYPE_CHECKING:
     from ..engine.native import NativeCache
 
 
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """What all ranks are told: all tokens; the lengths of the blocks that the last rank has already, which come first;
-    the chunks of the other tokens. The last rank sends these blocks to the first one, and so they reach all."""
-
-    tokens: Sequence[int]
-    known: Sequence[int]
-    partition: Partition
-
-    @property
-    def n_known(self) -> int:
-        return sum(self.known)
-
-
 class Exchange:
-    """The messages of one rank in one pass: a message a layer, whose number is its tag.
+    """The messages of one rank in one pass, along its route. A layer's number is the tag of its messages.
 
-    A layer's buffer holds run after run, as in struct hw_chunk: what is received, and then the rank's own chunk. So it
-    goes on as it is, and no byte is copied but into the cache and out of it.
+    They lie in the layer's memory as struct hw_chunk has it: no byte is copied but into the cache and out of it.
     """
 
-    def __init__(self, cache: NativeCache, transport: Transport, prompt: Prompt) -> None:
-        rank, self._last = transport.rank, transport.size - 1
-        self._transport, self._rank = transport, rank
-        before = prompt.partition[:rank]
-        self.runs = before if rank == self._last else (*prompt.known, *before)
-        n_received, n_own = sum(self.runs), prompt.partition[rank]
-        sends = rank < self._last
-        sizes = [cache.layer_bytes(layer, 1) for layer in range(cache.n_layers())]
-        self._n_received = [n_received * size for size in sizes]
-        # The last rank has what is known, and is sent the rest.
-        n_left_out = prompt.n_known if rank == self._last - 1 else 0
-        self._sent_from = [n_left_out * size for size in sizes]
-        self.layers = [_memory((n_received + n_own * sends) * size) for size in sizes]
-        self._trace = [(0.0, 0.0)] * len(sizes)
-        self._began_s = time.monotonic()
-        self._n_own = n_own
-        self._receives: list[Pending] = []
+    def __init__(self, cache: NativeCache, links: Links, prompt: Prompt) -> None:
+        self.route = ROUTES[prompt.method](links.rank, prompt)
+        self.wants_own = bool(self.route.sends_own or self.route.sends_on)
+        self._links = links
+        self._sizes = [cache.layer_bytes(layer, 1) for layer in range(cache.n_layers())]
+        self.layers = [_memory(self.route.n_memory * size) for size in self._sizes]
+        self._n_own = prompt.partition[links.rank]
+        self._times = [(0.0, 0.0)] * len(self._sizes)
+        self._n_sent = [0] * len(self._sizes)
+        self._receives: list[list[Pending]] = []
         self._sends: list[Pending] = []
-        self.send = self._send if sends else None
 
-    def post(self) -> None:
-        """Says where what comes is to be put, before anything comes."""
-        source = self._rank - 1 if self._rank else self._last
-        if self.runs:
-            self._receives = [
-                self._transport.receive(source, layer, data[:n])
-                for layer, (data, n) in enumerate(zip(self.layers, self._n_received, strict=True))
-            ]
+    def begin(self, known: Sequence[Bytes]) -> None:
+        """Says where what comes is to be put, before anything comes. known: what this rank has of each layer, and
+        sends to those that need it."""
+        self._began_s = time.monotonic()
+        self._receives = [
+            [self._links.receive(piece.rank, layer, self._part(layer, piece)) for piece in self.route.receives]
+            for layer in range(len(self.layers))
+        ]
+        for layer, data in enumerate(known):
+            for rank in self.route.sends_known_to:
+                self._send(rank, layer, data)
 
-    def receive(self, layer: int) -> None:
+    def exchange(self, layer: int) -> None:
+        """Called when the rank's own keys and values of the layer are stored; afterwards it attends."""
         stored_s = time.monotonic()
-        self._transport.reached(layer)
-        self._receives[layer].wait()
-        self._trace[layer] = (stored_s, time.monotonic())
-
-    def _send(self, layer: int) -> None:
-        if not self.runs:
-            self._transport.reached(layer)
-            self._trace[layer] = (time.monotonic(),) * 2
-        data = self.layers[layer][self._sent_from[layer] :]
-        self._sends.append(self._transport.send(self._rank + 1, layer, data))
+        self._links.reached(layer)
+        self._send_all(layer, self.route.sends_own)
+        for pending in self._receives[layer]:
+            pending.wait()
+        self._times[layer] = (stored_s, time.monotonic())
+        self._send_all(layer, self.route.sends_on)
 
     def finish(self) -> PassTrace:
         """Waits until all has left."""
         ended_s = time.monotonic()
         for pending in self._sends:
             pending.wait()
-        rows = zip(self._trace, self.layers, self._n_received, self._sent_from, strict=True)
-        layers = [LayerTrace(*times, n_in, len(data) - begin if self.send else 0) for times, data, n_in, begin in rows]
-        return PassTrace(self._rank, self._n_own, self._began_s, ended_s, layers)
+        n_received = sum(piece.n for piece in self.route.receives)
+        layers = [
+            LayerTrace(*times, n_received * size, n_sent)
+            for times, size, n_sent in zip(self._times, self._sizes, self._n_sent, strict=True)
+        ]
+        return PassTrace(self._links.rank, self._n_own, self._began_s, ended_s, layers)
+
+    def _part(self, layer: int, piece: Piece) -> Bytes:
+        size = self._sizes[layer]
+        return self.layers[layer][piece.begin * size : (piece.begin + piece.n) * size]
+
+    def _send_all(self, layer: int, pieces: Iterable[Piece]) -> None:
+        for piece in pieces:
+            self._send(piece.rank, layer, self._part(layer, piece))
+
+    def _send(self, rank: int, layer: int, data: Bytes) -> None:
+        self._sends.append(self._links.send(rank, layer, data))
+        self._n_sent[layer] += len(data)
 
 
 def _memory(n_bytes: int) -> Bytes:
@@ -101,32 +92,25 @@ def _memory(n_bytes: int) -> Bytes:
         ) from None
 
 
-def compute(cache: NativeCache, transport: Transport, prompt: Prompt, view: DecodeView) -> tuple[Decoded, PassTrace]:
-    """view: its tokens are those that this rank's cache has not got, up to the end of its chunk. Raises what
-    hw_decode_chunk and the transport raise: the cache is as before then."""
-    exchange = Exchange(cache, transport, prompt)
-    exchange.post()
-    decoded = cache.decode_chunk(view, Chunk(exchange.runs, exchange.layers, exchange.receive, exchange.send))
+def compute(
+    cache: NativeCache, links: Links, prompt: Prompt, view: DecodeView, known: Sequence[Bytes] = ()
+) -> tuple[Decoded, PassTrace]:
+    """view: its tokens are those that this rank's cache has not got, up to the end of its chunk. known: what the last
+    rank has of each layer already, block after block. Raises what hw_decode_chunk and the links raise: the cache is as
+    before then."""
+    exchange = Exchange(cache, links, prompt)
+    exchange.begin(known)
+    chunk = Chunk(exchange.route.runs, exchange.layers, exchange.exchange, exchange.wants_own)
+    decoded = cache.decode_chunk(view, chunk)
     return decoded, exchange.finish()
 
 
-def compute_ahead(cache: NativeCache, transport: Transport, prompt: Prompt) -> PassTrace:
+def compute_ahead(cache: NativeCache, links: Links, prompt: Prompt) -> PassTrace:
     """The part of a rank that is not the last one, in a block that it forgets afterwards."""
     block = cache.new_block()
     try:
-        end = prompt.n_known + sum(prompt.partition[: transport.rank + 1])
-        _, trace = compute(cache, transport, prompt, DecodeView([block], list(prompt.tokens[:end]), 0))
+        end = prompt.n_known + sum(prompt.partition[: links.rank + 1])
+        _, trace = compute(cache, links, prompt, DecodeView([block], list(prompt.tokens[:end]), 0))
         return trace
     finally:
         cache.free_blocks([block])
-
-
-def compute_last(
-    cache: NativeCache, transport: Transport, prompt: Prompt, view: DecodeView, known: Sequence[Bytes]
-) -> tuple[Decoded, PassTrace]:
-    """The last rank's part: view feeds all that is new. known: what it has of each layer already, block after block."""
-    sends = [transport.send(0, layer, data) for layer, data in enumerate(known)]
-    result = compute(cache, transport, prompt, view)
-    for pending in sends:
-        pending.wait()
-    return result

@@ -3,14 +3,17 @@ so. Between prompts it keeps no tokens."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
 from ..engine.wire import plain_error
 from ..errors import HogwildError
 from .block_bytes import fingerprint_of
-from .chunk import Prompt, compute_ahead
+from .chunk import compute_ahead
 from .messages import hear, tell
+from .routes import Method, Prompt
+from .slow_link import Limits, limited
 from .transport import Transport, as_rows
 
 
@@ -35,6 +38,7 @@ class Helper:
     def __init__(self, transport: Transport, native: Any) -> None:
         self._transport, self._native = transport, native
         self._objects: dict[int, Any] = {}
+        self._limits: Limits | None = None
 
     def model(self, number: int, settings: dict[str, Any]) -> None:
         self._objects[number] = self._native.NativeModel(settings)
@@ -45,9 +49,19 @@ class Helper:
         self._objects[number] = cache
         return fingerprint(cache)
 
-    def prefill(self, cache: int, tokens: Sequence[int], known: Sequence[int], partition: Sequence[int]) -> Any:
-        prompt = Prompt(tokens, tuple(known), tuple(partition))
-        return as_rows(compute_ahead(self._objects[cache], self._transport, prompt))
+    def limit(self, limits: Sequence[float] | None) -> None:
+        """For all prompts from now on."""
+        self._limits = None if limits is None else Limits(*limits)  # type: ignore[arg-type]
+
+    def clock(self) -> float:
+        return time.monotonic()
+
+    def prefill(
+        self, cache: int, tokens: Sequence[int], known: Sequence[int], partition: Sequence[int], method: Method
+    ) -> Any:
+        prompt = Prompt(tokens, tuple(known), tuple(partition), method)
+        with limited(self._transport, self._limits) as links:
+            return as_rows(compute_ahead(self._objects[cache], links, prompt))
 
 
 def fingerprint(cache: Any) -> str:

@@ -5,24 +5,31 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..checks import whole
 from ..engine import native
 from ..engine.views import Decoded, DecodeView
 from ..engine.wire import error_of
 from ..errors import HogwildError, ModelError, RankLost
 from .block_bytes import origin_of
-from .chunk import Prompt, compute_last
+from .chunk import compute
 from .helper import fingerprint
 from .messages import hear, tell
 from .partition import Partition, checked, even
+from .routes import Method, Prompt, checked_method
+from .slow_link import Limits, limited
 from .transport import Bytes, PassTrace, Transport, as_rows, as_trace
 
 LEAST_CHUNK = 16
 """Tokens of a rank: shorter prompts are not worth the messages."""
+
+
+N_CLOCK_READINGS = 5
 
 
 class Group:
@@ -33,7 +40,9 @@ class Group:
         self.transport, self.cut = transport, cut
         self.helpers = range(transport.size - 1)
         self.traces: list[PassTrace] = []
-        """Of the last prompt, rank after rank."""
+        """Of the last prompt, rank after rank, in this rank's time."""
+        self.limits: Limits | None = None
+        self._ahead_s = [0.0 for _ in self.helpers]
         self._numbers = itertools.count(1)
         self._is_ended = False
 
@@ -61,6 +70,28 @@ class Group:
                 name, text = value
                 raise error_of(name, f"rank {rank}: {text}")
         return [value for _, value in answers]
+
+    def limit(self, limits: Limits | None) -> None:
+        """Lets keys and values go between ranks as over links with these limits; None: as they are."""
+        self.tell("limit", None if limits is None else tuple(limits))
+        self.answers()
+        self.limits = limits
+
+    def compare_clocks(self) -> None:
+        """A rank on another machine has another clock: it is read in the middle of the quickest of a few answers."""
+        asked = []
+        for _ in range(N_CLOCK_READINGS):
+            begin_s = time.monotonic()
+            self.tell("clock")
+            theirs, end_s = self.answers(), time.monotonic()
+            asked.append((end_s - begin_s, [their - (begin_s + end_s) / 2 for their in theirs]))
+        took_s, ahead_s = min(asked, default=(0.0, self._ahead_s))
+        # One that cannot be told from ours is ours.
+        self._ahead_s = [ahead if abs(ahead) > took_s / 2 else 0.0 for ahead in ahead_s]
+
+    def in_our_time(self, traces: Sequence[PassTrace]) -> list[PassTrace]:
+        """The helpers' traces, rank after rank."""
+        return [trace.later_by(-ahead) for trace, ahead in zip(traces, self._ahead_s, strict=True)]
 
     def end(self) -> None:
         """May be called twice."""
@@ -97,6 +128,7 @@ class LeaderModel(native.NativeModel):
             super().__init__(settings, progress)
         finally:
             group.answers()
+        group.compare_clocks()
 
     def cache(self, *arguments: Any) -> LeaderCache:
         return LeaderCache(self._group, self, self.number("n_vocab"), arguments)
@@ -123,6 +155,8 @@ class LeaderCache(native.NativeCache):
 
     def __init__(self, group: Group, model: LeaderModel, n_vocab: int, arguments: Sequence[Any]) -> None:
         self._group, self._number = group, group.new_number()
+        self._method: Method = "runahead"
+        self._forced: Partition = ()
         group.tell("cache", self._number, model._number, list(arguments))
         try:
             super().__init__(model, n_vocab, *arguments)
@@ -150,13 +184,34 @@ class LeaderCache(native.NativeCache):
         """What the ranks did for the last prompt, as plain data (see as_trace); none: it was not for several."""
         return [as_rows(trace) for trace in self._group.traces]
 
+    def method(self, name: Method) -> None:
+        """How long prompts are computed from now on. Raises InvalidArgument."""
+        self._method = checked_method(name)
+
+    def cut_as(self, partition: Sequence[int] | None) -> None:
+        """Cuts prompts of so many tokens so; None: as it finds best. Raises InvalidArgument."""
+        forced = tuple(whole(n, "a chunk of a partition", 1) for n in partition or ())
+        self._forced = checked(forced, sum(forced), self._group.transport.size) if forced else ()
+
+    def limit(self, limits: Sequence[float] | None) -> None:
+        """Lets ranks be connected by slower links from now on: see Limits; None: by those there are."""
+        self._group.limit(None if limits is None else Limits(*limits))  # type: ignore[arg-type]
+
     def _partition(self, views: Sequence[DecodeView]) -> Partition | None:
         """None: it is not for several ranks."""
+        if self._method == "alone":
+            return None
         n_ranks, n = self._group.transport.size, len(views[0].tokens) if len(views) == 1 else 0
         if n_ranks < 2 or n < LEAST_CHUNK * n_ranks:
             return None
-        partition = checked(self._group.cut(n, n_ranks), n, n_ranks)
+        partition = checked(self._cut(n), n, n_ranks)
         return partition if views[0].n_outputs <= partition[-1] and views[0].sampler is None else None
+
+    def _cut(self, n_tokens: int) -> Partition:
+        n_ranks = self._group.transport.size
+        if self._method == "all-gather":
+            return even(n_tokens, n_ranks)
+        return self._forced if n_tokens == sum(self._forced) else self._group.cut(n_tokens, n_ranks)
 
     def _known(self, blocks: Sequence[int]) -> _Known | None:
         """None: a block does not stand where its keys are rotated to, so that the others could not have it so."""
@@ -184,15 +239,16 @@ class LeaderCache(native.NativeCache):
 
     def _decode_ahead(self, view: DecodeView, partition: Partition, known: _Known) -> Decoded:
         group = self._group
-        prompt = Prompt([*known.tokens, *view.tokens], known.lens, partition)
-        group.tell("prefill", self._number, list(prompt.tokens), known.lens, list(partition))
+        prompt = Prompt([*known.tokens, *view.tokens], known.lens, partition, self._method)
+        group.tell("prefill", self._number, list(prompt.tokens), known.lens, list(partition), self._method)
         try:
-            decoded, trace = compute_last(self, group.transport, prompt, view, known.cells)
+            with limited(group.transport, group.limits) as links:
+                decoded, trace = compute(self, links, prompt, view, known.cells)
         except Exception as error:
             if not isinstance(error, RankLost):
                 group.transport.fail(error)
             raise
-        group.traces = [*(as_trace(row) for row in group.answers()), trace]
+        group.traces = [*group.in_our_time([as_trace(row) for row in group.answers()]), trace]
         return decoded
 
 

@@ -16,6 +16,9 @@ from ..engine.threads import default_threads
 from ..errors import InvalidArgument
 from ..options import MOST_BATCH
 from .launch import starter
+from .partition import Partition
+from .routes import Method
+from .slow_link import Limits
 from .transport import PassTrace, as_trace
 
 
@@ -60,6 +63,19 @@ class RankedCache(SharedCache):
         """Lets progress be called while a prompt is computed: see LeaderCache."""
         native: Any = self._native
         (native.place or native).progress = progress
+
+    def method(self, name: Method) -> None:
+        """How long prompts are computed from now on. Raises InvalidArgument."""
+        self._native.method(name)  # type: ignore[attr-defined]
+
+    def cut_as(self, partition: Partition | None) -> None:
+        """Lets prompts of so many tokens be cut so, whatever is known of others; None: as before. Raises
+        InvalidArgument."""
+        self._native.cut_as(None if partition is None else list(partition))  # type: ignore[attr-defined]
+
+    def limit_links(self, limits: Limits | None) -> None:
+        """Lets keys and values go between ranks as over such links from now on; None: over those there are."""
+        self._native.limit(None if limits is None else tuple(limits))  # type: ignore[attr-defined]
 
     def ranks(self) -> list[PassTrace]:
         """What each rank did for the last prompt; none: it was not for several."""

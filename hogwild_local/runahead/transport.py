@@ -18,18 +18,23 @@ class Pending(Protocol):
         """Returns when it has arrived, or has left. Raises RankLost, or what a rank raised."""
 
 
-class Transport(Protocol):
+class Links(Protocol):
     """Messages of bytes between ranks, in order for each pair of ranks and each tag. Nothing waits but wait()."""
 
     rank: int
     size: int
-    watch: Callable[[list[int]], object] | None
-    """Called, by a thread that waits and at each layer, with the layers that the ranks have reached."""
 
     def send(self, rank: int, tag: int, data: Bytes) -> Pending: ...
     def receive(self, rank: int, tag: int, into: Bytes) -> Pending: ...
     def reached(self, layer: int) -> None:
         """Lets the others know, some time, which layer this rank computes."""
+
+
+class Transport(Links, Protocol):
+    """The links of all ranks, and what becomes of them."""
+
+    watch: Callable[[list[int]], object] | None
+    """Called, by a thread that waits and at each layer, with the layers that the ranks have reached."""
 
     def end(self) -> None:
         """There is nothing more to say. May be called twice."""
@@ -63,9 +68,17 @@ class PassTrace(NamedTuple):
             f"{self.waited_s:.2f} s; sent {self.n_sent / 1e6:.1f} MB"
         )
 
+    def later_by(self, seconds: float) -> PassTrace:
+        """The same at another time, or by another clock."""
+        layers = [
+            layer._replace(stored_s=layer.stored_s + seconds, received_s=layer.received_s + seconds)
+            for layer in self.layers
+        ]
+        return PassTrace(self.rank, self.n_tokens, self.began_s + seconds, self.ended_s + seconds, layers)
+
     @property
     def waited_s(self) -> float:
-        """How long it waited for the rank before it, in all layers."""
+        """How long it waited for what other ranks sent, in all layers."""
         return sum(layer.received_s - layer.stored_s for layer in self.layers)
 
     @property

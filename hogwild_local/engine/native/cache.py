@@ -66,14 +66,8 @@ WeightShare = tuple[int, bool, bool, float, float]
 
 
 @ffi.def_extern(error=False, onerror=keep_for_caller)  # type: ignore[untyped-decorator]
-def hogwild_on_receive(layer: int, user_data: Any) -> bool:
-    ffi.from_handle(user_data).receive(layer)
-    return True
-
-
-@ffi.def_extern(error=False, onerror=keep_for_caller)  # type: ignore[untyped-decorator]
-def hogwild_on_send(layer: int, user_data: Any) -> bool:
-    ffi.from_handle(user_data).send(layer)
+def hogwild_on_exchange(layer: int, user_data: Any) -> bool:
+    ffi.from_handle(user_data).exchange(layer)
     return True
 
 
@@ -192,7 +186,7 @@ class NativeCache(Object):
 
     def decode_chunk(self, view: DecodeView, chunk: Chunk) -> Decoded:
         """One forward pass of a view without a sampler, whose first tokens are computed elsewhere. Raises the errors of
-        hw_decode_chunk, and what the functions of the chunk raise: the cache is as before then."""
+        hw_decode_chunk, and what the function of the chunk raises: the cache is as before then."""
         c_view = _CView(view, self._n_vocab)
         c_layers = ffi.new("void *[]", [ffi.from_buffer(layer) for layer in chunk.layers])
         user_data = ffi.new_handle(chunk)
@@ -202,8 +196,8 @@ class NativeCache(Object):
                 "runs": (runs := ffi.new("int32_t[]", list(chunk.runs))),
                 "n_runs": len(runs),
                 "layers": c_layers if chunk.layers else ffi.NULL,
-                "receive": lib.hogwild_on_receive,
-                "send": ffi.NULL if chunk.send is None else lib.hogwild_on_send,
+                "wants_own": chunk.wants_own,
+                "exchange": lib.hogwild_on_exchange,
                 "user_data": user_data,
             },
         )
