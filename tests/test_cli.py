@@ -337,12 +337,12 @@ def test_no_error_reaches_the_terminal_with_escapes(fault: type[Exception]) -> N
 
 
 def test_only_these_modules_write() -> None:
-    """Whoever writes elsewhere could forget printable(). bench writes JSON, to a file;
+    """Whoever writes elsewhere could forget printable(). Benchmarks write JSON, to a file;
     machine.py prints numbers, to the process that asked for them."""
     folder = Path(inspect.getfile(terminal)).parent
     writes = re.compile(r"click\.s?echo|\bprint\(|\.write\(")
     found = {path.name for path in folder.glob("*.py") if writes.search(path.read_text())}
-    assert found == {"terminal.py", "display.py", "bench.py", "machine.py"}
+    assert found == {"terminal.py", "display.py", "bench.py", "runahead_bench.py", "machine.py"}
 
 
 def test_help_shows_groups_and_each_line_explains() -> None:
@@ -350,10 +350,15 @@ def test_help_shows_groups_and_each_line_explains() -> None:
         ("run", ["Model", "Workers", "Sampling", "Output", "Devices", "Other"]),
         ("eval", ["Model", "Workers", "Sampling", "Evaluation", "Output", "Devices", "Other"]),
         ("bench", ["Model", "Measurement", "Output", "Devices", "Other"]),
+        ("runahead bench", ["Model", "Measurement", "Output", "Devices", "Other"]),
     ):
-        text = CliRunner().invoke(cli, [name, "--help"]).stdout
+        text = CliRunner().invoke(cli, [*name.split(), "--help"]).stdout
         assert re.findall(r"^(\w+):$", text, flags=re.MULTILINE) == titles
-        for param in cli.commands[name].params:
+        command: click.Command = cli
+        for part in name.split():
+            assert isinstance(command, click.Group)
+            command = command.commands[part]
+        for param in command.params:
             if isinstance(param, click.Option):
                 assert re.fullmatch(r"[A-Z].*\.", param.help or ""), f"{name} {param.opts}: {param.help}"
                 assert param.opts[-1] in text

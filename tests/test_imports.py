@@ -19,7 +19,8 @@ def test_the_package_is_imported_without_what_is_compiled() -> None:
 import hogwild_local, importlib, pkgutil
 from hogwild_local import *
 names = [module.name for module in pkgutil.walk_packages(hogwild_local.__path__, "hogwild_local.")]
-need_it = {"engine.native", "engine.child", "engine._hogwild", "runahead.leader", "cli.baseline", "cli.measure"}
+need_it = {"engine.native", "engine.child", "engine._hogwild", "runahead.leader"}
+need_it |= {"cli.baseline", "cli.measure", "cli.runahead_measure"}
 for name in set(names) - {f"hogwild_local.{name}" for name in need_it}:
     importlib.import_module(name)
 hogwild_local.set_log_hook(print)
@@ -30,7 +31,7 @@ print("numpy" in sys.modules, Hogwild, len(names) > 40)
     assert done.stdout == "True <class 'hogwild_local.hogwild.Hogwild'> True\n"
 
 
-@pytest.mark.parametrize("command", ["", "run", "eval", "bench", "rpc-server"])
+@pytest.mark.parametrize("command", ["", "run", "eval", "bench", "rpc-server", "runahead bench"])
 def test_help_needs_nothing_that_is_compiled(command: str) -> None:
     code = f"from hogwild_local.cli.main import cli; cli({[*command.split(), '--help']!r}, prog_name='hogwild')"
     done = run_isolated(HIDE + code, HIDDEN)

@@ -17,6 +17,7 @@ from .bench import bench
 from .eval import evaluate
 from .rpc_server import rpc_server
 from .run import run
+from .runahead import runahead
 from .terminal import Terminated, note, say, signals_as_exceptions
 
 
@@ -73,6 +74,7 @@ cli.add_command(bench)
 cli.add_command(evaluate)
 cli.add_command(rpc_server)
 cli.add_command(run)
+cli.add_command(runahead)
 
 
 def main() -> None:
