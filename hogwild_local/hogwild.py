@@ -164,7 +164,7 @@ class Hogwild:
 
     def watch_ranks(self, progress: Callable[[tuple[list[int], int]], object] | None) -> None:
         """With runahead: lets progress be called while a prompt is computed, with the layers that the ranks have
-        reached and how many layers there are. What it raises ends the pass, and the ranks with it."""
+        reached and how many layers there are. What it raises ends the pass."""
         if hasattr(self._cache, "watch"):
             self._cache.watch(progress)
 

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from hogwild_local.errors import RankLost
+from hogwild_local.errors import Cancelled, RankLost
 from hogwild_local.runahead.transport import Bytes
 
 MOST_S = 60.0
@@ -23,6 +23,9 @@ class Wires:
     mail: defaultdict[tuple[int, int, int], queue.SimpleQueue[bytes]] = field(
         default_factory=lambda: defaultdict(queue.SimpleQueue)
     )
+    given_up: int = 0
+    faults: dict[tuple[int, int], BaseException] = field(default_factory=dict)
+    """What a rank raises when it has reached a layer, once."""
     lost: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -38,6 +41,9 @@ class Done:
     def wait(self) -> None:
         pass
 
+    def settle(self) -> None:
+        pass
+
 
 @dataclass
 class Receiving:
@@ -45,10 +51,20 @@ class Receiving:
     mail: queue.SimpleQueue[bytes]
     into: Bytes
 
+    data: bytes | None = None
+
     def wait(self) -> None:
+        self.settle()
+        if self.data == b"":
+            raise Cancelled("another rank has given up this prompt")
+
+    def settle(self) -> None:
         for _ in range(int(MOST_S / 0.05)):
             try:
-                self.into[:] = memoryview(self.mail.get(timeout=0.05))
+                if self.data is None:
+                    self.data = self.mail.get(timeout=0.05)
+                if self.data:
+                    self.into[:] = memoryview(self.data)
                 return
             except queue.Empty:
                 if self.wires.lost.is_set():
@@ -62,6 +78,13 @@ class QueueTransport:
         self.n_sent = 0
         self.watch: Callable[[list[int]], object] | None = None
 
+    @property
+    def given_up(self) -> int:
+        return self.wires.given_up
+
+    def give_up(self, number: int) -> None:
+        self.wires.given_up = number
+
     def send(self, rank: int, tag: int, data: Bytes) -> Done:
         if self.wires.lose == (self.rank, tag):
             self.wires.lost.set()
@@ -74,10 +97,11 @@ class QueueTransport:
         return Receiving(self.wires, self.wires.box(rank, self.rank, tag), into)
 
     def reached(self, layer: int) -> None:
-        pass
+        if (error := self.wires.faults.pop((self.rank, layer), None)) is not None:
+            raise error
 
     def end(self) -> None:
         pass
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, error: BaseException) -> None:
         self.wires.lost.set()

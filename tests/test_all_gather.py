@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mla import write_mla
+from ranks import Wires
 from test_blocks import Load, Paths, probe, tokens_of
 from test_runahead import F32, alone, cut, ranks
 
 from hogwild_local import Model, SharedCache
-from hogwild_local.errors import InvalidArgument, RankLost
+from hogwild_local.errors import Cancelled, ComputeError, InvalidArgument, OutOfMemory, RankLost
+from hogwild_local.runahead.chunk import Exchange
 from hogwild_local.runahead.helper import Helper
 from hogwild_local.runahead.partition import Partition
 from hogwild_local.runahead.ranked import RankedCache
@@ -151,6 +153,51 @@ def test_a_rank_that_breaks_down_in_the_middle_leaves_the_cache(method: Method, 
             cache.decode([([block], tokens)])
         assert (len(block), cache.n_free) == (0, 400)
         cache.check()
+
+
+@pytest.mark.parametrize("layer", [0, 2])
+@pytest.mark.parametrize("rank", [0, 1, 2])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_prompt_that_is_given_up_leaves_the_cache_and_the_ranks_are_ready_for_the_next_one(
+    method: Method, rank: int, layer: int, tiny_path: Paths, single: Load
+) -> None:
+    tokens = tokens_of(single("llama"), 200)
+    wanted = alone(single("llama"), tokens, **F32)[0]
+    with ranks(tiny_path("llama"), 3) as (model, group), RankedCache(model, **OPTIONS, **F32) as cache:
+        cache.method(method)
+        wires = group.transport.wires  # type: ignore[attr-defined]
+        block = cache.block()
+        cache.decode([([block], tokens[:80])])
+        before = cache.read(block)
+        of_rank = "" if rank == 2 else f"rank {rank}: "
+        for error in (OutOfMemory("no memory for 7 tokens"), ComputeError("the device failed")):
+            wires.faults[rank, layer] = error
+            with pytest.raises(type(error), match=f"^{of_rank}{error}$"):
+                cache.decode([([block], tokens[80:])])
+            assert cache.read(block) == before
+            assert all(box.empty() for box in wires.mail.values())  # every message has met its receiver
+        logits = cache.decode([([block], tokens[80:])])[0]
+        assert np.abs(logits - wanted).max() <= 1e-3
+        assert len(group.traces) == 3
+        cache.check()
+
+
+def test_a_rank_computes_no_more_layers_of_a_prompt_that_another_one_has_given_up() -> None:
+    class Cells:
+        def n_layers(self) -> int:
+            return 2
+
+        def layer_bytes(self, layer: int, n: int) -> int:
+            return n
+
+    wires = Wires(2)
+    exchange = Exchange(Cells(), wires.transport(0), Prompt([0] * 4, (), (2, 2), number=7))  # type: ignore[arg-type]
+    exchange.begin(())
+    wires.given_up = 6  # an earlier one
+    exchange.exchange(0)
+    wires.given_up = 7
+    with pytest.raises(Cancelled, match="another rank"):
+        exchange.exchange(1)
 
 
 @pytest.mark.parametrize("method", METHODS)

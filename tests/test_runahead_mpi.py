@@ -20,6 +20,7 @@ from hogwild_local.engine.protocols import CacheLike
 from hogwild_local.errors import EngineDied, InvalidArgument, RankLost, RunaheadError
 from hogwild_local.runahead.launch import find_mpiexec
 from hogwild_local.runahead.ranked import RankedCache, started
+from hogwild_local.runahead.routes import Method
 
 pytest.importorskip("mpi4py", reason="no MPI: install '.[runahead]'")
 
@@ -190,14 +191,19 @@ def rank_in_mpi(pid: int) -> int:
     return next(int(line.removeprefix("PMI_RANK=")) for line in lines if line.startswith("PMI_RANK="))
 
 
-def test_a_prompt_that_is_cancelled_leaves_the_last_ranks_cells(tiny_path: Paths, single: Load) -> None:
-    engine = started(2)
+@pytest.mark.parametrize("method", ["runahead", "all-gather"])
+@pytest.mark.parametrize("n_ranks", [2, 3])
+def test_a_prompt_that_is_cancelled_leaves_the_last_ranks_cells_and_the_next_one_is_computed(
+    n_ranks: int, method: Method, tiny_path: Paths, single: Load
+) -> None:
+    engine = started(n_ranks)
     tokens = tokens_of(single("llama"), 100)
     with engine.model(tiny_path("llama"), n_threads=1) as model:  # type: ignore[attr-defined]
         cache = engine.cache(model, **BIG)
         assert isinstance(cache, RankedCache)
+        cache.method(method)
         block, seen = cache.block("prompt"), list[tuple[list[int], int]]()
-        cache.decode([([block], tokens)])
+        logits = cache.decode([([block], tokens)])
         before = cache.read(block)
 
         def stop(progress: tuple[list[int], int]) -> None:
@@ -207,12 +213,12 @@ def test_a_prompt_that_is_cancelled_leaves_the_last_ranks_cells(tiny_path: Paths
         cache.watch(stop)
         with pytest.raises(KeyError, match="enough"):
             cache.decode([([block], tokens)])
-        assert [(len(layers), n_layers) for layers, n_layers in seen] == [(2, 3)]
-        time.sleep(1)  # the other rank is told, and must not end the last one
+        assert [(len(layers), n_layers) for layers, n_layers in seen] == [(n_ranks, 3)]
         assert cache.read(block) == before
         cache.watch(None)
-        with pytest.raises(RankLost, match=r"gave up an earlier prompt.*cancelled"):
-            cache.decode([([block], tokens)])
+        for _ in range(2):
+            assert np.array_equal(cache.decode([([cache.block("again")], tokens)]), logits)
+            assert len(cache.ranks()) == n_ranks
 
 
 def test_what_a_rank_raises_within_a_prompt_is_raised_by_all() -> None:
@@ -236,6 +242,40 @@ else:
     said = sorted(line for line in done.stdout.splitlines() if "no memory" in line)
     assert [line[0] for line in said] == ["1", "2"], done.stdout + done.stderr
     assert all("rank 0 on " in line and "no memory for 7 tokens" in line for line in said)
+
+
+def test_a_prompt_that_a_rank_gives_up_is_known_to_all_and_its_messages_meet_their_receivers() -> None:
+    code = """
+import os, time
+from hogwild_local.errors import Cancelled
+from hogwild_local.runahead.mpi import MpiTransport
+import numpy as np
+transport, nothing, data = MpiTransport(), np.zeros(0, dtype=np.uint8), np.arange(3, dtype=np.uint8)
+said = ""
+if transport.rank == 0:
+    transport.give_up(7)
+    for rank in (1, 2):
+        for message in (nothing, nothing, data):
+            transport.send(rank, 5, message).settle()
+else:
+    into = np.zeros(3, dtype=np.uint8)
+    receives = [transport.receive(0, 5, into) for _ in range(3)]
+    try:
+        receives[0].wait()
+    except Cancelled as error:
+        said = str(error)
+    receives[1].settle()
+    receives[2].wait()
+    end = time.monotonic() + 10
+    while transport.given_up < 7 and time.monotonic() < end:
+        time.sleep(0.01)
+    os.write(1, f"{transport.rank} {transport.given_up} {into.tolist()} {said}\\n".encode())
+transport.end()
+"""
+    command = [find_mpiexec(), "-n", "3", sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    wanted = [f"{rank} 7 [0, 1, 2] another rank has given up this prompt" for rank in (1, 2)]
+    assert sorted(line for line in done.stdout.splitlines() if line) == wanted, done.stdout + done.stderr
 
 
 # -- ranks that cannot be had ----------------------------------------------------------------------------------

@@ -64,6 +64,9 @@ class Done:
     def wait(self) -> None:
         pass
 
+    def settle(self) -> None:
+        pass
+
 
 @dataclass
 class Noted:
@@ -73,6 +76,10 @@ class Noted:
     size: int = 3
     sent: list[tuple[float, int, bytes]] = field(default_factory=list)
     is_lost: bool = False
+    given_up: int = 0
+
+    def give_up(self, number: int) -> None:
+        self.given_up = number
 
     def send(self, rank: int, tag: int, data: Bytes) -> Done:
         if self.is_lost:

@@ -34,7 +34,7 @@ def receive(file: BinaryIO) -> Any:
     return marshal.loads(_exactly(file, LENGTH.unpack(_exactly(file, LENGTH.size))[0]))
 
 
-def plain_error(error: Exception) -> tuple[str, str]:
+def plain_error(error: BaseException) -> tuple[str, str]:
     """An error as plain data: the name of one of ours, and its text."""
     is_ours = isinstance(error, errors.HogwildError)
     return type(error).__name__ if is_ours else errors.HogwildError.__name__, str(error)

@@ -10,7 +10,7 @@ from typing import Any
 from ..engine.wire import plain_error
 from ..errors import HogwildError
 from .block_bytes import fingerprint_of
-from .chunk import compute_ahead
+from .chunk import GivenUp, compute_ahead
 from .messages import hear, tell
 from .routes import Method, Prompt
 from .slow_link import Limits, limited
@@ -19,7 +19,7 @@ from .transport import Transport, as_rows
 
 def serve(transport: Transport, native: Any) -> None:
     """Answers the last rank until it says that this was all. native: the native module. Raises what the transport
-    raises, and what a prompt raises: the ranks are of no use to each other then."""
+    raises, and what a prompt raises that was not given up in order: the ranks are of no use to each other then."""
     helper, leader = Helper(transport, native), transport.size - 1
     while (request := hear(transport, leader)) is not None:
         name, *arguments = request
@@ -57,11 +57,21 @@ class Helper:
         return time.monotonic()
 
     def prefill(
-        self, cache: int, tokens: Sequence[int], known: Sequence[int], partition: Sequence[int], method: Method
-    ) -> Any:
-        prompt = Prompt(tokens, tuple(known), tuple(partition), method)
+        self,
+        cache: int,
+        tokens: Sequence[int],
+        known: Sequence[int],
+        partition: Sequence[int],
+        method: Method,
+        number: int,
+    ) -> tuple[bool, Any]:
+        """Whether it was computed, and what this rank did; or why it was given up."""
+        prompt = Prompt(tokens, tuple(known), tuple(partition), method, number)
         with limited(self._transport, self._limits) as links:
-            return as_rows(compute_ahead(self._objects[cache], links, prompt))
+            outcome = compute_ahead(self._objects[cache], links, prompt)
+        if isinstance(outcome, GivenUp):
+            return False, plain_error(outcome.why)
+        return True, as_rows(outcome)
 
 
 def fingerprint(cache: Any) -> str:

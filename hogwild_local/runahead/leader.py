@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,9 +15,9 @@ from ..checks import whole
 from ..engine import native
 from ..engine.views import Decoded, DecodeView
 from ..engine.wire import error_of
-from ..errors import HogwildError, ModelError, RankLost
+from ..errors import Cancelled, HogwildError, ModelError, RankLost
 from .block_bytes import origin_of
-from .chunk import compute
+from .chunk import Exchange, GivenUp, compute
 from .helper import fingerprint
 from .messages import hear, tell
 from .partition import Partition, checked, even
@@ -239,17 +239,36 @@ class LeaderCache(native.NativeCache):
 
     def _decode_ahead(self, view: DecodeView, partition: Partition, known: _Known) -> Decoded:
         group = self._group
-        prompt = Prompt([*known.tokens, *view.tokens], known.lens, partition, self._method)
-        group.tell("prefill", self._number, list(prompt.tokens), known.lens, list(partition), self._method)
-        try:
-            with limited(group.transport, group.limits) as links:
-                decoded, trace = compute(self, links, prompt, view, known.cells)
-        except Exception as error:
-            if not isinstance(error, RankLost):
-                group.transport.fail(error)
-            raise
-        group.traces = [*group.in_our_time([as_trace(row) for row in group.answers()]), trace]
+        number = group.new_number()
+        prompt = Prompt([*known.tokens, *view.tokens], known.lens, partition, self._method, number)
+        with limited(group.transport, group.limits) as links:
+            exchange = Exchange(self, links, prompt)
+            try:
+                group.tell(
+                    "prefill", self._number, list(prompt.tokens), known.lens, list(partition), self._method, number
+                )
+                outcome = compute(self, exchange, view, known.cells)
+                theirs = group.answers()
+            except BaseException as error:
+                if not isinstance(error, RankLost):
+                    group.transport.fail(error)
+                raise
+        group.traces = []
+        if isinstance(outcome, GivenUp):
+            raise _reason(outcome.why, {rank: why for rank, (is_done, why) in enumerate(theirs) if not is_done})
+        decoded, trace = outcome
+        if all(is_done for is_done, _ in theirs):  # a rank may give up when all that others need has left
+            group.traces = [*group.in_our_time([as_trace(rows) for _, rows in theirs]), trace]
         return decoded
+
+
+def _reason(own: BaseException, theirs: Mapping[int, tuple[str, str]]) -> BaseException:
+    """Why a prompt was given up: who is cancelled may be so because of another rank's error. theirs: of each rank."""
+    if isinstance(own, Cancelled):
+        for rank, (name, text) in theirs.items():
+            if name != Cancelled.__name__:
+                return error_of(name, f"rank {rank}: {text}")
+    return own
 
 
 def _difference(theirs: str, ours: str) -> str:

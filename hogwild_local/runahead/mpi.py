@@ -51,15 +51,28 @@ def load_mpi() -> Any:
 class Message:
     """One that is on its way."""
 
-    def __init__(self, owner: MpiTransport, request: Any, data: Bytes) -> None:
+    def __init__(self, owner: MpiTransport, request: Any, data: Bytes, is_received: bool) -> None:
         self.request, self.done = request, threading.Event()
         self._owner, self._data = owner, data  # MPI reads or writes it
+        self._is_received, self._is_empty = is_received, False
 
     def wait(self) -> None:
         with self._owner.waiting():
             while not self.done.wait(BEAT_S):
                 self._owner.tick()
         self._owner.check()
+        if self._is_empty:
+            raise Cancelled("another rank has given up this prompt")
+
+    def settle(self) -> None:
+        with self._owner.waiting():
+            self.done.wait()
+        self._owner.check()
+
+    def end(self, n_bytes: int) -> None:
+        """n_bytes: what has come, if something was to come."""
+        self._is_empty = self._is_received and n_bytes < len(self._data)
+        self.done.set()
 
 
 class MpiTransport:
@@ -72,11 +85,12 @@ class MpiTransport:
         self.hosts: list[str] = self._world.allgather(socket.gethostname())
         self._lock = threading.Lock()
         self._open: list[Message] = []
+        self._statuses: list[Any] = []
         self._failure: HogwildError | None = None
         self._is_ended = False
         self._n_waiting, self._waits_since_s = 0, 0.0
         self.watch: Callable[[list[int]], object] | None = None
-        self._layer = 0
+        self._layer = self._given_up = 0
         peers = [rank for rank in range(self.size) if rank != self.rank]
         self._beats = {rank: _Beat(self._world, rank) for rank in peers}
         self._errors = {rank: self._listen(rank, TAG_ERROR, LONGEST_ERROR) for rank in peers}
@@ -84,10 +98,19 @@ class MpiTransport:
         self._thread.start()
 
     def send(self, rank: int, tag: int, data: Bytes) -> Message:
-        return self._start(self._world.Isend, rank, tag, data)
+        return self._start(self._world.Isend, rank, tag, data, False)
 
     def receive(self, rank: int, tag: int, into: Bytes) -> Message:
-        return self._start(self._world.Irecv, rank, tag, into)
+        return self._start(self._world.Irecv, rank, tag, into, True)
+
+    @property
+    def given_up(self) -> int:
+        return max([self._given_up, *(beat.heard_given_up for beat in self._beats.values())])
+
+    def give_up(self, number: int) -> None:
+        self._given_up = number
+        for beat in self._beats.values():
+            beat.given_up, beat.sent_s = number, 0.0
 
     def reached(self, layer: int) -> None:
         self._layer = layer
@@ -120,8 +143,8 @@ class MpiTransport:
     def name(self, rank: int) -> str:
         return f"rank {rank} on {self.hosts[rank]}"
 
-    def fail(self, error: Exception) -> None:
-        """Tells all ranks that this one gives up."""
+    def fail(self, error: BaseException) -> None:
+        """Tells all ranks that this one is of no use any more."""
         name, text = plain_error(error)
         text = f"{self.name(self.rank)}: {text}".encode()[: LONGEST_ERROR - 64].decode(errors="ignore")
         data = np.frombuffer(marshal.dumps((name, text)), dtype=np.uint8)
@@ -131,7 +154,7 @@ class MpiTransport:
         for message in sends:
             message.done.wait(BEAT_S)
         with self._lock:
-            self._give_up(RankLost(f"the ranks gave up an earlier prompt ({text}): close this Hogwild, make a new one"))
+            self._fail(RankLost(f"the ranks gave up an earlier prompt ({text}): close this Hogwild, make a new one"))
 
     def end(self) -> None:
         """Leaves MPI, if all ranks are there to do so. May be called twice."""
@@ -161,10 +184,10 @@ class MpiTransport:
         into = np.zeros(n, dtype=np.uint8)
         return self._world.Irecv(into, rank, tag), into
 
-    def _start(self, call: Any, rank: int, tag: int, data: Bytes) -> Message:
+    def _start(self, call: Any, rank: int, tag: int, data: Bytes, is_received: bool) -> Message:
         with self._lock:
             self.check()
-            message = Message(self, call(data, rank, tag), data)
+            message = Message(self, call(data, rank, tag), data, is_received)
             self._open.append(message)
         return message
 
@@ -186,9 +209,9 @@ class MpiTransport:
                     if self._failure is None:
                         self._look()
                 except HogwildError as error:
-                    self._give_up(error)
+                    self._fail(error)
                 except self._mpi.Exception as error:
-                    self._give_up(RankLost(f"MPI failed: {error}"))
+                    self._fail(RankLost(f"MPI failed: {error}"))
                 pause = self._pause_s(now)
             time.sleep(pause)
 
@@ -209,24 +232,28 @@ class MpiTransport:
 
     def _look(self) -> None:
         if self._open:
-            done = self._mpi.Request.Testsome([message.request for message in self._open])
-            for message in [self._open[index] for index in done or ()]:
+            n_new = len(self._open) - len(self._statuses)
+            self._statuses += [self._mpi.Status() for _ in range(n_new)]
+            done = self._mpi.Request.Testsome([message.request for message in self._open], self._statuses) or ()
+            for message, status in zip([self._open[index] for index in done], self._statuses, strict=False):
                 self._open.remove(message)
-                message.done.set()
+                message.end(status.Get_count(self._mpi.BYTE))
 
-    def _give_up(self, error: HogwildError) -> None:
+    def _fail(self, error: HogwildError) -> None:
         self._failure = self._failure or error
         for message in self._open:
             message.done.set()
 
 
 class _Beat:
-    """What goes between this rank and another one each second: the layer that it computes."""
+    """What goes between this rank and another one each second, and as soon as a prompt is given up: the layer that it
+    computes, and the number of that prompt."""
 
     def __init__(self, world: Any, rank: int) -> None:
         self._world, self._rank = world, rank
-        self._out, self._into = np.zeros(4, dtype=np.uint8), np.zeros(4, dtype=np.uint8)
-        self.layer = 0
+        self._out, self._into = np.zeros(2, dtype=np.int32), np.zeros(2, dtype=np.int32)
+        self.layer = self.given_up = 0
+        self.heard_layer = self.heard_given_up = 0
         self._sent: Any = None
         self.sent_s = 0.0
         self.heard_s = time.monotonic()
@@ -236,13 +263,10 @@ class _Beat:
         """Whether the other one was heard lately; and lets it hear of us."""
         if self.request.Test():
             self.heard_s = now
+            self.heard_layer, self.heard_given_up = map(int, self._into)
             self.request = self._world.Irecv(self._into, self._rank, TAG_BEAT)
         if now - self.sent_s >= BEAT_S and (self._sent is None or self._sent.Test()):
-            self._out.view(np.int32)[0] = self.layer
+            self._out[:] = self.layer, self.given_up
             self._sent = self._world.Isend(self._out, self._rank, TAG_BEAT)
             self.sent_s = now
         return now - self.heard_s < LOST_S
-
-    @property
-    def heard_layer(self) -> int:
-        return int(self._into.view(np.int32)[0])

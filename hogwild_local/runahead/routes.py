@@ -18,12 +18,13 @@ baseline); by the last rank alone."""
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """What all ranks are told: all tokens; the lengths of the blocks that the last rank has already, which come first;
-    the chunks of the other tokens; the method, which is not "alone"."""
+    the chunks of the other tokens; the method, which is not "alone"; a number above those of earlier prompts."""
 
     tokens: Sequence[int]
     known: Sequence[int]
     partition: Partition
     method: Method = "runahead"
+    number: int = 1
 
     @property
     def n_known(self) -> int:

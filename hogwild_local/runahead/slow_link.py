@@ -81,11 +81,17 @@ class _Message:
         self._is_sent.set()
 
     def wait(self) -> None:
+        self._sent().wait()
+
+    def settle(self) -> None:
+        self._sent().settle()
+
+    def _sent(self) -> Pending:
         self._is_sent.wait()
         if isinstance(self._pending, HogwildError):
             raise self._pending
-        if self._pending is not None:
-            self._pending.wait()
+        assert self._pending is not None
+        return self._pending
 
 
 class SlowLinks:
@@ -102,6 +108,13 @@ class SlowLinks:
         self._threads = [threading.Thread(target=self._carry, args=(peer,), daemon=True) for peer in peers]
         for thread in self._threads:
             thread.start()
+
+    @property
+    def given_up(self) -> int:
+        return self._links.given_up
+
+    def give_up(self, number: int) -> None:
+        self._links.give_up(number)
 
     def send(self, rank: int, tag: int, data: Bytes) -> Pending:
         arrival_s = self._link_to[rank].arrival_s(time.monotonic(), len(data))

@@ -12,10 +12,14 @@ Bytes = npt.NDArray[np.uint8]
 
 
 class Pending(Protocol):
-    """A message on its way. Its buffer belongs to the transport until wait() has returned."""
+    """A message on its way. Its buffer belongs to the transport until wait() or settle() has returned."""
 
     def wait(self) -> None:
-        """Returns when it has arrived, or has left. Raises RankLost, or what a rank raised."""
+        """Returns when it has arrived, or has left. Raises RankLost, what a rank raised, and Cancelled: where an empty
+        one came in its place, for the other rank has given up; and as the watch does."""
+
+    def settle(self) -> None:
+        """As wait(), where nobody wants it any more: never Cancelled."""
 
 
 class Links(Protocol):
@@ -23,6 +27,13 @@ class Links(Protocol):
 
     rank: int
     size: int
+
+    @property
+    def given_up(self) -> int:
+        """The number of the last prompt that a rank has said to give up; 0: none."""
+
+    def give_up(self, number: int) -> None:
+        """Lets all ranks know, soon, that this prompt is given up."""
 
     def send(self, rank: int, tag: int, data: Bytes) -> Pending: ...
     def receive(self, rank: int, tag: int, into: Bytes) -> Pending: ...
@@ -39,8 +50,8 @@ class Transport(Links, Protocol):
     def end(self) -> None:
         """There is nothing more to say. May be called twice."""
 
-    def fail(self, error: Exception) -> None:
-        """Tells all ranks that this one gives up: what they wait for raises the error."""
+    def fail(self, error: BaseException) -> None:
+        """Tells all ranks that this one is of no use any more: what they wait for raises the error."""
 
 
 class LayerTrace(NamedTuple):
