@@ -21,6 +21,7 @@ from hogwild_local import *
 names = [module.name for module in pkgutil.walk_packages(hogwild_local.__path__, "hogwild_local.")]
 need_it = {"engine.native", "engine.child", "engine._hogwild", "runahead.leader"}
 need_it |= {"cli.baseline", "cli.measure", "cli.runahead_measure"}
+need_it |= {"evaluation.math_server"}  # an extra, and a process of its own
 for name in set(names) - {f"hogwild_local.{name}" for name in need_it}:
     importlib.import_module(name)
 hogwild_local.set_log_hook(print)
