@@ -15,6 +15,7 @@ this package was compiled against, or an ImportError says what to do.
 from importlib.metadata import version as _version
 
 from . import errors, events
+from .chat import Chat
 from .engine.cache import CacheBlock, SharedCache
 from .engine.log import set_log_hook
 from .engine.model import Model
@@ -28,6 +29,7 @@ from .workers.run import Run
 
 __all__ = [
     "CacheBlock",
+    "Chat",
     "Hogwild",
     "Layout",
     "Model",

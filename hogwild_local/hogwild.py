@@ -15,13 +15,16 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, Self, cast
 
-from .checks import text, whole
+from .chat import Chat
+from .checks import whole
 from .engine.devices import Device, merged
 from .engine.protocols import Engine, ModelLike, native_engine
 from .engine.rpc import listed
 from .errors import Closed, InvalidArgument
+from .events import Event
 from .options import USUAL_N_CTX, EngineOptions, RunOptions, SamplingParams, default_of, takes
-from .prompts.chat_template import ChatTemplate, Message, checked_date
+from .prompts.chat_template import ChatTemplate, checked_date
+from .prompts.messages import Message, Prompt, checked_messages
 from .prompts.model_defaults import ModelDefaults
 from .prompts.prompt import Prompt as PromptText
 from .prompts.readable import check_readable
@@ -31,13 +34,12 @@ from .workers.admission import Admission
 from .workers.held import free_all
 from .workers.layouts import make_layout
 from .workers.loop import Loop
-from .workers.result import Result, acollect, collect
+from .workers.result import Result
 from .workers.run import Run
 from .workers.samplers import Samplers, checked_sampling, closing_of, forbidden_tokens
 from .workers.settings import RunSettings
 from .workers.worker import default_names
 
-Prompt = str | Sequence[Message]
 MOST_WAIT_S = 3.0  # of close(), for a pass in an engine's process of its own
 
 
@@ -183,10 +185,11 @@ class Hogwild:
         """
         return self._stream(prompt, options)
 
-    def _stream(self, prompt: Prompt, options: RunOptions) -> Run:
+    def _stream(self, prompt: Prompt, options: RunOptions, told: Callable[[Event], None] | None = None) -> Run:
+        """told: called with each event before the run's consumer gets it."""
         self._check_open()
         names = self._names(options.workers)
-        messages = _check_messages(prompt)
+        messages = checked_messages(prompt)
         seed = secrets.randbits(32) if options.seed is None else options.seed
         day = checked_date(options.date)
         settings = RunSettings.of(options, names, seed, day.isoformat(), bool(self.prompts.reply.text))
@@ -202,7 +205,7 @@ class Hogwild:
             self._check_open()
             place = self._admission.place()
             loop = Loop(self.model, self._cache, layout, wording, text, closing, voices.make, settings, place)
-            run = Run(loop, self._cache)
+            run = Run(loop, self._cache, told)
             self._runs.add(run)
             return run
 
@@ -225,13 +228,37 @@ class Hogwild:
     def generate(self, prompt: Prompt, options: RunOptions) -> Result:
         """Runs to the end; options are stream()'s. Raises what stream() raises, and Closed if close() ended
         the run."""
-        return collect(self._stream(prompt, options))
+        return self._stream(prompt, options).result()
 
     @takes(RunOptions)
     async def agenerate(self, prompt: Prompt, options: RunOptions) -> Result:
         """generate() for a coroutine: others go on meanwhile. If its task is cancelled, the run ends within one pass,
         or chunk of the prompt."""
-        return await acollect(self._stream(prompt, options))
+        return await self._stream(prompt, options).aresult()
+
+    def chat(
+        self, system: str | None = None, messages: Sequence[Message] = (), keep_thoughts: bool = False, **options: Any
+    ) -> Chat:
+        """A conversation, which begins with messages that were said before. system: what the system message says beside
+        the rules of working together; keep_thoughts: whether the workers' thoughts are kept in the messages; options:
+        those of stream(), for each turn. Raises InvalidArgument."""
+        RunOptions(**options)
+        first = [] if system is None else [{"role": "system", "content": system}]
+
+        def start(said: Sequence[Message], of_turn: Mapping[str, Any], told: Callable[[Event], None]) -> Run:
+            return self._stream(said, RunOptions(**of_turn), told)
+
+        return Chat(start, [*first, *messages], options, keep_thoughts)
+
+    @takes(RunOptions)
+    def count_tokens(self, prompt: Prompt, options: RunOptions) -> int:
+        """Tokens of a prompt, with the rules and whatever the chat template puts around it, for such a run. Raises
+        InvalidArgument."""
+        self._check_open()
+        wording = Wording(
+            self.prompts, self._names(options.workers), make_layout(options.layout).name, options.thinking
+        )
+        return len(self._text(wording, checked_messages(prompt), checked_date(options.date)).tokens(self.model))
 
     def close(self) -> None:
         """Ends the runs that are going on (within one pass, or chunk of the prompt) and frees cache and model.
@@ -311,24 +338,6 @@ def _n_ctx(given: int | None, trained: int) -> int:
             stacklevel=4,
         )
     return given
-
-
-def _check_messages(prompt: Prompt) -> list[Message]:
-    if isinstance(prompt, str):
-        if not prompt.strip():
-            raise InvalidArgument("prompt must not be empty")
-        return [{"role": "user", "content": text(prompt, "prompt", "surrogateescape")}]
-    if not isinstance(prompt, Sequence) or not prompt:
-        raise InvalidArgument(f"prompt must be a text or a list of messages, not {prompt!r}")
-    messages = list(cast("Sequence[Message]", prompt))
-    for message in messages:
-        keys = ("role", "content")
-        if not isinstance(message, Mapping) or not all(isinstance(message.get(key), str) for key in keys):
-            raise InvalidArgument(f"prompt: a message is a dict with the texts role and content, not {message!r}")
-        text(message["content"], "prompt", "surrogateescape")
-    if not any(message["role"] == "user" for message in messages):
-        raise InvalidArgument("prompt: one of the messages must be the user's")
-    return messages
 
 
 def _load_prompts(prompts: str | os.PathLike[str] | PromptStyle | None) -> PromptStyle | None:

@@ -25,7 +25,7 @@ from hogwild_local.engine.native import library
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "hogwild_local").rglob("*.py"))
 PUBLIC = {
-    "CacheBlock", "Hogwild", "Layout", "Model", "PromptStyle", "Result", "Run", "Sampler", "SamplingParams",
+    "CacheBlock", "Chat", "Hogwild", "Layout", "Model", "PromptStyle", "Result", "Run", "Sampler", "SamplingParams",
     "SharedCache", "errors", "events", "set_log_hook",
 }  # fmt: skip
 

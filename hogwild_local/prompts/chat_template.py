@@ -4,7 +4,7 @@ does."""
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date as Date
 from datetime import datetime, time
@@ -16,10 +16,9 @@ import jinja2.nodes
 
 from ..engine.protocols import ModelLike
 from ..errors import InvalidArgument, ModelError
+from .messages import Message
 from .prompt import NO_SPACE, Prompt, unused_character, with_names_cut
 from .sandbox import Sandbox, TooMuch
-
-Message = Mapping[str, str]
 
 # Used where a model has no template: plain headings that any model can follow.
 FALLBACK_TEMPLATE = """\

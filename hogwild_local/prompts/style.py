@@ -19,7 +19,8 @@ from typing import Any
 import jinja2
 
 from ..errors import InvalidArgument
-from .chat_template import ChatTemplate, Message
+from .chat_template import ChatTemplate
+from .messages import Message
 from .prompt import Prompt
 from .sandbox import Sandbox, budget
 

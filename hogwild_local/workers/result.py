@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..errors import Closed
-from ..events import Event, FinisherStarted, Reason, ReplyEnded, RunEnded, RunStarted, StepEnded, Timings, Token, Usage
-from .run import Run
+from ..events import (
+    Event,
+    FinisherStarted,
+    Reason,
+    ReplyEnded,
+    RunEnded,
+    RunStarted,
+    StepEnded,
+    Timings,
+    Token,
+    Usage,
+    WorkerFinished,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,27 +39,11 @@ class Result:
     date: str
 
 
-def collect(run: Run) -> Result:
-    """Runs to the end. Raises Closed if close() ended the run."""
-    collector = Collector(run.workers)
-    for event in run:
-        collector.take(event)
-    return collector.result()
-
-
-async def acollect(run: Run) -> Result:
-    """The same in a coroutine."""
-    collector = Collector(run.workers)
-    async for event in run:
-        collector.take(event)
-    return collector.result()
-
-
 class Collector:
     """Puts the events of a run together."""
 
-    def __init__(self, workers: Sequence[str]) -> None:
-        self._texts: dict[str, list[str]] = {name: [] for name in workers}
+    def __init__(self) -> None:
+        self._texts: dict[str, list[str]] = {}
         self._steps: list[str] = []
         self._said: list[str] | None = None
         self._reply: str | None = None
@@ -59,8 +54,11 @@ class Collector:
         match event:
             case RunStarted():
                 self._started = event
+                self._texts = {name: [] for name in event.workers}
             case Token(worker=str() as worker):
                 self._texts[worker].append(event.text)
+            case WorkerFinished():  # of a run that was cancelled before it began: the first that is heard of them
+                self._texts.setdefault(event.worker, [])
             case FinisherStarted():
                 self._said = []
             case Token(worker=None) if self._said is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import AsyncIterator, Generator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from typing import Self
 
 from .. import events as ev
@@ -13,6 +13,7 @@ from ..errors import InvalidArgument
 from .asynchronous import events_of
 from .commands import Cancel, Stop
 from .loop import Loop
+from .result import Collector, Result
 
 
 def drive(loop: Loop, cache: CacheLike) -> Generator[ev.Event, None, None]:
@@ -54,8 +55,8 @@ class Run:
     only its own thread could end them.
     """
 
-    def __init__(self, loop: Loop, cache: CacheLike) -> None:
-        self._loop = loop
+    def __init__(self, loop: Loop, cache: CacheLike, told: Callable[[ev.Event], None] | None = None) -> None:
+        self._loop, self._told = loop, told
         self._events = drive(loop, cache)
         self._begun = self._closing = False
         self._lock = threading.RLock()
@@ -83,6 +84,20 @@ class Run:
         self._loop.commands.put(Cancel())
         self._loop.place.give_up()
 
+    def result(self) -> Result:
+        """Runs to the end. Raises what next() raises, and Closed if close() ended the run."""
+        collector = Collector()
+        for event in self:
+            collector.take(event)
+        return collector.result()
+
+    async def aresult(self) -> Result:
+        """The same in a coroutine."""
+        collector = Collector()
+        async for event in self:
+            collector.take(event)
+        return collector.result()
+
     def close(self) -> None:
         """Ends the run at once, without further events. Waits for a pass that another thread is in. May be
         called twice. Raises what freeing raises, after all else is free."""
@@ -99,15 +114,21 @@ class Run:
 
     def __next__(self) -> ev.Event:
         with self._lock:
-            if not self._begun and not self._closing:
-                queued = self._loop.wait()
-                if queued is not None:
-                    return queued
-                self._begun = True
-            if self._closing:
-                self._finish()
-                raise StopIteration
-            return next(self._events)
+            event = self._next()
+            if self._told is not None:
+                self._told(event)
+            return event
+
+    def _next(self) -> ev.Event:
+        if not self._begun and not self._closing:
+            queued = self._loop.wait()
+            if queued is not None:
+                return queued
+            self._begun = True
+        if self._closing:
+            self._finish()
+            raise StopIteration
+        return next(self._events)
 
     def _finish(self) -> None:
         if inspect.getgeneratorstate(self._events) == inspect.GEN_RUNNING:
