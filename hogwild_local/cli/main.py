@@ -14,6 +14,7 @@ import click
 from .. import __version__
 from ..errors import HogwildError, InvalidArgument
 from .bench import bench
+from .chat import chat
 from .eval import evaluate
 from .rpc_server import rpc_server
 from .run import run
@@ -71,6 +72,7 @@ def cli() -> None:
 
 
 cli.add_command(bench)
+cli.add_command(chat)
 cli.add_command(evaluate)
 cli.add_command(rpc_server)
 cli.add_command(run)
