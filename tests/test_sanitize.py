@@ -53,6 +53,11 @@ def test_a_report_counts_if_a_frame_is_of_cpp(script: ModuleType, report: str, f
     assert len(list(script.ours(report.format(frame=frame)))) == counts
 
 
+def test_lines_that_are_no_report_do_not_count(script: ModuleType) -> None:
+    text = "==7==WARNING: AddressSanitizer failed to allocate 0x10 bytes in cpp/base/memory.cpp:1\n"
+    assert list(script.ours(text)) == list(script.ours("")) == []
+
+
 def test_what_ubsan_says_counts(script: ModuleType) -> None:
     text = "/home/me/hogwild/cpp/cache/pass.cpp:71:9: runtime error: signed integer overflow\n    #0 0x1 in hw::f\n"
     assert list(script.ours(text)) == [text]
