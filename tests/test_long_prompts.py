@@ -7,9 +7,9 @@ import time
 from statistics import median
 
 import pytest
-from merging_scene import N_BATCH, Made, in_thread
+from merging_scene import N_BATCH, Made, in_thread, wait_for
 
-from hogwild_local.engine.merging import Request
+from hogwild_local.engine.merging import POLL_S, Request
 from hogwild_local.engine.pace import Pace
 from hogwild_local.engine.views import DecodeView
 from hogwild_local.errors import CacheFull
@@ -47,6 +47,31 @@ def test_while_a_long_prompt_lasts_the_passes_of_others_take_at_most_twice_as_lo
     assert len(seconds) > 10  # it is fed beside the others
     assert median(seconds) <= 2 * median(plain)
     assert sum(n for views in made.native.passes for own, n in views if own == long) == 200
+    assert made.is_settled()
+
+
+def test_a_prompt_that_looks_while_its_pass_is_being_told_is_fed_to_its_end() -> None:
+    """A leader may be held up between the pass and its word to those who wait, for longer than these sleep."""
+    made = Made()
+    long, other, ended = made.block(), made.block(), threading.Event()
+    end = made.merger._end
+
+    def late(*arguments: object) -> None:
+        time.sleep(2 * POLL_S)
+        end(*arguments)  # type: ignore[arg-type]
+
+    def lead() -> None:
+        while not ended.is_set():
+            made.feed(other)
+
+    made.merger._end = late  # type: ignore[method-assign]
+    leader = in_thread(lead)
+    wait_for(lambda: made.native.passes)
+    made.prompt(long, 150)  # the main thread leads nobody else's pass
+    ended.set()
+    leader.join(10)
+    assert any(len(views) > 1 for views in made.native.passes)
+    assert sum(n for views in made.native.passes for own, n in views if own == long) == 150
     assert made.is_settled()
 
 

@@ -25,6 +25,7 @@ from .turns import Turns
 from .views import Decoded, DecodeView
 
 T = TypeVar("T")
+Outcome = list[Decoded] | HogwildError
 Decode = Callable[[Sequence[DecodeView]], list[Decoded]]
 
 POLL_S = 0.1
@@ -188,20 +189,27 @@ class Merger:
             batch = self._gather([leader] if leader.is_main else self._queue)
             for request in batch.n_of:
                 self._queue.remove(request)
+        outcomes: dict[Request, Outcome] = {}
         start = self._clock()
         try:
-            self._run(batch.n_of)
+            self._run(batch.n_of, outcomes)
         finally:
             now = self._clock()
             with self._mutex:
-                self._end(batch, now - start, now)
+                self._end(batch, outcomes, now - start, now)
 
-    def _end(self, batch: Batch, seconds: float, now: float) -> None:
+    def _end(self, batch: Batch, outcomes: Mapping[Request, Outcome], seconds: float, now: float) -> None:
+        """Nobody sees an outcome before: who takes his may ask again with the same request."""
         batch.measured(seconds)
         self._turns.woke([request.caller for request in batch.n_of], seconds, now)
-        for request in batch.n_of:
-            if not request.is_answered:
-                request.error = ComputeError("the thread that computed this pass was interrupted: ask again")
+        for request, n in batch.n_of.items():
+            match outcomes.get(request):
+                case list() as answer:
+                    request.take(answer, n)
+                case error:
+                    request.error = error or ComputeError(
+                        "the thread that computed this pass was interrupted: ask again"
+                    )
             request.wake()
 
     def _wait_for_turns(self) -> None:
@@ -236,21 +244,21 @@ class Merger:
                 n_of[long] = n_long
         return Batch(n_of, n_others, long)
 
-    def _run(self, n_of: Mapping[Request, int]) -> None:
-        """Asks the library for the pass, and answers. Where it refuses several, nothing was fed: each is tried alone,
-        and has its own error."""
+    def _run(self, n_of: Mapping[Request, int], outcomes: dict[Request, Outcome]) -> None:
+        """Asks the library for the pass, and notes what became of it. Where it refuses several, nothing was fed: each
+        is tried alone, and has its own error."""
         views = {request: request.part(n) for request, n in n_of.items()}
         try:
             rows = iter(self._decode([view for part in views.values() for view in part]))
         except HogwildError as error:
             for request, n in n_of.items():
                 if len(n_of) > 1:
-                    self._run({request: n})
+                    self._run({request: n}, outcomes)
                 else:
-                    request.error = error
+                    outcomes[request] = error
             return
         for request, part in views.items():
             answer = [next(rows) for _ in part]
             for view in part:
                 self._ledger.fed(request, view.blocks[-1], len(view.tokens))
-            request.take(answer, n_of[request])
+            outcomes[request] = answer
