@@ -78,6 +78,7 @@ _OF_MODEL = (
     "lora",
     "control_vectors",
     "rpc",
+    "device",
     "tensor_split",
     "split_mode",
     "main_gpu",
@@ -163,6 +164,11 @@ class Hogwild:
         """With runahead: what each rank did for the last prompt, who waited how long and what was sent; empty where the
         last rank fed it alone."""
         return self._cache.ranks() if hasattr(self._cache, "ranks") else []
+
+    @property
+    def devices_of_ranks(self) -> list[tuple[str, list[Device]]]:
+        """With runahead: for each rank its host, and what of its weights lies on which device there."""
+        return self.model.devices_of_ranks() if hasattr(self.model, "devices_of_ranks") else []
 
     def watch_ranks(self, progress: Callable[[tuple[list[int], int]], object] | None) -> None:
         """With runahead: lets progress be called while a prompt is computed, with the layers that the ranks have

@@ -141,7 +141,8 @@ class EngineOptions(Options):
         default=None,
         metadata=_whole(
             1,
-            "Threads of the CPU. Without it as many as a pass of the model can use, at most one a core.",
+            "Threads of the CPU, of each rank (--runahead). Without it as many as a pass of the model can use, at most "
+            "one a core; while several ranks of a machine compute a prompt, their share of them.",
             MOST_THREADS,
         ),
     )
@@ -162,7 +163,17 @@ class EngineOptions(Options):
         default=(), metadata=_other("A control vector, a GGUF file, and how much of it is added.")
     )
     rpc: Servers = field(
-        default="", metadata=_other("Servers (hogwild rpc-server) on other machines whose devices are used.")
+        default="",
+        metadata=_other(
+            "Servers (hogwild rpc-server) on other machines whose devices are used; ranks (--runahead) deal them out."
+        ),
+    )
+    device: str | Sequence[str] = field(
+        default="",
+        metadata=_other(
+            "GPUs of this machine that are used, by ggml's names (hogwild rpc-server --list-devices). Without it all. "
+            "Ranks of one machine (--runahead) deal them out."
+        ),
     )
     tensor_split: Sequence[float] = field(
         default=(),
@@ -196,7 +207,7 @@ class EngineOptions(Options):
         ),
     )
     hosts: Servers = field(
-        default="", metadata=_other("Machines of all ranks but the last one, in turn, which ssh reaches.")
+        default="", metadata=_other("Machines of all ranks but the last one, dealt out evenly, which ssh reaches.")
     )
     trust: bool = field(
         default=False,

@@ -9,9 +9,12 @@ import pytest
 from click.testing import CliRunner
 from fakes import FakeEngine
 from rpc_helper import needs_rpc
+from test_blocks import Paths
 
+from hogwild_local import Model
 from hogwild_local.cli.main import cli
 from hogwild_local.engine.devices import Device, devices_of, merged
+from hogwild_local.errors import InvalidArgument
 
 MIB = 2**20
 
@@ -94,3 +97,12 @@ def test_the_devices_of_this_machine_are_listed() -> None:
     result = invoke("rpc-server", "--list-devices")
     assert result.exit_code == 0
     assert "CPU: " in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [("none such", "no device 'none such'; this machine has"), (["CPU"], "'CPU' is no GPU"), (7, "must be name,...")],
+)
+def test_a_device_that_is_no_gpu_of_this_machine_is_refused(device: object, message: str, tiny_path: Paths) -> None:
+    with pytest.raises(InvalidArgument, match=message):
+        Model(tiny_path("llama"), device=device)  # type: ignore[arg-type]

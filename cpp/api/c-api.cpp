@@ -69,6 +69,10 @@ int32_t hw_devices(char* buf, size_t size) {
     return answer(-1, [&] { return hw::copy_text(hw::list_devices().c_str(), buf, size); });
 }
 
+int32_t hw_gpus(char* buf, size_t size) {
+    return answer(-1, [&] { return hw::copy_text(hw::list_gpus().c_str(), buf, size); });
+}
+
 // -- model
 
 hw_status hw_model_load(const hw_model_params* params, hw_model** model, char* err, size_t err_size) {

@@ -313,6 +313,7 @@ size_t Cache::layer_bytes(int32_t layer, int32_t n) const {
 void Cache::compute(const hw_view* views, int32_t n_views, LayerHook* hook) {
     const Pass pass = plan_pass(views, n_views);
     PassGraph& graph = graph_for(pass);
+    backends_.set_n_threads(hook == nullptr ? model_->n_threads() : model_->n_threads_chunk());
     graph.run(pass, hook);
     n_scores_ += graph.n_scores(pass);
     Outputs outputs(views, n_views, graph.logits());

@@ -97,6 +97,8 @@ enum hw_status hw_rpc_server(const struct hw_rpc_server_params* params, char* er
 // All that this process can compute on, a line each: name, tab, description. Fills buf (terminated, cut to size) and
 // returns the full length in bytes.
 int32_t hw_devices(char* buf, size_t size);
+// The GPUs that a model uses unless told otherwise, a name a line, likewise.
+int32_t hw_gpus(char* buf, size_t size);
 
 // -- model ------------------------------------------------------------------------------------------------------
 
@@ -126,6 +128,7 @@ struct hw_model_params {
     const char* path;      // UTF-8; the first file of a split model, named NAME-00001-of-0000N.gguf beside the others
     int32_t n_gpu_layers;  // 0: CPU only; -1: all
     int32_t n_threads;     // >= 1: threads of every cache of this model
+    int32_t n_threads_chunk;  // those of them that hw_decode_chunk uses; 0: all
     bool use_mmap;
     bool vocab_only;  // tokenizer, metadata and chat template, no weights: of any GGUF file that has a vocabulary
     hw_progress_callback progress;  // may be NULL
@@ -136,6 +139,8 @@ struct hw_model_params {
     const struct hw_control_vector* control_vectors;  // [n_control_vectors], likewise
     const char* const* rpc_servers;                   // [n_rpc_servers] "host:port": their devices come first
     int32_t n_rpc_servers;
+    const char* const* devices;  // [n_devices], names of GPUs as in hw_devices: those that are used; NULL: as hw_gpus
+    int32_t n_devices;
     int32_t n_tensor_split;
     const float* tensor_split;  // [n_tensor_split]: how much of the offloaded part each device takes; none: by memory
     enum hw_split split_mode;

@@ -7,14 +7,15 @@ namespace hw {
 
 Backends::Backends(const Model& model) {
     for (ggml_backend_dev_t device : model.devices()) {
-        add(device, model.n_threads());
+        add(device);
     }
     for (size_t i = 0; i < ggml_backend_dev_count(); i++) {
         if (ggml_backend_dev_type(ggml_backend_dev_get(i)) == GGML_BACKEND_DEVICE_TYPE_ACCEL) {
-            add(ggml_backend_dev_get(i), model.n_threads());
+            add(ggml_backend_dev_get(i));
         }
     }
-    add(ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU), model.n_threads());
+    add(ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU));
+    set_n_threads(model.n_threads());
     for (ggml_backend_t backend : all_) {
         buffer_types_.push_back(ggml_backend_get_default_buffer_type(backend));
     }
@@ -34,18 +35,24 @@ ggml_backend_t Backends::of(ggml_backend_dev_t device) const {
     return nullptr;
 }
 
-void Backends::add(ggml_backend_dev_t device, int32_t n_threads) {
+void Backends::add(ggml_backend_dev_t device) {
     ggml_backend_ptr backend(ggml_backend_dev_init(device, nullptr));
     if (backend == nullptr) {
         fail(HW_ERROR_MEMORY, "cannot start the backend of device '%s'", ggml_backend_dev_name(device));
     }
-    auto set_n_threads = reinterpret_cast<ggml_backend_set_n_threads_t>(
-        ggml_backend_reg_get_proc_address(ggml_backend_dev_backend_reg(device), "ggml_backend_set_n_threads"));
-    if (set_n_threads != nullptr) {
-        set_n_threads(backend.get(), n_threads);
-    }
     all_.push_back(backend.get());
     owned_.push_back(std::move(backend));
+}
+
+void Backends::set_n_threads(int32_t n) {
+    for (ggml_backend_t backend : all_) {
+        ggml_backend_reg_t reg = ggml_backend_dev_backend_reg(ggml_backend_get_device(backend));
+        auto set = reinterpret_cast<ggml_backend_set_n_threads_t>(
+            ggml_backend_reg_get_proc_address(reg, "ggml_backend_set_n_threads"));
+        if (set != nullptr) {
+            set(backend, n);
+        }
+    }
 }
 
 size_t Backends::n_host_bytes(ggml_backend_sched_t scheduler) const {

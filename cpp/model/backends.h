@@ -16,6 +16,8 @@ class Backends {
   public:
     // Throws HW_ERROR_MEMORY.
     explicit Backends(const Model& model);
+    // Threads of all that compute on this machine's cores, from the next graph on.
+    void set_n_threads(int32_t n);
     // A scheduler for one graph at a time of up to n_nodes nodes. It must not outlive the backends.
     ggml_backend_sched_ptr new_scheduler(size_t n_nodes);
     // Bytes of host memory that a scheduler allocated for its graph.
@@ -25,7 +27,7 @@ class Backends {
     ggml_backend_t of(ggml_backend_dev_t device) const;
 
   private:
-    void add(ggml_backend_dev_t device, int32_t n_threads);
+    void add(ggml_backend_dev_t device);
     std::vector<ggml_backend_ptr> owned_;
     std::vector<ggml_backend_t> all_;
     std::vector<ggml_backend_buffer_type_t> buffer_types_;  // of intermediate results, by backend

@@ -61,23 +61,57 @@ std::vector<ggml_backend_dev_t> local_gpus() {
     return chosen;
 }
 
-void check_count(size_t n_gpus) {
-    const size_t n_others = devices_of_type(GGML_BACKEND_DEVICE_TYPE_ACCEL).size() + 1;  // the CPU
-    if (n_gpus + n_others > max_backends) {
-        fail(HW_ERROR_DEVICE, "%zu devices are too many: ggml computes on at most %zu at once", n_gpus,
-             max_backends - n_others);
+ggml_backend_dev_t device_named(const char* name) {
+    ggml_backend_dev_t device = name == nullptr ? nullptr : ggml_backend_dev_by_name(name);
+    if (device == nullptr) {
+        fail(HW_ERROR_ARGUMENT, "there is no device '%s'; this machine has:\n%s", name == nullptr ? "(null)" : name,
+             list_devices().c_str());
     }
+    return device;
+}
+
+std::vector<ggml_backend_dev_t> devices_of_servers(const hw_model_params& params) {
+    std::vector<ggml_backend_dev_t> devices;
+    if (params.n_rpc_servers < 1) {
+        return devices;
+    }
+    auto* const add_server = rpc_function<decltype(ggml_backend_rpc_add_server)>("ggml_backend_rpc_add_server");
+    for (int32_t i = 0; i < params.n_rpc_servers; i++) {
+        const char* server = params.rpc_servers[i];
+        if (server == nullptr || std::strchr(server, ':') == nullptr) {
+            fail(HW_ERROR_ARGUMENT, "'%s' is not a server: host:port", server != nullptr ? server : "(null)");
+        }
+        ggml_backend_reg_t reg = add_server(server);
+        if (reg == nullptr) {
+            fail(HW_ERROR_DEVICE, "the RPC server %s has no devices", server);
+        }
+        for (size_t k = 0; k < ggml_backend_reg_dev_count(reg); k++) {
+            devices.push_back(ggml_backend_reg_dev_get(reg, k));
+        }
+    }
+    return devices;
+}
+
+std::vector<ggml_backend_dev_t> named_gpus(const hw_model_params& params) {
+    std::vector<ggml_backend_dev_t> devices;
+    for (int32_t i = 0; i < params.n_devices; i++) {
+        ggml_backend_dev_t device = device_named(params.devices[i]);
+        const enum ggml_backend_dev_type type = ggml_backend_dev_type(device);
+        if (type != GGML_BACKEND_DEVICE_TYPE_GPU && type != GGML_BACKEND_DEVICE_TYPE_IGPU) {
+            fail(HW_ERROR_ARGUMENT, "the device '%s' is no GPU: what is not on one is on the CPU", params.devices[i]);
+        }
+        if (std::find(devices.begin(), devices.end(), device) != devices.end()) {
+            fail(HW_ERROR_ARGUMENT, "the device '%s' is named twice", params.devices[i]);
+        }
+        devices.push_back(device);
+    }
+    return devices;
 }
 
 std::vector<ggml_backend_dev_t> devices_to_serve(const hw_rpc_server_params& params) {
     std::vector<ggml_backend_dev_t> devices;
     for (int32_t i = 0; i < params.n_devices; i++) {
-        ggml_backend_dev_t device = ggml_backend_dev_by_name(params.devices[i]);
-        if (device == nullptr) {
-            fail(HW_ERROR_ARGUMENT, "there is no device '%s'; this machine has:\n%s", params.devices[i],
-                 list_devices().c_str());
-        }
-        devices.push_back(device);
+        devices.push_back(device_named(params.devices[i]));
     }
     if (devices.empty()) {
         devices = local_gpus();
@@ -106,29 +140,18 @@ void load_rpc_backend(const char* path) {
     }
 }
 
-std::vector<ggml_backend_dev_t> devices_with_servers(const char* const* servers, int32_t n_servers) {
-    auto* const add_server = rpc_function<decltype(ggml_backend_rpc_add_server)>("ggml_backend_rpc_add_server");
-    std::vector<ggml_backend_dev_t> devices;
-    for (int32_t i = 0; i < n_servers; i++) {
-        if (servers[i] == nullptr || std::strchr(servers[i], ':') == nullptr) {
-            fail(HW_ERROR_ARGUMENT, "'%s' is not a server: host:port", servers[i] != nullptr ? servers[i] : "(null)");
-        }
-        ggml_backend_reg_t server = add_server(servers[i]);
-        if (server == nullptr) {
-            fail(HW_ERROR_DEVICE, "the RPC server %s has no devices", servers[i]);
-        }
-        for (size_t k = 0; k < ggml_backend_reg_dev_count(server); k++) {
-            devices.push_back(ggml_backend_reg_dev_get(server, k));
-        }
-    }
-    const std::vector<ggml_backend_dev_t> local = local_gpus();
+std::vector<ggml_backend_dev_t> devices_for(const hw_model_params& params) {
+    std::vector<ggml_backend_dev_t> devices = devices_of_servers(params);
+    const std::vector<ggml_backend_dev_t> local = params.devices == nullptr ? local_gpus() : named_gpus(params);
     devices.insert(devices.end(), local.begin(), local.end());
-    check_count(devices.size());
+    const size_t n_others = devices_of_type(GGML_BACKEND_DEVICE_TYPE_ACCEL).size() + 1;  // the CPU
+    if (devices.size() + n_others > max_backends) {
+        fail(HW_ERROR_DEVICE, "%zu devices are too many: ggml computes on at most %zu at once", devices.size(),
+             max_backends - n_others);
+    }
     devices.push_back(nullptr);
     return devices;
 }
-
-void check_device_count() { check_count(local_gpus().size()); }
 
 ggml_backend_dev_t device_of(const ggml_tensor* tensor) {
     return tensor->buffer == nullptr ? nullptr
@@ -140,6 +163,14 @@ std::string list_devices() {
     for (size_t i = 0; i < ggml_backend_dev_count(); i++) {
         ggml_backend_dev_t device = ggml_backend_dev_get(i);
         text += std::string(ggml_backend_dev_name(device)) + "\t" + ggml_backend_dev_description(device) + "\n";
+    }
+    return text;
+}
+
+std::string list_gpus() {
+    std::string text;
+    for (ggml_backend_dev_t device : local_gpus()) {
+        text += std::string(ggml_backend_dev_name(device)) + "\n";
     }
     return text;
 }

@@ -19,18 +19,19 @@ using BytesByPlace = std::map<std::pair<ggml_backend_dev_t, int32_t>, uint64_t>;
 // be NULL. Throws HW_ERROR_DEVICE.
 void load_rpc_backend(const char* path);
 
-// The devices of a model on those servers and on this machine, a NULL behind them: llama.cpp's choice and order.
-// Connects to the servers: ggml ends the process if one is not there. Throws HW_ERROR_ARGUMENT, HW_ERROR_DEVICE.
-std::vector<ggml_backend_dev_t> devices_with_servers(const char* const* servers, int32_t n_servers);
-
-// Throws HW_ERROR_DEVICE if there are more devices than ggml's scheduler can hold.
-void check_device_count();
+// The devices of a model on its servers and on this machine, a NULL behind them: in llama.cpp's order, and of its
+// choice where none are named. Connects to the servers: ggml ends the process if one is not there. Throws
+// HW_ERROR_ARGUMENT, HW_ERROR_DEVICE (also where there are more than ggml's scheduler can hold).
+std::vector<ggml_backend_dev_t> devices_for(const hw_model_params& params);
 
 // The device whose memory a tensor lies in; NULL if ggml does not say.
 ggml_backend_dev_t device_of(const ggml_tensor* tensor);
 
 // All that this process can compute on, a line each: name, tab, description.
 std::string list_devices();
+
+// Those of this machine that a model uses unless told otherwise, a name a line.
+std::string list_gpus();
 
 // ggml's server, for as long as it runs. Throws HW_ERROR_ARGUMENT, HW_ERROR_DEVICE.
 void run_rpc_server(const hw_rpc_server_params& params);

@@ -89,9 +89,16 @@ void check_devices(const hw_model_params& params, size_t n_devices) {
 
 }  // namespace
 
-Model::Model(const hw_model_params& params) : n_threads_(params.n_threads), vocab_only_(params.vocab_only) {
+Model::Model(const hw_model_params& params)
+    : n_threads_(params.n_threads),
+      n_threads_chunk_(params.n_threads_chunk == 0 ? params.n_threads : params.n_threads_chunk),
+      vocab_only_(params.vocab_only) {
     if (params.path == nullptr || params.n_threads < 1 || params.n_threads > 512) {
         fail(HW_ERROR_ARGUMENT, "a model needs a path and 1 to 512 threads");
+    }
+    if (n_threads_chunk_ < 1 || n_threads_chunk_ > n_threads_) {
+        fail(HW_ERROR_ARGUMENT, "n_threads_chunk is %d: it must be 0, or 1 to n_threads (%d)", n_threads_chunk_,
+             n_threads_);
     }
     if (vocab_only_ && (params.n_loras != 0 || params.n_control_vectors != 0)) {
         fail(HW_ERROR_ARGUMENT,
@@ -113,13 +120,8 @@ Model::Model(const hw_model_params& params) : n_threads_(params.n_threads), voca
     }
     llama_params.split_mode = params.split_mode == HW_SPLIT_NONE ? LLAMA_SPLIT_MODE_NONE : LLAMA_SPLIT_MODE_LAYER;
     llama_params.main_gpu = params.main_gpu;
-    std::vector<ggml_backend_dev_t> devices;
-    if (params.n_rpc_servers > 0) {
-        devices = devices_with_servers(params.rpc_servers, params.n_rpc_servers);
-        llama_params.devices = devices.data();
-    } else {
-        check_device_count();
-    }
+    std::vector<ggml_backend_dev_t> devices = devices_for(params);
+    llama_params.devices = devices.data();
     llama_params.progress_callback = on_progress;
     llama_params.progress_callback_user_data = &progress;
 

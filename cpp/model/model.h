@@ -30,6 +30,7 @@ class Model {
     bool vocab_only() const { return vocab_only_; }
     int32_t n_ctx_train() const { return vocab_only_ ? 0 : llama_model_n_ctx_train(model_.get()); }
     int32_t n_threads() const { return n_threads_; }
+    int32_t n_threads_chunk() const { return n_threads_chunk_; }
     const Adapters& adapters() const { return adapters_; }
     const std::string& path() const { return path_; }
     const ModelFiles& files() const { return files_; }
@@ -53,6 +54,7 @@ class Model {
     std::string path_;
     ModelFiles files_;
     int32_t n_threads_;
+    int32_t n_threads_chunk_;
     bool vocab_only_;
     Once<SlidingWindow> sliding_window_;
     std::array<Once<ModelSpec>, 2> specs_;

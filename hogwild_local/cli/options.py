@@ -74,6 +74,7 @@ FORMS: dict[str, dict[str, Any]] = {
     "lora": {"type": Adapter(), "multiple": True, "metavar": "PATH[:SCALE]"},
     "control_vectors": {"type": Adapter(), "multiple": True, "metavar": "PATH[:SCALE]"},
     "rpc": {"metavar": "HOST:PORT,...", "show_default": False},
+    "device": {"metavar": "NAME,...", "show_default": False},
     "hosts": {"metavar": "HOST,...", "show_default": False},
     "tensor_split": {"type": Parts(), "metavar": "N,N,...", "show_default": False},
     "stop": {"multiple": True},
@@ -127,7 +128,9 @@ engine_options = together(
         help="The model, a GGUF file. Without it the embedded one, which knows worksheets only.",
     ),
     _fields("Model", EngineOptions, "trust", "n_batch", "type_k", "type_v", "attention"),
-    _fields("Devices", EngineOptions, "n_threads", "n_gpu_layers", "rpc", "tensor_split", "split_mode", "main_gpu"),
+    _fields(
+        "Devices", EngineOptions, "n_threads", "n_gpu_layers", "rpc", "device", "tensor_split", "split_mode", "main_gpu"
+    ),
 )  # fmt: skip
 """Model, engine, and where layers lie: all commands that load a model."""
 
@@ -194,9 +197,12 @@ def load(engine: Engine, path: Path, options: dict[str, Any], quiet: bool = Fals
     with _load_progress(quiet) as progress, warnings_as_notes():
         arguments = given(EngineOptions, options)
         hogwild = Hogwild(path, prompts=options["prompts"], progress=progress, engine=engine, **arguments)
-    if options.get("verbose") or any(device.name != "CPU" for device in hogwild.devices):
-        for device in hogwild.devices:
-            note(f"hogwild: {device}")
+    others = hogwild.devices_of_ranks[:-1]
+    places = [(f"rank {rank} on {host}: ", device) for rank, (host, of_rank) in enumerate(others) for device in of_rank]
+    places += [("", device) for device in hogwild.devices]
+    if options.get("verbose") or any(device.name != "CPU" for _, device in places):
+        for where, device in places:
+            note(f"hogwild: {where}{device}")
     return hogwild
 
 

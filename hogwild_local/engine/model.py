@@ -7,14 +7,13 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self, get_args
 
-from ..checks import flag, number, one_of, whole
+from ..checks import flag, number, one_of, text, whole
 from ..errors import InvalidArgument
 from ..options import MOST_THREADS, ControlVector, EngineOptions, Lora, Servers, SplitMode
 from .adapters import checked_control_vectors, checked_loras
 from .arguments import c_path
 from .devices import devices_of
-from .rpc import greet, load_backend, parse_servers, short_address
-from .threads import default_threads
+from .rpc import greet, listed, load_backend, parse_servers, short_address
 from .trial import try_file
 
 if TYPE_CHECKING:
@@ -31,7 +30,8 @@ class Model:
     on. Several are added up. rpc: servers of other machines, "host:port,..." or a list; their devices come before those
     of this machine. If such a server dies, ggml ends the process: see isolate. tensor_split: how much of the layers
     each device takes; without it, as much as it has memory. split_mode: "layer", or "none" for all on the device
-    main_gpu. vocab_only: tokenizer, metadata and chat template without the weights, of any model, also one that cannot
+    main_gpu. device: names of this machine's GPUs that are used (hogwild rpc-server --list-devices); without it all.
+    vocab_only: tokenizer, metadata and chat template without the weights, of any model, also one that cannot
     run here; a SharedCache on it raises InvalidArgument, and n_ctx_train is 0. trust: load the file without a trial in
     a process of its own, which is made once for a file (see trial.py). isolate: the model, its caches and samplers live
     in a process of their own, which ends with close(); whatever else ends that process (an RPC server that died) is an
@@ -59,6 +59,7 @@ class Model:
         tensor_split: Sequence[float] = (),
         split_mode: SplitMode = EngineOptions.split_mode,
         main_gpu: int = EngineOptions.main_gpu,
+        device: str | Sequence[str] = EngineOptions.device,
         trust: bool = EngineOptions.trust,
         isolate: bool = False,
         native: Any = None,
@@ -68,14 +69,13 @@ class Model:
         loras, vectors = checked_loras(lora), checked_control_vectors(control_vectors)
         if not (trust or isolate or native):
             try_file(file, *([path for path, *_ in given] for given in (loras, vectors)))
-        threads = default_threads(self.path) if n_threads is None else whole(n_threads, "n_threads", 1, MOST_THREADS)
-        servers = parse_servers(rpc)
+        servers, devices = parse_servers(rpc), listed(device, "device", "name")
         if progress is not None and not callable(progress):
             raise InvalidArgument(f"progress must be a function of one number, not {progress!r}")
         settings = {
             "path": file,
             "n_gpu_layers": -1 if n_gpu_layers is None else whole(n_gpu_layers, "n_gpu_layers", -1),
-            "n_threads": threads,
+            "n_threads": None if n_threads is None else whole(n_threads, "n_threads", 1, MOST_THREADS),
             "use_mmap": bool(use_mmap),
             "vocab_only": bool(vocab_only),
             "loras": loras,
@@ -83,6 +83,7 @@ class Model:
             "tensor_split": _checked_split(tensor_split),
             "split_mode": one_of(split_mode, "split_mode", get_args(SplitMode)),
             "main_gpu": whole(main_gpu, "main_gpu", 0),
+            "devices": [text(name, "device").encode() for name in devices] or None,
         }
         with _engine(flag(isolate, "isolate"), servers, native) as module:
             if servers:
@@ -93,12 +94,12 @@ class Model:
             settings["rpc_servers"] = [server.encode() for server in servers]
             self._native: NativeModel = module.NativeModel(settings, progress)
             self._ask_native()
-        self.n_threads = threads
         self.vocab_only = bool(vocab_only)
         self._bytes: dict[int, bytes] = {}
         self._ends: dict[int, bool] = {}
 
     def _ask_native(self) -> None:
+        self.n_threads = self._native.number("n_threads")
         self.n_vocab = self._native.number("n_vocab")
         self.n_ctx_train = self._native.number("n_ctx_train")
         self.metadata = self._native.metadata()

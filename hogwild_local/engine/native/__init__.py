@@ -7,7 +7,7 @@ from ..views import Chunk, Decoded, DecodeView
 from . import log_lines  # noqa: F401  connects them to the hook
 from .cache import NativeCache, WeightShare, float_rows, pass_size
 from .calls import ERROR_OF_STATUS
-from .host import devices, free_host_memory, rpc_load, rpc_server
+from .host import devices, free_host_memory, gpus, rpc_load, rpc_server
 from .kernel import attention, attention_isas
 from .library import ffi, lib
 from .model import NativeModel
@@ -28,6 +28,7 @@ __all__ = [
     "ffi",
     "float_rows",
     "free_host_memory",
+    "gpus",
     "lib",
     "pass_size",
     "rpc_load",

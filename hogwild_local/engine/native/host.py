@@ -30,6 +30,11 @@ def devices() -> list[tuple[str, str]]:
     return [(name, description) for name, _, description in (line.partition("\t") for line in lines)]
 
 
+def gpus() -> list[str]:
+    """Names of those that a model uses unless told otherwise."""
+    return (text_of(lib.hw_gpus) or "").splitlines()
+
+
 def free_host_memory(root: str = "") -> int:
     """Bytes of host memory that this process can still have. root: where /proc and /sys are looked for."""
     return int(lib.hw_free_host_memory(ffi.new("char[]", root.encode())))

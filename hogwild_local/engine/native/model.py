@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from ... import errors
 from .. import forks
 from ..devices import PlacementRow
+from ..threads import default_threads
 from .cache import NativeCache
 from .calls import Object, fill_array, keep_for_caller, new, text_of
 from .host import placement
@@ -27,7 +29,8 @@ class NativeModel(Object):
     _what = "model"
 
     def __init__(self, settings: dict[str, Any], progress: Callable[[float], object] | None = None) -> None:
-        """settings: the fields of struct hw_model_params, as numbers, bytes and lists."""
+        """settings: the fields of struct hw_model_params, as numbers, bytes and lists. n_threads None: as many as a
+        pass of the model can use here."""
         if not settings["vocab_only"]:
             forks.will_compute()
         user_data = ffi.new_handle(progress)
@@ -38,12 +41,17 @@ class NativeModel(Object):
             return alive[len(alive) - len(paths) :]
 
         fields = dict(settings)
+        if fields["n_threads"] is None:
+            fields["n_threads"] = default_threads(os.fsdecode(fields["path"]))
         for name, kind in [("loras", "struct hw_lora[]"), ("control_vectors", "struct hw_control_vector[]")]:
             rows = settings[name]
             paths = texts([path for path, *_ in rows])
             fields[name] = ffi.new(kind, [(path, *rest) for path, (_, *rest) in zip(paths, rows, strict=True)])
         fields["path"] = ffi.new("char[]", settings["path"])
         fields["rpc_servers"] = ffi.new("char *[]", texts(settings["rpc_servers"]))
+        devices = settings["devices"]
+        fields["devices"] = ffi.NULL if devices is None else ffi.new("char *[]", [*texts(devices), ffi.NULL])
+        fields["n_devices"] = len(devices or ())
         fields["tensor_split"] = ffi.new("float[]", settings["tensor_split"])
         for name in ("loras", "control_vectors", "rpc_servers", "tensor_split"):
             fields[f"n_{name}"] = len(settings[name])
