@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from hogwild_local.errors import Cancelled, RankLost
+from hogwild_local.runahead.place import here
 from hogwild_local.runahead.transport import Bytes
 
 MOST_S = 60.0
@@ -75,6 +76,7 @@ class Receiving:
 class QueueTransport:
     def __init__(self, wires: Wires, rank: int) -> None:
         self.wires, self.rank, self.size = wires, rank, wires.size
+        self.places = [here()] * wires.size
         self.n_sent = 0
         self.watch: Callable[[list[int]], object] | None = None
 

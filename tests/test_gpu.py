@@ -86,3 +86,32 @@ for n_tokens in (64, 1):
     (n_large, _), (n_small, _) = ([int(word) for word in line.split()] for line in done.stdout.splitlines()[-2:])
     assert n_large > 0, done.stderr
     assert n_small == 0
+
+
+RANKS = """
+import sys
+import numpy as np
+from gpu_helper import GPUS
+from test_runahead import ranks
+from hogwild_local import Model, SharedCache
+path, tokens = Path(sys.argv[1]), [i * 7 % 200 for i in range(120)]
+def logits(model):
+    with SharedCache(model, n_ctx=400, n_batch=400, type_k="f32", type_v="f32") as cache:
+        return cache.decode([([cache.block()], tokens)])[0]
+with Model(path, n_gpu_layers=0, n_threads=1) as model:
+    wanted = logits(model)
+for device in ("", GPUS[1]):
+    with ranks(path, 2, device=device) as (model, group):
+        got = logits(model)
+        print([*({row[0] for row in rows if row[2] >= 0} for _, rows in model._native.placements())], len(group.traces))
+    print(bool(np.abs(got - wanted).max() <= float(sys.argv[2]) * np.abs(wanted).max()))
+"""
+
+
+@pytest.mark.skipif(len(GPUS) < 2, reason="one device but the CPU")
+def test_each_rank_takes_another_gpu_unless_told_otherwise(tiny_path: Path_of) -> None:
+    prelude = f"import sys; from pathlib import Path; sys.path.append({str(Path(__file__).parent)!r})\n"
+    done = run_isolated(prelude + RANKS, tiny_path("llama"), F16_SHARE)
+    assert done.returncode == 0, done.stderr
+    own, named = [{GPUS[0]}, {GPUS[1]}], [{GPUS[1]}] * 2
+    assert done.stdout.splitlines()[-4:] == [f"{own} 2", "True", f"{named} 2", "True"]

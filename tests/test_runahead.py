@@ -3,9 +3,9 @@ it would hold had it fed the prompt alone."""
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,7 +21,7 @@ from hogwild_local import Model, SharedCache
 from hogwild_local.engine import native
 from hogwild_local.engine.views import Chunk, DecodeView
 from hogwild_local.errors import HogwildError, InvalidArgument, ModelError, OutOfMemory, RankLost
-from hogwild_local.runahead import chunk
+from hogwild_local.runahead import chunk, helper
 from hogwild_local.runahead.helper import serve
 from hogwild_local.runahead.leader import Group, Leader
 from hogwild_local.runahead.partition import Partition, checked, even
@@ -29,12 +29,14 @@ from hogwild_local.runahead.partition import Partition, checked, even
 F32 = {"type_k": "f32", "type_v": "f32"}
 
 
-@contextmanager
+@contextlib.contextmanager
 def ranks(
     path: Path | Sequence[Path],
     n: int,
     cut: Callable[[int, int], Partition] = even,
     lose: tuple[int, int] | None = None,
+    n_threads: int | None = 1,
+    device: str = "",
 ) -> Iterator[tuple[Model, Group]]:
     """The model of the last of n ranks, the others in threads. path: of each rank's model, or of all."""
     paths = [path] * n if isinstance(path, Path) else path
@@ -46,6 +48,7 @@ def ranks(
 
         def __init__(self, rank: int) -> None:
             self.path = bytes(paths[rank])
+            self.gpus = native.gpus
 
         def NativeModel(self, settings: dict[str, object]) -> native.NativeModel:
             return native.NativeModel({**settings, "path": self.path})
@@ -61,7 +64,7 @@ def ranks(
         thread.start()
     group = Group(wires.transport(n - 1), cut)
     try:
-        with Model(paths[-1], n_threads=1, native=Leader(group)) as model:
+        with Model(paths[-1], n_threads=n_threads, device=device, native=Leader(group)) as model:
             yield model, group
     finally:
         group.end()
@@ -184,6 +187,27 @@ def test_generation_goes_on_token_for_token(tiny_path: Paths, single: Load) -> N
         assert len(group.traces) == 3
 
 
+def test_caches_of_other_ranks_go_with_those_of_the_last_one(tiny_path: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    helpers: list[helper.Helper] = []
+
+    class Kept(helper.Helper):
+        def __init__(self, *arguments: object) -> None:
+            super().__init__(*arguments)  # type: ignore[arg-type]
+            helpers.append(self)
+
+    monkeypatch.setattr(helper, "Helper", Kept)
+    with ranks(tiny_path("llama"), 3) as (model, _):
+        with SharedCache(model, n_ctx=400) as first, SharedCache(model, n_ctx=400):
+            assert [len(each._objects) for each in helpers] == [3, 3]
+            with pytest.raises(InvalidArgument, match="type_k"):
+                model._native.cache(400, 512, b"no type", b"f16", "auto")
+            first.close()
+            assert [len(each._objects) for each in helpers] == [2, 2]
+        assert [len(each._objects) for each in helpers] == [1, 1]
+        last = SharedCache(model, n_ctx=400)
+    last.close()  # the others have ended with the model
+
+
 # -- what goes wrong -------------------------------------------------------------------------------------------
 
 
@@ -213,6 +237,16 @@ def test_memory_that_is_not_there_is_an_error_and_the_cache_is_as_before(
         with pytest.raises(OutOfMemory, match="that ranks exchange"):
             cache.decode([([block], tokens_of(model, 100))])
         assert (len(block), cache.n_free) == (0, 400)
+
+
+@pytest.mark.parametrize(("error", "is_in_step"), [(KeyboardInterrupt(), False), (InvalidArgument("no"), True)])
+def test_ranks_that_were_interrupted_amid_question_and_answer_are_of_no_use(
+    error: BaseException, is_in_step: bool, tiny_path: Paths
+) -> None:
+    with ranks(tiny_path("llama"), 2) as (_, group):
+        with pytest.raises(type(error)), group.asked("clock"):
+            raise error
+        assert group.transport.wires.lost.is_set() != is_in_step  # type: ignore[attr-defined]
 
 
 def test_model_files_that_differ_are_refused(tiny_path: Paths, tmp_path: Path) -> None:
@@ -306,7 +340,7 @@ from hogwild_local.engine.rpc import load_backend
 from hogwild_local.runahead.helper import serve
 from hogwild_local.runahead.leader import Group, Leader
 
-path, server, helper_has_device = Path(sys.argv[1]), sys.argv[2], sys.argv[4] == "True"
+path, servers, helper_has_device = Path(sys.argv[1]), sys.argv[2].split(","), sys.argv[4] == "True"
 tokens = [i * 7 % 200 for i in range(120)]
 options = {"n_ctx": 400, "n_batch": 400, "type_k": "f32", "type_v": "f32"}
 with Model(path, n_threads=1) as model, SharedCache(model, **options) as cache:
@@ -315,17 +349,18 @@ load_backend(native)
 wires = Wires(2)
 
 class Native:
+    rpc_load, gpus = staticmethod(native.rpc_load), staticmethod(native.gpus)
     def NativeModel(self, settings):
-        servers = [server.encode()] if helper_has_device else []
-        return native.NativeModel({**settings, "rpc_servers": servers})
+        assert settings["rpc_servers"] == [servers[0].encode()]
+        return native.NativeModel(settings if helper_has_device else {**settings, "rpc_servers": []})
 
 threading.Thread(target=serve, args=(wires.transport(0), Native()), daemon=True).start()
 group = Group(wires.transport(1))
-servers = [] if helper_has_device else [server]
 with Model(path, n_threads=1, rpc=servers, native=Leader(group)) as model, SharedCache(model, **options) as cache:
+    has_device = [any(row[0].startswith("RPC") for row in rows) for _, rows in model._native.placements()]
     block = cache.block()
     logits = cache.decode([([block], tokens)])[0]
-    print(len(group.traces), bool(np.abs(logits - wanted).max() <= 1e-3))
+    print(has_device, len(group.traces), bool(np.abs(logits - wanted).max() <= 1e-3))
     def stop(layer):
         raise KeyError(layer)
     block, n = cache._native.new_block(), cache._native.layer_bytes(0, 12)
@@ -340,13 +375,15 @@ with Model(path, n_threads=1, rpc=servers, native=Leader(group)) as model, Share
 
 
 @needs_rpc
-@pytest.mark.parametrize("helper_has_device", [False, True])
-def test_ranks_compute_on_a_device_and_beside_it(helper_has_device: bool, tiny_path: Paths) -> None:
-    with rpc_server() as server:
+@pytest.mark.parametrize("has_device", [[True, False], [False, True], [True, True]])
+def test_ranks_compute_on_a_device_and_beside_it(has_device: list[bool], tiny_path: Paths) -> None:
+    with contextlib.ExitStack() as stack:
+        # Servers are dealt out from the first rank on.
+        servers = [stack.enter_context(rpc_server()).address for _ in range(1 + has_device[1])]
         tests = str(Path(__file__).parent)
-        done = run_isolated(ON_DEVICES, tiny_path("llama"), server.address, tests, str(helper_has_device))
+        done = run_isolated(ON_DEVICES, tiny_path("llama"), ",".join(servers), tests, has_device[0])
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["2", "True", "True"]
+    assert done.stdout.splitlines() == [f"{has_device} 2 True", "True"]
 
 
 def test_progress_is_a_line_a_second(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rpc_helper import needs_rpc, rpc_server
 from test_blocks import Load, Paths, probe, tokens_of
 
-from hogwild_local import Hogwild, SamplingParams, SharedCache
+from hogwild_local import Hogwild, SamplingParams, SharedCache, __version__
 from hogwild_local.engine.protocols import CacheLike
 from hogwild_local.errors import EngineDied, InvalidArgument, RankLost, RunaheadError
-from hogwild_local.runahead.launch import find_mpiexec
+from hogwild_local.runahead.launch import LAUNCHERS, find_mpiexec, mpi_command
 from hogwild_local.runahead.ranked import RankedCache, started
 from hogwild_local.runahead.routes import Method
 
@@ -122,6 +123,22 @@ def test_the_command_line_starts_ranks_or_is_started_as_one(launcher: bool, tiny
     assert (events(find_mpiexec(), "-n", "2") if launcher else events(ranks=["--runahead", "2"])) == wanted
 
 
+@needs_rpc
+def test_each_rank_has_a_server_of_its_own(tiny_path: Paths) -> None:
+    with (
+        rpc_server() as first,
+        rpc_server() as second,
+        Hogwild(
+            tiny_path("llama"), n_ctx=4000, n_threads=1, runahead=2, rpc=[first.address, second.address]
+        ) as hogwild,
+    ):
+        hogwild.generate("count the words " * 20, max_passes=2, seed=1)
+        assert len(hogwild.ranks) == 2
+        of_ranks = [devices for _, devices in hogwild.devices_of_ranks]
+    for devices, server in zip(of_ranks, (first, second), strict=True):
+        assert [device.description for device in devices if device.layers] == [server.address]
+
+
 def prefill_again_and_again(cache: CacheLike, tokens: list[int]) -> None:
     block = cache.block("prompt")
     for _ in range(1000):
@@ -187,8 +204,8 @@ def test_a_rank_that_hangs_is_lost_and_the_last_one_keeps_its_cells(tiny_path: P
 
 
 def rank_in_mpi(pid: int) -> int:
-    lines = Path(f"/proc/{pid}/environ").read_text().split("\0")
-    return next(int(line.removeprefix("PMI_RANK=")) for line in lines if line.startswith("PMI_RANK="))
+    lines = dict(line.partition("=")[::2] for line in Path(f"/proc/{pid}/environ").read_text().split("\0"))
+    return int(lines["PMI_RANK" if "PMI_RANK" in lines else "OMPI_COMM_WORLD_RANK"])
 
 
 @pytest.mark.parametrize("method", ["runahead", "all-gather"])
@@ -227,7 +244,7 @@ import os
 from hogwild_local.errors import OutOfMemory
 from hogwild_local.runahead.mpi import MpiTransport
 import numpy as np
-transport = MpiTransport()
+transport = MpiTransport(3)
 if transport.rank == 0:
     transport.fail(OutOfMemory("no memory for 7 tokens"))
     transport.outlast(2)
@@ -237,8 +254,8 @@ else:
     except OutOfMemory as error:
         os.write(1, f"{transport.rank} {error}\\n".encode())
 """
-    command = [find_mpiexec(), "-n", "3", sys.executable, "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    command, environment = mpi_command(find_mpiexec(), 3, code), {**LAUNCHERS, **os.environ}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     said = sorted(line for line in done.stdout.splitlines() if "no memory" in line)
     assert [line[0] for line in said] == ["1", "2"], done.stdout + done.stderr
     assert all("rank 0 on " in line and "no memory for 7 tokens" in line for line in said)
@@ -250,7 +267,7 @@ import os, time
 from hogwild_local.errors import Cancelled
 from hogwild_local.runahead.mpi import MpiTransport
 import numpy as np
-transport, nothing, data = MpiTransport(), np.zeros(0, dtype=np.uint8), np.arange(3, dtype=np.uint8)
+transport, nothing, data = MpiTransport(3), np.zeros(0, dtype=np.uint8), np.arange(3, dtype=np.uint8)
 said = ""
 if transport.rank == 0:
     transport.give_up(7)
@@ -272,8 +289,8 @@ else:
     os.write(1, f"{transport.rank} {transport.given_up} {into.tolist()} {said}\\n".encode())
 transport.end()
 """
-    command = [find_mpiexec(), "-n", "3", sys.executable, "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    command, environment = mpi_command(find_mpiexec(), 3, code), {**LAUNCHERS, **os.environ}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     wanted = [f"{rank} 7 [0, 1, 2] another rank has given up this prompt" for rank in (1, 2)]
     assert sorted(line for line in done.stdout.splitlines() if line) == wanted, done.stdout + done.stderr
 
@@ -302,6 +319,15 @@ def test_a_launcher_that_fails_says_why(tiny_path: Paths, tmp_path: Path, monkey
         Hogwild(tiny_path("llama"), n_ctx=2000, runahead=2)
 
 
+def test_a_launcher_of_another_mpi_is_told(tiny_path: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = tmp_path / "mpiexec"  # starts both, and neither knows of the other
+    other.write_text('#!/bin/sh\nshift 2\n"$@" &\n"$@"\nexit 1\n')
+    other.chmod(0o755)
+    monkeypatch.setenv("HOGWILD_MPIEXEC", str(other))
+    with pytest.raises(RunaheadError, match=r"started 2 ranks, of which MPI knows 1: .* \(.*M.*\).*HOGWILD_MPIEXEC"):
+        Hogwild(tiny_path("llama"), n_ctx=2000, runahead=2)
+
+
 def test_a_host_that_cannot_be_reached_is_named(
     tiny_path: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -316,13 +342,24 @@ def test_a_host_that_cannot_be_reached_is_named(
     assert "ConnectTimeout" in (tmp_path / "ssh.log").read_text()
 
 
+def test_a_host_with_other_packages_is_refused(
+    tiny_path: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ssh = tmp_path / "ssh"
+    ssh.write_text("#!/bin/sh\necho Welcome\necho 127.0.0.1 0.0.1 0.3.36\n")
+    ssh.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(RunaheadError, match=rf"old must have the same .*hogwild-local 0.0.1 there, {__version__} here"):
+        Hogwild(tiny_path("llama"), n_ctx=2000, runahead=2, hosts="old")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"hosts": "a"}, "hosts are those of several ranks"),
         ({"hosts": 5, "runahead": 2}, "hosts must be host,... or a list of such texts, not 5"),
         ({"runahead": 2, "isolate": False}, "processes of their own"),
-        ({"runahead": 2, "rpc": "127.0.0.1:1"}, "a server serves one process"),
+        ({"runahead": 2, "rpc": "nonsense"}, "host:port"),
         ({"runahead": 0}, "runahead"),
     ],
 )

@@ -3,6 +3,7 @@ other. Number 0 is the native module itself."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import signal
@@ -85,12 +86,15 @@ def _native() -> Any:
     return native
 
 
-def _read(inbox: queue.SimpleQueue[Any], pipe: BinaryIO) -> None:
+def _read(inbox: queue.SimpleQueue[Any], pipe: BinaryIO, leave: Callable[[], object] | None) -> None:
     """The pipe ends with the parent, and with it this process, whatever it is computing."""
     try:
         while True:
             inbox.put(wire.receive(pipe))
     except (EOFError, OSError):
+        if leave is not None:
+            with contextlib.suppress(Exception):
+                leave()
         os._exit(0)
 
 
@@ -109,12 +113,12 @@ def main(parent: int) -> None:
     answer(pipe, out, _native)
 
 
-def answer(pipe: BinaryIO, out: BinaryIO, native: Callable[[], Any]) -> None:
+def answer(pipe: BinaryIO, out: BinaryIO, native: Callable[[], Any], leave: Callable[[], object] | None = None) -> None:
     """Answers what comes through the pipe, and ends this process with it. native: gives the native module, or what
-    stands for it."""
+    stands for it; leave: called before that end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is the parent's to handle
     inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    threading.Thread(target=_read, args=(inbox, pipe), daemon=True).start()
+    threading.Thread(target=_read, args=(inbox, pipe, leave), daemon=True).start()
     try:
         Child(inbox, out, native).run()
     except OSError:  # the parent is gone

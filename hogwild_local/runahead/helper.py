@@ -7,11 +7,13 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from ..engine.devices import PlacementRow
 from ..engine.wire import plain_error
 from ..errors import HogwildError
 from .block_bytes import fingerprint_of
 from .chunk import GivenUp, compute_ahead
 from .messages import hear, tell
+from .place import own_settings
 from .routes import Method, Prompt
 from .slow_link import Limits, limited
 from .transport import Transport, as_rows
@@ -40,14 +42,25 @@ class Helper:
         self._objects: dict[int, Any] = {}
         self._limits: Limits | None = None
 
-    def model(self, number: int, settings: dict[str, Any]) -> None:
-        self._objects[number] = self._native.NativeModel(settings)
+    def rpc_load(self, path: bytes | None) -> None:
+        self._native.rpc_load(path)
+
+    def model(self, number: int, settings: dict[str, Any]) -> list[PlacementRow]:
+        """Returns what of it lies where."""
+        own = own_settings(settings, self._transport.places, self._transport.rank, self._native.gpus)
+        model = self._objects[number] = self._native.NativeModel(own)
+        return list(model.placement())
 
     def cache(self, number: int, model: int, arguments: Sequence[Any]) -> str:
         """Returns the fingerprint of its blocks."""
         cache = self._objects[model].cache(*arguments)
         self._objects[number] = cache
         return fingerprint(cache)
+
+    def free(self, number: int) -> None:
+        """The number may be one that nothing came to be."""
+        if (thing := self._objects.pop(number, None)) is not None:
+            thing.close()
 
     def limit(self, limits: Sequence[float] | None) -> None:
         """For all prompts from now on."""

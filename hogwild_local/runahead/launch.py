@@ -18,18 +18,36 @@ from typing import IO, BinaryIO, cast
 
 from ..engine.process import CHILD_ENV, Ends, python_command
 from ..errors import RunaheadError
+from .hosts import reach
 from .mpi import INSTALL, load_mpi4py
 
 START_S = 60.0  # for Python and MPI to start; a launcher that fails, and hosts that do not answer, are told at once
-SSH_S = 5
+
+SSH_ARGS = "-o ServerAliveInterval=2 -o ServerAliveCountMax=2"
+LAUNCHERS = {
+    "HYDRA_LAUNCHER_EXTRA_ARGS": SSH_ARGS,
+    "OMPI_MCA_plm_rsh_args": SSH_ARGS,
+    "PRTE_MCA_plm_ssh_args": SSH_ARGS,
+    "OMPI_MCA_rmaps_base_oversubscribe": "1",
+    "OMPI_MCA_rmaps_base_mapping_policy": "slot",
+    "OMPI_MCA_hwloc_base_binding_policy": "none",
+    "PRTE_MCA_rmaps_default_mapping_policy": "slot:oversubscribe",
+    "PRTE_MCA_hwloc_default_binding_policy": "none",
+}
+"""What launchers (MPICH's; Open MPI's before version 5, and since) read of the environment. Their ssh ends by itself
+when a machine is cut off: it would outlast them. Open MPI's refuse more ranks than cores, and tie each to one, if not
+told otherwise."""
+
+PASSED_ON = ("HOGWILD_", "GGML_", "LLAMA_", "OMP_", "GOMP_", "MPI4PY_")
+"""Environment variables that all ranks are given: not all launchers take them to other hosts."""
 
 
 def starter(n_ranks: int, hosts: Sequence[str]) -> Callable[[IO[bytes]], Ends]:
-    """What starts an engine's process of so many ranks; hosts: of all but the last, in turn; none: this machine. Raises
-    RunaheadError where there is no MPI, or a host cannot be reached."""
-    mpiexec = find_mpiexec()
-    check_hosts(hosts)
-    return lambda stderr: start(mpiexec, n_ranks, hosts, stderr)
+    """What starts an engine's process of so many ranks; hosts: of all but the last, dealt out evenly; none: this
+    machine. Raises RunaheadError where there is no MPI, or a host cannot be had."""
+    mpiexec, used = find_mpiexec(), hosts[: n_ranks - 1]
+    slots = slots_of(n_ranks, used, reach(used)) if used else ()
+    return lambda stderr: start(mpiexec, n_ranks, slots, stderr)
 
 
 def find_mpiexec() -> str:
@@ -43,47 +61,40 @@ def find_mpiexec() -> str:
     return found
 
 
-def check_hosts(hosts: Sequence[str]) -> None:
-    """mpiexec would wait for minutes. Raises RunaheadError."""
-    if not hosts:
-        return
-    options = ["-o", "BatchMode=yes", "-o", f"ConnectTimeout={SSH_S}"]
-    try:
-        asked = {
-            host: subprocess.Popen(
-                ["ssh", *options, "--", host, "true"],
-                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-            )
-            for host in dict.fromkeys(hosts)
-        }  # fmt: skip
-    except OSError as error:
-        raise RunaheadError(f"ranks on other hosts are started with ssh, which cannot be run: {error}") from None
-    faults = []
-    for host, ssh in asked.items():
-        try:
-            _, said = ssh.communicate(timeout=SSH_S + 3)
-        except subprocess.TimeoutExpired:
-            ssh.kill()
-            _, said = ssh.communicate()
-        if ssh.returncode:
-            faults.append(f"{host} ({' '.join(said.decode(errors='replace').split()) or 'no answer'})")
-    if faults:
-        raise RunaheadError(f"hosts that cannot be reached with ssh: {', '.join(faults)}")
+def slots_of(n_ranks: int, hosts: Sequence[str], own: str) -> Sequence[str]:
+    """Hosts with the number of their ranks, as launchers read them: those of one host are neighbours, which have most
+    to say to each other. own: this machine's address."""
+    n_each, n_more = divmod(n_ranks - 1, len(hosts))
+    counts = dict.fromkeys(hosts, 0) | {own: 1}
+    for index, host in enumerate(hosts):
+        counts[host] += n_each + (index < n_more)
+    return [f"{host}:{n}" for host, n in counts.items()]
 
 
-def start(mpiexec: str, n_ranks: int, hosts: Sequence[str], stderr: IO[bytes]) -> Ends:
+def mpi_command(mpiexec: str, n_ranks: int, code: str, slots: Sequence[str] = ()) -> list[str]:
+    """What starts so many ranks that run this code in a Python like this one."""
+    passed_on = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)} | CHILD_ENV
+    where = ["-host", ",".join(slots)] if slots else []
+    return [
+        mpiexec, *where, "-n", str(n_ranks),
+        *python_command(f"import os; os.environ.update({passed_on!r}); {code}"),
+    ]  # fmt: skip
+
+
+def start(mpiexec: str, n_ranks: int, slots: Sequence[str], stderr: IO[bytes]) -> Ends:
     """Raises RunaheadError where the ranks do not come."""
     with tempfile.TemporaryDirectory(prefix="hogwild-") as folder, socket.socket(socket.AF_UNIX) as door:
         address = str(Path(folder) / "link")
         door.bind(address)
         door.listen(1)
         door.settimeout(0.05)
+        code = f"from hogwild_local.runahead.rank import main; main({address!r}, {n_ranks})"
         child = subprocess.Popen(
-            [mpiexec, *_options(mpiexec, n_ranks, hosts), *python_command(_code(address))],
+            mpi_command(mpiexec, n_ranks, code, slots),
             stdin=subprocess.DEVNULL,
             stdout=stderr,
             stderr=stderr,
-            env={**os.environ, **CHILD_ENV},
+            env={**LAUNCHERS, **os.environ},
             start_new_session=True,  # Ctrl+C is the Hogwild's to handle
         )
         try:
@@ -95,21 +106,6 @@ def start(mpiexec: str, n_ranks: int, hosts: Sequence[str], stderr: IO[bytes]) -
     ends = [cast(BinaryIO, link.makefile(mode, buffering=0)) for mode in ("wb", "rb")]
     link.close()  # the files keep it
     return Ends(child, *ends)
-
-
-def _code(address: str) -> str:
-    return f"from hogwild_local.runahead.rank import main; main({address!r})"
-
-
-def _options(mpiexec: str, n_ranks: int, hosts: Sequence[str]) -> list[str]:
-    version = subprocess.run([mpiexec, "--version"], capture_output=True, text=True, check=False).stdout
-    is_open_mpi = "open" in version.lower() and "HYDRA" not in version
-    options = ["-n", str(n_ranks)]
-    if hosts:
-        of_ranks = [hosts[rank % len(hosts)] for rank in range(n_ranks - 1)] + [socket.gethostname()]
-        options += ["--host" if is_open_mpi else "-hosts", ",".join(of_ranks)]
-        options += ["--map-by", "node"] if is_open_mpi else ["-ppn", "1"]
-    return [*options, "--oversubscribe"] if is_open_mpi else options
 
 
 def _accept(door: socket.socket, child: subprocess.Popen[bytes], stderr: IO[bytes]) -> socket.socket:

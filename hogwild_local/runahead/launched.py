@@ -10,21 +10,18 @@ from ..engine.protocols import Engine
 def of_launcher() -> Engine | None:
     """The engine of the last rank, where this process is one of several that an MPI launcher has started: the others
     help it, and do not return from here. None: it is the only one. Raises RunaheadError."""
-    if n_launched() < 2:
+    n_ranks = n_launched()
+    if n_ranks < 2:
         return None
     from .leader import Group, Leader
     from .mpi import MpiTransport
     from .rank import help_last
     from .ranked import of_ranks
 
-    transport = MpiTransport()
-    if transport.size < 2:
-        transport.end()
-        return None
+    transport = MpiTransport(n_ranks)
     if transport.rank < transport.size - 1:
         help_last(transport)
-    n_here = transport.hosts.count(transport.hosts[-1])
-    return of_ranks(Leader(Group(transport)), n_here)
+    return of_ranks(Leader(Group(transport)))
 
 
 def n_launched() -> int:

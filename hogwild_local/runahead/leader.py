@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ import numpy as np
 
 from ..checks import whole
 from ..engine import native
+from ..engine.devices import PlacementRow
 from ..engine.views import Decoded, DecodeView
 from ..engine.wire import error_of
 from ..errors import Cancelled, HogwildError, ModelError, RankLost
@@ -21,6 +23,7 @@ from .chunk import Exchange, GivenUp, compute
 from .helper import fingerprint
 from .messages import hear, tell
 from .partition import Partition, checked, even
+from .place import own_settings
 from .routes import Method, Prompt, checked_method
 from .slow_link import Limits, limited
 from .transport import Bytes, PassTrace, Transport, as_rows, as_trace
@@ -43,8 +46,9 @@ class Group:
         """Of the last prompt, rank after rank, in this rank's time."""
         self.limits: Limits | None = None
         self._ahead_s = [0.0 for _ in self.helpers]
+        self._lock = threading.RLock()
         self._numbers = itertools.count(1)
-        self._is_ended = False
+        self.is_ended = False
 
     def new_number(self) -> int:
         return next(self._numbers)
@@ -62,6 +66,33 @@ class Group:
         for rank in self.helpers:
             tell(self.transport, rank, request)
 
+    @contextlib.contextmanager
+    def asked(self, *request: Any) -> Iterator[list[Any]]:
+        """Lets all do it at the same time, this rank within: afterwards the list has the others' answers. Raises what
+        one of them raised, and RankLost."""
+        answers: list[Any] = []
+        with self.in_step():
+            self.tell(*request)
+            try:
+                yield answers
+            except HogwildError:
+                self.answers()
+                raise
+            answers += self.answers()
+
+    @contextlib.contextmanager
+    def in_step(self) -> Iterator[None]:
+        """One thread at a time says something, and hears the answers. Where that breaks off (Ctrl+C), the next answer
+        would be one to an older question: the ranks are of no use to each other any more."""
+        with self._lock:
+            try:
+                yield
+            except HogwildError:
+                raise
+            except BaseException as error:
+                self.transport.fail(Cancelled(f"the last rank was interrupted: {error!r}"))
+                raise
+
     def answers(self) -> list[Any]:
         """Of all of them. Raises what one of them raised, naming it."""
         answers = [hear(self.transport, rank) for rank in self.helpers]
@@ -73,17 +104,17 @@ class Group:
 
     def limit(self, limits: Limits | None) -> None:
         """Lets keys and values go between ranks as over links with these limits; None: as they are."""
-        self.tell("limit", None if limits is None else tuple(limits))
-        self.answers()
-        self.limits = limits
+        with self.asked("limit", None if limits is None else tuple(limits)):
+            self.limits = limits
 
     def compare_clocks(self) -> None:
         """A rank on another machine has another clock: it is read in the middle of the quickest of a few answers."""
         asked = []
         for _ in range(N_CLOCK_READINGS):
             begin_s = time.monotonic()
-            self.tell("clock")
-            theirs, end_s = self.answers(), time.monotonic()
+            with self.asked("clock") as theirs:
+                pass
+            end_s = time.monotonic()
             asked.append((end_s - begin_s, [their - (begin_s + end_s) / 2 for their in theirs]))
         took_s, ahead_s = min(asked, default=(0.0, self._ahead_s))
         # One that cannot be told from ours is ours.
@@ -95,8 +126,8 @@ class Group:
 
     def end(self) -> None:
         """May be called twice."""
-        if not self._is_ended:
-            self._is_ended = True
+        if not self.is_ended:
+            self.is_ended = True
             with contextlib.suppress(HogwildError):  # those that are lost need not be told
                 for rank in self.helpers:
                     tell(self.transport, rank, None)
@@ -112,6 +143,14 @@ class Leader:
     def NativeModel(self, settings: dict[str, Any], progress: Callable[[float], object] | None = None) -> LeaderModel:
         return LeaderModel(self._group, settings, progress)
 
+    def rpc_load(self, path: bytes | None) -> None:
+        with self._group.asked("rpc_load", path):
+            native.rpc_load(path)
+
+    def end(self) -> None:
+        """Lets the other ranks end. May be called twice."""
+        self._group.end()
+
     def __getattr__(self, name: str) -> Any:
         return getattr(native, name)
 
@@ -123,12 +162,16 @@ class LeaderModel(native.NativeModel):
         self, group: Group, settings: dict[str, Any], progress: Callable[[float], object] | None = None
     ) -> None:
         self._group, self._number = group, group.new_number()
-        group.tell("model", self._number, settings)
-        try:
-            super().__init__(settings, progress)
-        finally:
-            group.answers()
+        transport = group.transport
+        with group.asked("model", self._number, settings) as theirs:
+            super().__init__(own_settings(settings, transport.places, transport.rank, native.gpus), progress)
         group.compare_clocks()
+        hosts = [place.host for place in transport.places]
+        self._placements = list(zip(hosts, [*theirs, self.placement()], strict=True))
+
+    def placements(self) -> list[tuple[str, list[PlacementRow]]]:
+        """Of each rank: its host, and what of the model lies where on it."""
+        return self._placements
 
     def cache(self, *arguments: Any) -> LeaderCache:
         return LeaderCache(self._group, self, self.number("n_vocab"), arguments)
@@ -157,15 +200,26 @@ class LeaderCache(native.NativeCache):
         self._group, self._number = group, group.new_number()
         self._method: Method = "runahead"
         self._forced: Partition = ()
-        group.tell("cache", self._number, model._number, list(arguments))
         try:
-            super().__init__(model, n_vocab, *arguments)
-        finally:
-            theirs = group.answers()
-        own = fingerprint(self)
-        for rank, their in enumerate(theirs):
-            if their != own:
-                raise ModelError(f"rank {rank} has another model than the last rank: {_difference(their, own)}")
+            with group.asked("cache", self._number, model._number, list(arguments)) as theirs:
+                super().__init__(model, n_vocab, *arguments)
+            own = fingerprint(self)
+            for rank, their in enumerate(theirs):
+                if their != own:
+                    raise ModelError(f"rank {rank} has another model than the last rank: {_difference(their, own)}")
+        except BaseException:
+            self._free_theirs()
+            raise
+
+    def close(self) -> None:
+        """May be called twice."""
+        super().close()
+        self._free_theirs()
+
+    def _free_theirs(self) -> None:
+        if not self._group.is_ended:  # else they have none any more
+            with contextlib.suppress(HogwildError), self._group.asked("free", self._number):
+                pass
 
     def decode(
         self, views: Sequence[DecodeView], progress: Callable[[tuple[list[int], int]], object] | None = None
@@ -241,7 +295,7 @@ class LeaderCache(native.NativeCache):
         group = self._group
         number = group.new_number()
         prompt = Prompt([*known.tokens, *view.tokens], known.lens, partition, self._method, number)
-        with limited(group.transport, group.limits) as links:
+        with group.in_step(), limited(group.transport, group.limits) as links:
             exchange = Exchange(self, links, prompt)
             try:
                 group.tell(
@@ -249,7 +303,7 @@ class LeaderCache(native.NativeCache):
                 )
                 outcome = compute(self, exchange, view, known.cells)
                 theirs = group.answers()
-            except BaseException as error:
+            except HogwildError as error:
                 if not isinstance(error, RankLost):
                     group.transport.fail(error)
                 raise

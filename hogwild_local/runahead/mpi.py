@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import marshal
-import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..engine.wire import error_of, plain_error
 from ..errors import Cancelled, HogwildError, RankLost, RunaheadError
+from .place import Place, chain, here
 from .transport import Bytes
 
 BEAT_S = 1.0
@@ -76,13 +76,25 @@ class Message:
 
 
 class MpiTransport:
-    """The ranks of MPI's world. Raises RunaheadError where there is no MPI."""
+    """The ranks of MPI's world, in the order of chain(): launchers number them in any."""
 
-    def __init__(self) -> None:
+    def __init__(self, n_ranks: int, can_be_last: bool = True) -> None:
+        """n_ranks: how many the launcher has started. Raises RunaheadError where there is no MPI, or another one."""
         self._mpi = load_mpi()
-        self._world = self._mpi.COMM_WORLD
-        self.rank, self.size = int(self._world.Get_rank()), int(self._world.Get_size())
-        self.hosts: list[str] = self._world.allgather(socket.gethostname())
+        everybody = self._mpi.COMM_WORLD
+        if everybody.Get_size() != n_ranks:
+            mine = self._mpi.Get_library_version().split(",")[0].split("\n")[0].strip()
+            raise RunaheadError(
+                f"the launcher has started {n_ranks} ranks, of which MPI knows {everybody.Get_size()}: it belongs to "
+                f"another MPI than the library that mpi4py has found ({mine}). Name the right one in HOGWILD_MPIEXEC"
+            )
+        at, can = zip(*everybody.allgather((here(), can_be_last)), strict=True)
+        if not any(can):
+            raise RunaheadError("no rank is on the machine that wants them")
+        order = chain(at, max(rank for rank in range(n_ranks) if can[rank]))
+        self._world = everybody.Split(0, order.index(everybody.Get_rank()))
+        self.rank, self.size = int(self._world.Get_rank()), n_ranks
+        self.places: Sequence[Place] = [at[rank] for rank in order]
         self._lock = threading.Lock()
         self._open: list[Message] = []
         self._statuses: list[Any] = []
@@ -141,7 +153,7 @@ class MpiTransport:
             raise self._failure
 
     def name(self, rank: int) -> str:
-        return f"rank {rank} on {self.hosts[rank]}"
+        return f"rank {rank} on {self.places[rank].host}"
 
     def fail(self, error: BaseException) -> None:
         """Tells all ranks that this one is of no use any more."""

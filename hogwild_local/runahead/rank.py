@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 from functools import cache
+from pathlib import Path
 from typing import Any, BinaryIO, NoReturn, cast
 
 from ..engine.child import answer
@@ -14,16 +15,17 @@ from .helper import serve
 from .mpi import MpiTransport
 
 
-def main(address: str) -> NoReturn:
-    """address: where the Hogwild listens."""
+def main(address: str, n_ranks: int) -> NoReturn:
+    """address: where the Hogwild listens, on its own machine."""
     try:
-        transport = MpiTransport()
+        transport = MpiTransport(n_ranks, can_be_last=Path(address).exists())
         if transport.rank < transport.size - 1:
             help_last(transport)
         link = socket.socket(socket.AF_UNIX)
         link.connect(address)
         pipe, out = (cast(BinaryIO, link.makefile(mode, buffering=0)) for mode in ("rb", "wb"))
-        answer(pipe, out, cache(lambda: _leader(transport)))
+        leader = cache(lambda: _leader(transport))
+        answer(pipe, out, leader, lambda: leader().end())
     except (HogwildError, OSError) as error:
         print(f"hogwild: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
         os._exit(1)

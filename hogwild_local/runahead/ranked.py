@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from ..engine.cache import SharedCache
+from ..engine.devices import Device, devices_of
 from ..engine.model import Model
 from ..engine.pipe import RemoteNative
 from ..engine.protocols import Engine, native_engine
-from ..engine.threads import default_threads
-from ..errors import InvalidArgument
+from ..engine.rpc import parse_servers
 from ..options import MOST_BATCH
 from .launch import starter
 from .partition import Partition
@@ -28,32 +27,31 @@ def started(n_ranks: int, hosts: Sequence[str] = ()) -> Engine:
     return replace(native_engine(), model=partial(_started_model, n_ranks, hosts), cache=_cache)
 
 
+def of_ranks(leader: Any) -> Engine:
+    """Ranks that are there already. leader: what stands for the native module."""
+    return replace(native_engine(), model=partial(_model, leader), cache=_cache)
+
+
+class RankedModel(Model):
+    """A Model that each of several ranks has."""
+
+    def devices_of_ranks(self) -> list[tuple[str, list[Device]]]:
+        """Of each rank: its host, and what of the model lies on which device there."""
+        native: Any = self._native
+        return [(host, devices_of(rows)) for host, rows in native.placements()]
+
+
 def _started_model(n_ranks: int, hosts: Sequence[str], path: Any, **options: Any) -> Model:
-    _check(options)
-    remote = RemoteNative((), starter(n_ranks, hosts))
+    remote = RemoteNative(parse_servers(options.get("rpc", "")), starter(n_ranks, hosts))
     try:
-        return _model(remote, 1 if hosts else n_ranks, path, **options)
+        return _model(remote, path, **options)
     except BaseException:
         remote.place.close()
         raise
 
 
-def of_ranks(leader: Any, n_here: int) -> Engine:
-    """Ranks that are there already. leader: what stands for the native module; n_here: how many are on this machine."""
-    return replace(native_engine(), model=partial(_model, leader, n_here), cache=_cache)
-
-
-def _check(options: dict[str, Any]) -> None:
-    if options.get("rpc"):
-        raise InvalidArgument("rpc: a server serves one process, and ranks (runahead) are several")
-
-
-def _model(native: Any, n_here: int, path: Any, **options: Any) -> Model:
-    """Each rank has its share of the cores of its machine, unless told otherwise."""
-    _check(options)
-    if options.get("n_threads") is None:
-        options["n_threads"] = max(1, default_threads(os.fsdecode(path)) // n_here)
-    return Model(path, **(options | {"isolate": False}), native=native)
+def _model(native: Any, path: Any, **options: Any) -> RankedModel:
+    return RankedModel(path, **(options | {"isolate": False}), native=native)
 
 
 class RankedCache(SharedCache):

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from .place import Place
+
 Bytes = npt.NDArray[np.uint8]
 
 
@@ -42,8 +44,10 @@ class Links(Protocol):
 
 
 class Transport(Links, Protocol):
-    """The links of all ranks, and what becomes of them."""
+    """The links of all ranks, where these are, and what becomes of them."""
 
+    places: Sequence[Place]
+    """Of all ranks."""
     watch: Callable[[list[int]], object] | None
     """Called, by a thread that waits and at each layer, with the layers that the ranks have reached."""
 
