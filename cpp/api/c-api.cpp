@@ -224,16 +224,8 @@ size_t hw_cache_n_bytes(hw_cache* cache) {
     return answer<size_t>(0, [&] { return of(cache).n_bytes(); });
 }
 
-int64_t hw_cache_n_moved(hw_cache* cache) {
-    return answer<int64_t>(-1, [&] { return of(cache).blocks()->n_moved(); });
-}
-
-int64_t hw_cache_n_mirrored(hw_cache* cache) {
-    return answer<int64_t>(-1, [&] { return of(cache).n_mirrored(); });
-}
-
-int64_t hw_cache_n_scores(hw_cache* cache) {
-    return answer<int64_t>(-1, [&] { return of(cache).n_scores(); });
+hw_counts hw_cache_counts(hw_cache* cache) {
+    return answer(hw_counts{-1, -1, -1, -1, -1}, [&] { return of(cache).counts(); });
 }
 
 int32_t hw_cache_placement(hw_cache* cache, hw_placement* rows, int32_t max) {

@@ -77,7 +77,7 @@ Cache::Cache(ModelPtr model, const hw_cache_params& params)
     type_k_ = type_named(params.type_k, "type_k");
     type_v_ = type_named(params.type_v, "type_v");
     const ModelSpec& probe = source_.spec();
-    pass_cost_.emplace(source_.build(1, 1).graph);
+    pass_cost_.emplace(source_.of(1, 1).graph);
     choice_.emplace(probe, params.attention, type_k_);
     const int64_t n_cells = params.n_ctx + headroom(params.n_ctx, choice_->may_mirror());
     const ScratchCells scratch = {n_cells + 1, scratch_cells(params.n_ctx)};  // behind the spare cell
@@ -93,14 +93,12 @@ size_t Cache::n_bytes() {
     return store_->n_bytes();
 }
 
-int64_t Cache::n_mirrored() {
+hw_counts Cache::counts() {
     std::lock_guard<std::mutex> lock(mutex_);
-    return n_mirrored_;
-}
-
-int64_t Cache::n_scores() {
-    std::lock_guard<std::mutex> lock(mutex_);
-    return n_scores_;
+    hw_counts counts = counts_;
+    counts.n_moved = blocks_->n_moved();
+    counts.n_source_graphs = source_.n_asked();
+    return counts;
 }
 
 int32_t Cache::pass_size(int32_t n) const {
@@ -233,7 +231,7 @@ Pass Cache::plan_pass(const hw_view* views, int32_t n_views) {
     Pass pass = make_pass(blocks_->table(), views, n_views);
     check_positions(pass);
     pass.flash = choice_->flash_plan(pass, blocks_->table());
-    n_mirrored_ += pass.flash ? pass.flash->n_mirrored : 0;
+    counts_.n_mirrored += pass.flash ? pass.flash->n_mirrored : 0;
     return pass;
 }
 
@@ -263,12 +261,15 @@ PassGraph& Cache::graph_for(const Pass& pass) {
         } catch (const std::bad_alloc&) {
         }
         graphs_.clear();  // those of other sizes hold buffers, and can be built again
+        source_.forget();
     }
     return build_graph(pass, size);
 }
 
 PassGraph& Cache::build_graph(const Pass& pass, const PassSize& size) {
-    return graphs_.emplace_front(source_, *store_, backends_, pass, size, spare_cell(), *choice_, model_->n_threads());
+    graphs_.emplace_front(source_, *store_, backends_, pass, size, spare_cell(), *choice_, model_->n_threads());
+    counts_.n_graphs++;
+    return graphs_.front();
 }
 
 void Cache::decode(const hw_view* views, int32_t n_views) {
@@ -315,7 +316,7 @@ void Cache::compute(const hw_view* views, int32_t n_views, LayerHook* hook) {
     PassGraph& graph = graph_for(pass);
     backends_.set_n_threads(hook == nullptr ? model_->n_threads() : model_->n_threads_chunk());
     graph.run(pass, hook);
-    n_scores_ += graph.n_scores(pass);
+    counts_.n_scores += graph.n_scores(pass);
     Outputs outputs(views, n_views, graph.logits());
     outputs.write();
     for (int32_t i = 0; i < n_views; i++) {

@@ -35,8 +35,7 @@ class Cache {
     // Every public call takes the lock: calls from several threads wait for each other.
     LockedBlocks blocks() { return {mutex_, *blocks_}; }
     size_t n_bytes();
-    int64_t n_mirrored();
-    int64_t n_scores();
+    hw_counts counts();
     // Bytes of keys and values; and whether our kernel attends to a layer.
     BytesByPlace placement();
     bool is_fused(int layer) const { return choice_->is_fused(layer); }
@@ -71,8 +70,7 @@ class Cache {
     std::mutex mutex_;
     ModelPtr model_;
     int32_t n_batch_;
-    int64_t n_mirrored_ = 0;
-    int64_t n_scores_ = 0;
+    hw_counts counts_ = {};  // but for what others count
     GraphSource source_;
     std::optional<PassCost> pass_cost_;
     std::optional<AttentionChoice> choice_;

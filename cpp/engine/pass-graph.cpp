@@ -64,7 +64,7 @@ PassGraph::PassGraph(GraphSource& source, const KvStore& store, Backends& backen
                      const PassSize& size, int64_t spare_cell, const AttentionChoice& choice, int32_t n_threads)
     : size_(size), spare_cell_(spare_cell), spec_(source.spec()) {
     LogScope log;
-    const SourceGraph from = source.build(size.n_tokens, size.n_outputs);
+    const SourceGraph& from = source.of(size.n_tokens, size.n_outputs);
     const size_t n_nodes = count_nodes(from, pass);
     ctx_ = new_context(n_nodes, n_nodes);
     graph_ = ggml_new_graph_custom(ctx_.get(), n_nodes, false);

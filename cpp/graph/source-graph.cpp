@@ -22,6 +22,9 @@ namespace {
 // llama.cpp rounds n_ctx up to this.
 constexpr uint32_t smallest_n_ctx = 256;
 
+// Graphs that are kept: sizes of passes. One of 64 layers takes 2 MB.
+constexpr size_t max_known = 16;
+
 int layer_of(const ggml_tensor* tensor, const char* prefix) { return cache_layer(root_of(tensor), prefix); }
 
 // From a tensor back to the ROPE it was computed by; plain says whether only reshapes lie between.
@@ -199,24 +202,38 @@ GraphSource::GraphSource(ModelPtr model, int32_t n_ctx) : model_(std::move(model
 }
 
 ModelSpec GraphSource::read_spec() {
-    const SourceGraph source = build(1, 1);
+    const SourceGraph& source = of(1, 1);
     return named([&] { return model_spec_of(source, *model_); });
 }
 
-SourceGraph GraphSource::build(int32_t n_tokens, int32_t n_outputs) {
-    return named([&] { return read(n_tokens, n_outputs); });
+const SourceGraph& GraphSource::of(int32_t n_tokens, int32_t n_outputs) {
+    const auto found = std::find_if(known_.begin(), known_.end(), [&](const Known& known) {
+        return known.n_tokens == n_tokens && known.n_outputs == n_outputs;
+    });
+    if (found != known_.end()) {
+        known_.splice(known_.begin(), known_, found);
+    } else {
+        known_.push_front({n_tokens, n_outputs, named([&] { return read(n_tokens, n_outputs); })});
+        if (known_.size() > max_known) {
+            known_.pop_back();
+        }
+    }
+    return known_.front().graph;
 }
 
 SourceGraph GraphSource::read(int32_t n_tokens, int32_t n_outputs) {
     LogScope log;
     SourceGraph source = {};
-    source.graph =
+    ggml_cgraph* built =
         llama_graph_reserve(context_.get(), static_cast<uint32_t>(n_tokens), 1, static_cast<uint32_t>(n_outputs));
-    if (source.graph == nullptr) {
+    n_asked_++;
+    if (built == nullptr) {
         fail(HW_ERROR_MEMORY, "no memory for a graph of %d tokens: %s", n_tokens, log.errors().c_str());
     }
-    remove_split_copies(source.graph, model_->llama());
-    use_long_factors(source.graph, long_factors_);
+    remove_split_copies(built, model_->llama());
+    use_long_factors(built, long_factors_);
+    source.kept = keep_graph(built);
+    source.graph = source.kept.graph;
     source.attention = find_attention(source.graph);
     source.rope_results = find_rope_results(source.graph, source.attention);
     for (int i = 0; i < ggml_graph_n_nodes(source.graph); i++) {

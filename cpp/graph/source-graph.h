@@ -1,14 +1,16 @@
 // The graph that llama.cpp builds for a model, read but never run: where it attends, what it stores, what it is fed.
 // Nothing here knows an architecture by name; what cannot be read is refused by its name in the graph.
 //
-// Pointers to its nodes are for the re-wiring alone: they are gone with the next graph. What lasts is the ModelSpec.
+// Pointers to its nodes are for the re-wiring alone: they may be gone with the next graph. What lasts is the ModelSpec.
 #pragma once
 
+#include <list>
 #include <map>
 #include <unordered_set>
 
 #include "base/error.h"
 #include "graph/attention-nodes.h"
+#include "graph/kept-graph.h"
 #include "model/layer-spec.h"
 #include "model/model.h"
 
@@ -40,7 +42,8 @@ struct KvRows {
 };
 
 struct SourceGraph {
-    ggml_cgraph* graph;
+    KeptGraph kept;
+    ggml_cgraph* graph;  // of it
     AttentionNodes attention;
     std::map<const ggml_tensor*, AttentionSite> sites;    // by the node whose place the result takes
     std::map<const ggml_tensor*, KvRows> key_stores;      // by SET_ROWS node
@@ -53,7 +56,8 @@ struct SourceGraph {
     bool reads_out_ids;
 };
 
-// Builds graphs through a llama_context that exists only for this: its own KV cache is as small as llama.cpp allows.
+// Has graphs built through a llama_context that exists only for this: its own KV cache is as small as llama.cpp allows.
+// Each size is asked for once, for that takes as long as many passes: llama.cpp allocates what it would compute with.
 class GraphSource {
   public:
     // n_ctx: of our cache; some models rotate otherwise in a long one. Throws HW_ERROR_UNSUPPORTED, HW_ERROR_MEMORY.
@@ -61,7 +65,11 @@ class GraphSource {
     // Of the model; it lives as long.
     const ModelSpec& spec() const { return *spec_; }
     // Valid until the next call. Throws HW_ERROR_UNSUPPORTED, HW_ERROR_MEMORY.
-    SourceGraph build(int32_t n_tokens, int32_t n_outputs);
+    const SourceGraph& of(int32_t n_tokens, int32_t n_outputs);
+    // How many graphs llama.cpp was asked for.
+    int64_t n_asked() const { return n_asked_; }
+    // Gives the memory of the graphs back.
+    void forget() { known_.clear(); }
     // What make() returns; the model that cannot be read, or re-wired, is named in its error.
     template <typename Make>
     auto named(const Make& make) const {
@@ -76,6 +84,12 @@ class GraphSource {
     }
 
   private:
+    struct Known {
+        int32_t n_tokens;
+        int32_t n_outputs;
+        SourceGraph graph;
+    };
+
     SourceGraph read(int32_t n_tokens, int32_t n_outputs);
     ModelSpec read_spec();
 
@@ -83,6 +97,8 @@ class GraphSource {
     llama_context_ptr context_;
     ggml_tensor* long_factors_ = nullptr;  // frequency factors to use instead of those of the small context
     const ModelSpec* spec_ = nullptr;
+    std::list<Known> known_;  // the last used one first
+    int64_t n_asked_ = 0;
 };
 
 }  // namespace hw

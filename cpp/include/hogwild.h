@@ -219,14 +219,19 @@ enum hw_status hw_cache_new(hw_model* model, const struct hw_cache_params* param
                             size_t err_size);
 void hw_cache_free(hw_cache* cache);
 
-int32_t hw_cache_n_free(hw_cache* cache);   // cells not used by any block
-size_t hw_cache_n_bytes(hw_cache* cache);   // bytes of stored keys and values, all layers
-int64_t hw_cache_n_moved(hw_cache* cache);  // cells moved so far to make room for growing blocks
-// Cells copied so far for a pass of flash attention, because a view has their block elsewhere than where it was
-// written.
-int64_t hw_cache_n_mirrored(hw_cache* cache);
-// Scores of attention computed so far in a layer, one for each query and cell, masked ones too.
-int64_t hw_cache_n_scores(hw_cache* cache);
+int32_t hw_cache_n_free(hw_cache* cache);  // cells not used by any block
+size_t hw_cache_n_bytes(hw_cache* cache);  // bytes of stored keys and values, all layers
+// Counted since the cache was made.
+struct hw_counts {
+    int64_t n_moved;  // cells moved to make room for growing blocks
+    // Cells whose keys were copied and turned for flash attention, because a view has their block elsewhere than where
+    // it was written.
+    int64_t n_mirrored;
+    int64_t n_scores;         // scores of attention in a layer, one for each query and cell, masked ones too
+    int64_t n_graphs;         // graphs built, each for passes of one size
+    int64_t n_source_graphs;  // graphs that llama.cpp was asked for to build those of, which takes longer
+};
+struct hw_counts hw_cache_counts(hw_cache* cache);
 // A matrix of weights that each token is multiplied with.
 struct hw_weight_share {
     int32_t type;      // a ggml_type

@@ -14,6 +14,7 @@ from ..checks import INT32_MAX, one_of, whole
 from ..errors import BatchTooLarge, EngineDied, HogwildError, InvalidArgument, OutOfMemory
 from ..options import MOST_BATCH, AttentionForm, EngineOptions
 from .arguments import c_text, token_list
+from .counters import Counters
 from .devices import devices_of
 from .holders import Held
 from .ledger import Ledger
@@ -107,7 +108,7 @@ View = tuple[Sequence[CacheBlock], Sequence[int]]
 T = TypeVar("T")
 
 
-class SharedCache:
+class SharedCache(Counters):
     """n_ctx cells that blocks share; a block needs no declared size, and together they can use all cells.
 
     type_k, type_v: ggml types of stored keys and values: "f32", "f16", "bf16", "q8_0", "q5_0", "q5_1", "q4_0" or
@@ -304,28 +305,6 @@ class SharedCache:
         """Cells that no block uses, and that no pass or prompt which is under way will use."""
         self._settled()
         return self._ledger.n_free
-
-    @property
-    def n_bytes(self) -> int:
-        """Bytes of the stored keys and values of all layers."""
-        return self._native.number("n_bytes")
-
-    @property
-    def n_moved(self) -> int:
-        """Cells that were moved so far to make room for growing blocks."""
-        return self._native.number("n_moved")
-
-    @property
-    def n_mirrored(self) -> int:
-        """Cells copied so far for one flash attention over several blocks (attention "ggml"): those of blocks that a
-        view has elsewhere than where they were written."""
-        return self._native.number("n_mirrored")
-
-    @property
-    def n_scores(self) -> int:
-        """Scores of attention computed so far in a layer: one for each query and cell, masked ones too. Where forms
-        differ by layer (a model on several devices), the sum of one layer of each."""
-        return self._native.number("n_scores")
 
     def weights(self) -> list[WeightShare]:
         """The weights in this machine's memory that each token is multiplied with."""

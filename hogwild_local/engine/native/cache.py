@@ -87,6 +87,9 @@ class NativeCache(Object):
     def number(self, name: str) -> int:
         return int(self._ask(getattr(lib, f"hw_cache_{name}")))
 
+    def count(self, name: str) -> int:
+        return int(getattr(self._ask(lib.hw_cache_counts), name))
+
     def placement(self) -> list[PlacementRow]:
         with self._lock:
             return placement(lib.hw_cache_placement, self._use())

@@ -1,0 +1,43 @@
+"""What a cache takes, and what it has counted since it was made: costs that show without a clock."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class Counters:
+    """Of a SharedCache."""
+
+    _native: Any
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of the stored keys and values of all layers."""
+        return self._native.number("n_bytes")
+
+    @property
+    def n_moved(self) -> int:
+        """Cells that were moved to make room for growing blocks."""
+        return self._native.count("n_moved")
+
+    @property
+    def n_mirrored(self) -> int:
+        """Cells whose keys were copied and turned on for one flash attention over several blocks (attention "ggml"):
+        those of blocks that a view has elsewhere than where they were written."""
+        return self._native.count("n_mirrored")
+
+    @property
+    def n_scores(self) -> int:
+        """Scores of attention in a layer: one for each query and cell, masked ones too. Where forms differ by layer (a
+        model on several devices), the sum of one layer of each."""
+        return self._native.count("n_scores")
+
+    @property
+    def n_graphs(self) -> int:
+        """Graphs that were built: one for each size of a pass, and of what its attention reads."""
+        return self._native.count("n_graphs")
+
+    @property
+    def n_source_graphs(self) -> int:
+        """Graphs that llama.cpp was asked for, to build those of: one for each number of tokens and outputs."""
+        return self._native.count("n_source_graphs")
