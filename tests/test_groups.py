@@ -128,3 +128,35 @@ def test_a_group_that_reads_a_prompt_does_not_read_that_of_the_others(
         cache.decode([*reader.views(), *long.views()])
         # The reader's 64 tokens take at most 96 rows.
         assert cache.n_scores - before <= 96 * 256 + 2048
+
+
+def cost_of_runs(model: Model, n_runs: int, at_once: bool) -> tuple[int, int]:
+    """Scores, and cells moved, of 20 passes of two workers a run. The prompts of 900 tokens were fed one after the
+    other or in turns, then a short header of each, alone."""
+    n = 900
+    with SharedCache(model, 16384, attention="ggml") as cache:
+        runs = [[cache.block() for _ in range(4)] for _ in range(n_runs)]
+        chunk = 100 if at_once else n
+        for index in range(n // chunk * n_runs):
+            run = runs[index % n_runs if at_once else index // (n // chunk)]
+            cache.decode([([run[0]], [1] * chunk)])
+        for run in runs:
+            cache.decode([([run[1]], [2] * 6)])
+        before = (cache.n_scores, cache.n_moved)
+        for n_pass in range(20):
+            views = [
+                ([prompt, header, other, own], [n_pass])
+                for prompt, header, *pair in runs
+                for other, own in (pair, reversed(pair))
+            ]
+            cache.decode(views)
+        return cache.n_scores - before[0], cache.n_moved - before[1]
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_runs_side_by_side_read_little_more_than_each_alone(at_once: bool, single: Callable[..., Model]) -> None:
+    model = single("llama")
+    n_runs = 4
+    scores, n_moved = cost_of_runs(model, n_runs, at_once)
+    assert scores <= 1.1 * n_runs * cost_of_runs(model, 1, at_once)[0]
+    assert n_moved <= 6 * n_runs  # the headers, to their prompts

@@ -225,7 +225,7 @@ size_t hw_cache_n_bytes(hw_cache* cache) {
 }
 
 hw_counts hw_cache_counts(hw_cache* cache) {
-    return answer(hw_counts{-1, -1, -1, -1, -1}, [&] { return of(cache).counts(); });
+    return answer(hw_counts{-1, -1, -1, -1, -1, -1}, [&] { return of(cache).counts(); });
 }
 
 int32_t hw_cache_placement(hw_cache* cache, hw_placement* rows, int32_t max) {

@@ -21,6 +21,9 @@ AttentionChoice::AttentionChoice(const ModelSpec& spec, hw_attention wanted, ggm
     rules_.keys_are_turned = std::any_of(spec.layers.begin(), spec.layers.end(),
                                          [](const auto& entry) { return entry.second.key_rope.has_value(); });
     rules_.may_mirror = !ggml_is_quantized(type_k);
+    rules_.has_unturned = std::any_of(spec.layers.begin(), spec.layers.end(), [](const auto& entry) {
+        return !entry.second.is_v_in_k || !entry.second.key_rope;
+    });
     may_flash_ = wanted != HW_ATTENTION_COMPOSED && fused_layers_.size() < spec.layers.size();
 }
 
@@ -28,8 +31,9 @@ void AttentionChoice::ask_devices(const ModelSpec& spec, const KvStore& store) {
     has_flash_ = may_flash_ && FlashAttention::is_supported(spec, store);
 }
 
-std::optional<FlashPlan> AttentionChoice::flash_plan(const Pass& pass, const BlockTable& table) const {
-    return has_flash_ ? plan_flash(pass, table, rules_) : std::nullopt;
+std::optional<FlashPlan> AttentionChoice::flash_plan(const Pass& pass, const BlockTable& table,
+                                                     const KeptMirrors& kept) const {
+    return has_flash_ ? plan_flash(pass, table, rules_, kept) : std::nullopt;
 }
 
 AttentionForm AttentionChoice::form(int layer, const Pass& pass) const {

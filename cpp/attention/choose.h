@@ -34,7 +34,7 @@ class AttentionChoice {
 
     bool is_fused(int layer) const { return fused_layers_.count(layer) != 0; }
     // nullopt: layers that are not fused are composed in this pass.
-    std::optional<FlashPlan> flash_plan(const Pass& pass, const BlockTable& table) const;
+    std::optional<FlashPlan> flash_plan(const Pass& pass, const BlockTable& table, const KeptMirrors& kept) const;
     // The pass has its flash plan already.
     AttentionForm form(int layer, const Pass& pass) const;
 

@@ -2,20 +2,20 @@
 
 #include <algorithm>
 #include <map>
+#include <numeric>
+
+#include "attention/mirror-places.h"
 
 namespace hw {
 
 namespace {
 
-struct Range {
-    int64_t begin = 0;
-    int64_t end = 0;
+constexpr int64_t nowhere = -1;  // a mirror that has no place yet
 
-    int64_t size() const { return end - begin; }
-    Range with(int64_t first, int64_t last) const {
-        return size() == 0 ? Range{first, last} : Range{std::min(begin, first), std::max(end, last)};
-    }
-};
+int64_t n_cells_of(const FlashPlan& plan) {
+    return std::accumulate(plan.runs.begin(), plan.runs.end(), int64_t{0},
+                           [](int64_t sum, const FlashRun& run) { return sum + run.n_cells; });
+}
 
 // Against attention block by block. Measured on the CPU (benchmarks/attention_forms.py): a cell of the run costs about
 // a third of one that is seen block by block, and a mirrored one, which is read, turned and written, about that again.
@@ -28,15 +28,15 @@ bool is_worthwhile(const Pass& pass, const FlashPlan& plan) {
     for (const PassBlock& block : pass.blocks) {
         n_seen += block.n_cells;
     }
-    int64_t n_cells = 0;
-    for (const FlashRun& run : plan.runs) {
-        n_cells += run.n_cells;
-    }
-    return n_cells + cost_of_mirrored * plan.n_mirrored <= cost_of_seen * n_seen + cost_of_operations;
+    return n_cells_of(plan) + cost_of_mirrored * plan.n_mirrored <= cost_of_seen * n_seen + cost_of_operations;
+}
+
+int64_t n_cells_of(const Pass& pass, const Mirror& mirror) {
+    return pass.blocks[static_cast<size_t>(mirror.block)].n_cells;
 }
 
 // The mirrors that the pairs need (where each goes: later), and which pair reads which; -1: the block as it lies.
-std::vector<int> find_mirrors(const Pass& pass, bool keys_are_turned, FlashPlan* plan) {
+std::vector<int> find_mirrors(const Pass& pass, bool keys_are_turned, std::vector<Mirror>* mirrors) {
     std::vector<int> mirror_of;
     std::map<std::pair<int32_t, int32_t>, int> known;  // (block, turn) -> index
     for (const PassPair& pair : pass.pairs) {
@@ -48,90 +48,92 @@ std::vector<int> find_mirrors(const Pass& pass, bool keys_are_turned, FlashPlan*
         const auto [place, is_new] = known.emplace(std::pair(pair.block, turn), static_cast<int>(known.size()));
         mirror_of.push_back(place->second);
         if (is_new) {
-            plan->mirrors.push_back({pair.block, turn, 0});
-            plan->n_mirrored += pass.blocks[static_cast<size_t>(pair.block)].n_cells;
+            mirrors->push_back({pair.block, turn, nowhere, 0, 0, 0});
         }
     }
     return mirror_of;
 }
 
-// Takes n cells of the gaps, where they lengthen the range least; false: no gap is long enough.
-bool place(std::vector<FreeRun>* gaps, int64_t n, Range* range, int64_t* begin) {
-    std::optional<Range> best;
-    FreeRun* best_gap = nullptr;
-    for (FreeRun& gap : *gaps) {
-        if (gap.n >= n) {
-            const bool is_left = range->size() > 0 && gap.begin < range->begin;
-            const int64_t first = is_left ? gap.begin + gap.n - n : gap.begin;
-            const Range longer = range->with(first, first + n);
-            if (!best || longer.size() < best->size()) {
-                best = longer;
-                best_gap = &gap;
-                *begin = first;
-            }
-        }
-    }
-    if (!best) {
+// false: the cells are taken.
+bool stay(const PassBlock& block, const KeptMirror& kept, MirrorPlaces* places, Mirror* mirror) {
+    if (!places->take(kept.to, std::max(kept.room, block.n_cells)) && !places->take(kept.to, block.n_cells)) {
         return false;
     }
-    *range = *best;
-    // Mirrors lie at one of the gap's ends.
-    best_gap->begin += *begin == best_gap->begin ? n : 0;
-    best_gap->n -= n;
+    mirror->to = kept.to;
+    mirror->room = kept.room;
+    mirror->n_values = std::min(kept.n, block.n_cells);
+    mirror->n_keys = kept.turn == mirror->turn ? mirror->n_values : 0;
     return true;
 }
 
-// The run of a group: of what its pairs read as it lies, and its mirrors, which are put near. nullopt: no gap is long
-// enough.
+// Leaves mirrors where kept ones of the same blocks are: first those that are turned as they were, whose keys are there
+// too. What is kept of blocks that are not in this pass is not overwritten either.
+void stay_in_place(const Pass& pass, const std::vector<KeptMirror>& kept, MirrorPlaces* places,
+                   std::vector<Mirror>* mirrors) {
+    std::vector<bool> is_done(kept.size(), false);
+    for (const bool is_turned : {true, false}) {
+        for (Mirror& mirror : *mirrors) {
+            const PassBlock& block = pass.blocks[static_cast<size_t>(mirror.block)];
+            for (size_t i = 0; i < kept.size() && mirror.to == nowhere; i++) {
+                if (!is_done[i] && kept[i].from == block.begin && (!is_turned || kept[i].turn == mirror.turn)) {
+                    is_done[i] = stay(block, kept[i], places, &mirror);
+                }
+            }
+        }
+    }
+    for (const KeptMirror& other : kept) {
+        if (!is_mirror_of(other, pass)) {
+            places->take(other.to, other.room);
+        }
+    }
+}
+
+// The run of a group: of what its pairs read as it lies, and its mirrors; those without a place get one near. nullopt:
+// no gap is long enough.
 std::optional<FlashRun> plan_group(const Pass& pass, const PassGroup& group, const std::vector<int>& mirror_of,
-                                   std::vector<FreeRun>* gaps, std::vector<Mirror>* mirrors) {
-    Range range;
-    int64_t n_mirrored = 0;
+                                   MirrorPlaces* places, std::vector<Mirror>* mirrors) {
+    CellRange range;
+    const auto is_own = [&](const Mirror& mirror) {
+        return mirror.block >= group.first_block && mirror.block < group.first_block + group.n_blocks;
+    };
     for (int32_t i = group.first_pair; i < group.first_pair + group.n_pairs; i++) {
         if (mirror_of[static_cast<size_t>(i)] < 0) {
             const PassBlock& block = pass.blocks[static_cast<size_t>(pass.pairs[static_cast<size_t>(i)].block)];
             range = range.with(block.begin, block.begin + block.n_cells);
         }
     }
-    const auto is_own = [&](const Mirror& mirror) {
-        return mirror.block >= group.first_block && mirror.block < group.first_block + group.n_blocks;
-    };
     for (const Mirror& mirror : *mirrors) {
-        n_mirrored += is_own(mirror) ? pass.blocks[static_cast<size_t>(mirror.block)].n_cells : 0;
-    }
-    int64_t to = 0;
-    if (n_mirrored > 0 && !place(gaps, n_mirrored, &range, &to)) {
-        return std::nullopt;
+        if (is_own(mirror) && mirror.to != nowhere) {
+            range = range.with(mirror.to, mirror.to + n_cells_of(pass, mirror));
+        }
     }
     for (Mirror& mirror : *mirrors) {
-        if (is_own(mirror)) {
-            mirror.to = to;
-            to += pass.blocks[static_cast<size_t>(mirror.block)].n_cells;
+        if (is_own(mirror) && mirror.to == nowhere) {
+            const int64_t n = n_cells_of(pass, mirror);
+            const std::optional<int64_t> to = places->place(n, range);
+            if (!to) {
+                return std::nullopt;
+            }
+            mirror.to = *to;
+            mirror.room = room_for(n);
+            range = range.with(*to, *to + n);
         }
     }
     const int64_t begin = range.begin / flash_step * flash_step;
     return FlashRun{begin, GGML_PAD(range.end - begin, flash_step)};
 }
 
-}  // namespace
-
-int64_t padded_mirrors(int64_t n_mirrored) {
-    int64_t step = 64;
-    while (4 * step < n_mirrored) {
-        step *= 2;
-    }
-    return GGML_PAD(n_mirrored, step);
-}
-
-std::optional<FlashPlan> plan_flash(const Pass& pass, const BlockTable& table, const FlashRules& rules) {
+std::optional<FlashPlan> plan_runs(const Pass& pass, const BlockTable& table, const FlashRules& rules,
+                                   const std::vector<KeptMirror>& kept) {
     FlashPlan plan = {};
-    const std::vector<int> mirror_of = find_mirrors(pass, rules.keys_are_turned, &plan);
-    if (plan.n_mirrored > 0 && !rules.may_mirror) {
+    const std::vector<int> mirror_of = find_mirrors(pass, rules.keys_are_turned, &plan.mirrors);
+    if (!plan.mirrors.empty() && !rules.may_mirror) {
         return std::nullopt;
     }
-    std::vector<FreeRun> gaps = table.free_runs();
+    MirrorPlaces places(table);
+    stay_in_place(pass, kept, &places, &plan.mirrors);
     for (const PassGroup& group : pass.groups) {
-        const std::optional<FlashRun> run = plan_group(pass, group, mirror_of, &gaps, &plan.mirrors);
+        const std::optional<FlashRun> run = plan_group(pass, group, mirror_of, &places, &plan.mirrors);
         if (!run) {
             return std::nullopt;
         }
@@ -141,7 +143,28 @@ std::optional<FlashPlan> plan_flash(const Pass& pass, const BlockTable& table, c
         plan.key_cell.push_back(mirror_of[i] < 0 ? pass.blocks[static_cast<size_t>(pass.pairs[i].block)].begin
                                                  : plan.mirrors[static_cast<size_t>(mirror_of[i])].to);
     }
-    return is_worthwhile(pass, plan) ? std::optional<FlashPlan>(plan) : std::nullopt;
+    for (const Mirror& mirror : plan.mirrors) {
+        const int64_t n = n_cells_of(pass, mirror);
+        plan.n_mirrored += n;
+        plan.n_keys += n - mirror.n_keys;
+        plan.n_values += rules.has_unturned ? n - mirror.n_values : 0;
+    }
+    return plan;
+}
+
+}  // namespace
+
+std::optional<FlashPlan> plan_flash(const Pass& pass, const BlockTable& table, const FlashRules& rules,
+                                    const KeptMirrors& kept) {
+    std::optional<FlashPlan> plan = plan_runs(pass, table, rules, kept.all());
+    if (!kept.all().empty()) {
+        // Where blocks have moved away from their mirrors, or no cells are left beside them, all are made anew.
+        std::optional<FlashPlan> anew = plan_runs(pass, table, rules, {});
+        if (!plan || (anew && n_cells_of(*anew) + anew->n_values < n_cells_of(*plan) + plan->n_values)) {
+            plan = std::move(anew);
+        }
+    }
+    return plan && is_worthwhile(pass, *plan) ? plan : std::nullopt;
 }
 
 }  // namespace hw

@@ -10,6 +10,10 @@
 //         | shared, origin 0      | free | alice   | free | bob    | free ...
 //         |                       |^ mirrors: alice as she sees herself, bob as he sees himself
 //
+// A mirror stays where it is from pass to pass, with room to grow, as long as its cells and those of the block are not
+// overwritten (cache/kept-mirrors.h). Then its values are those of the last pass, and only new ones are copied; so are
+// its keys, if the block still begins at the same place of the view.
+//
 // Groups of views that see nothing of each other have runs and mirrors of their own, so that none reads another's
 // cells.
 //
@@ -17,6 +21,7 @@
 #pragma once
 
 #include "cache/block-table.h"
+#include "cache/kept-mirrors.h"
 #include "cache/pass.h"
 #include "ggml.h"
 
@@ -25,17 +30,16 @@ namespace hw {
 // Few sizes, so that graphs serve again; what CUDA's fast kernels ask for, and llama.cpp pads to.
 constexpr int64_t flash_step = 256;
 
-// Cells of mirrors, padded, so that graphs serve again.
-int64_t padded_mirrors(int64_t n_mirrored);
-
 struct FlashRules {
     bool keys_are_turned;  // by any layer; else no block needs a mirror
     bool may_mirror;       // not quantized keys: turned, they would be quantized again
+    bool has_unturned;  // any layer, values of its own (with MLA they are part of its keys) or keys without positions
 };
 
 // nullopt: a mirror is needed and not allowed, or no free run of cells is long enough for a group's mirrors, or they
 // would cost more than attention block by block. A run may end behind the table's last cell, never behind the next
 // multiple of flash_step.
-std::optional<FlashPlan> plan_flash(const Pass& pass, const BlockTable& table, const FlashRules& rules);
+std::optional<FlashPlan> plan_flash(const Pass& pass, const BlockTable& table, const FlashRules& rules,
+                                    const KeptMirrors& kept);
 
 }  // namespace hw

@@ -38,14 +38,24 @@ bool is_attention_supported(ggml_context* ctx, const AttentionSpec& spec, const 
            (layer.is_v_in_k || ggml_backend_dev_supports_op(device, ggml_get_rows(ctx, stored.v, heads)));
 }
 
+// Few sizes, so that graphs serve again: to build one takes longer than to copy twice as many cells.
+int64_t padded(int64_t n_copied) {
+    int64_t n = 64;
+    while (n < n_copied) {
+        n *= 2;
+    }
+    return n_copied > 0 ? n : 0;
+}
+
 }  // namespace
 
 FlashAttention::FlashAttention(const Pass& pass, int32_t n_rows, int64_t spare_cell)
     : n_rows_(n_rows),
       runs_(pass.flash->runs),
       group_rows_(pass.rows_of_groups(n_rows)),
-      n_mirrored_(padded_mirrors(pass.flash->n_mirrored)),
       spare_cell_(spare_cell),
+      keys_{padded(pass.flash->n_keys), {}},
+      values_{padded(pass.flash->n_values), {}},
       masks_(runs_.size()) {}
 
 bool FlashAttention::is_supported(const ModelSpec& model, const KvStore& store) {
@@ -59,7 +69,7 @@ bool FlashAttention::is_supported(const ModelSpec& model, const KvStore& store) 
 
 bool FlashAttention::serves(const Pass& pass) const {
     return pass.flash && pass.flash->runs == runs_ && pass.rows_of_groups(n_rows_) == group_rows_ &&
-           padded_mirrors(pass.flash->n_mirrored) == n_mirrored_;
+           padded(pass.flash->n_keys) == keys_.n && padded(pass.flash->n_values) == values_.n;
 }
 
 int64_t FlashAttention::n_scores(const Pass& /*pass*/) const {
@@ -70,31 +80,41 @@ int64_t FlashAttention::n_scores(const Pass& /*pass*/) const {
     return n;
 }
 
-void FlashAttention::make_inputs(const SiteInputs& in) {
-    to_ = new_input(in.ctx, GGML_TYPE_I64, n_mirrored_, "mirror_to");
-    turns_ = new_input(in.ctx, GGML_TYPE_I32, n_mirrored_ * in.n_pos_per_token, "mirror_turns");
+// Stored keys or values with the copies that no position turns.
+ggml_tensor* FlashAttention::copied(const SiteInputs& in, ggml_tensor* stored) {
+    if (values_.n == 0) {
+        return stored;
+    }
+    if (values_.to == nullptr) {
+        values_.to = new_input(in.ctx, GGML_TYPE_I64, values_.n, "mirror_values_to");
+    }
+    ggml_tensor* rows = ggml_get_rows(in.ctx, stored, values_.from.of(in.ctx, values_.n, stored->ne[2]));
+    return ggml_set_rows(in.ctx, stored, rows, values_.to);
+}
+
+// Stored keys with the copies that are turned on.
+ggml_tensor* FlashAttention::turned(const SiteInputs& in) {
+    ggml_tensor* stored = in.stored.k;
+    if (keys_.n == 0) {
+        return stored;
+    }
+    if (keys_.to == nullptr) {
+        keys_.to = new_input(in.ctx, GGML_TYPE_I64, keys_.n, "mirror_keys_to");
+        turns_ = new_input(in.ctx, GGML_TYPE_I32, keys_.n * in.n_pos_per_token, "mirror_turns");
+    }
+    ggml_tensor* keys = ggml_get_rows(in.ctx, stored, keys_.from.of(in.ctx, keys_.n, stored->ne[2]));
+    keys = turned_keys(in.ctx, *in.layer.key_rope, in.stored, keys, turns_);
+    return ggml_set_rows(in.ctx, stored, keys, keys_.to);
 }
 
 const KvTensors& FlashAttention::with_mirrors(const SiteInputs& in) {
     const KvTensors& stored = in.stored;
     const auto [place, is_new] = mirrored_.emplace(in.site.spec.layer, stored);
     KvTensors& result = place->second;
-    if (!is_new || n_mirrored_ == 0) {
-        return result;
+    if (is_new) {
+        result.k = in.layer.key_rope ? turned(in) : copied(in, stored.k);
+        result.v = in.site.is_v_in_k ? values_in_keys(in.ctx, result.k, stored.v->ne[0]) : copied(in, stored.v);
     }
-    if (to_ == nullptr) {
-        make_inputs(in);
-    }
-    ggml_context* ctx = in.ctx;
-    const std::optional<RopeParams>& rope = in.layer.key_rope;
-    ggml_tensor* from = from_.of(ctx, n_mirrored_, stored.k->ne[2]);
-    ggml_tensor* keys = ggml_get_rows(ctx, stored.k, from);
-    if (rope) {
-        keys = turned_keys(ctx, *rope, stored, keys, turns_);
-    }
-    result.k = ggml_set_rows(ctx, stored.k, keys, to_);
-    result.v = in.site.is_v_in_k ? values_in_keys(ctx, result.k, stored.v->ne[0])
-                                 : ggml_set_rows(ctx, stored.v, ggml_get_rows(ctx, stored.v, from), to_);
     return result;
 }
 
@@ -128,28 +148,44 @@ void FlashAttention::set_inputs(const Pass& pass, int n_pos_per_token) {
     for (size_t group = 0; group < runs_.size(); group++) {
         masks_[group].set_inputs(pass, pass.groups[group], first_key);
     }
-    if (to_ == nullptr) {
-        return;
+    set_copies(pass, n_pos_per_token);
+}
+
+// Rows that fill up: a cell in no block, copied to itself.
+void FlashAttention::Copies::fill(std::vector<int32_t> from_cells, std::vector<int64_t> to_cells,
+                                  int64_t spare_cell) const {
+    from_cells.resize(static_cast<size_t>(n), static_cast<int32_t>(spare_cell));
+    to_cells.resize(static_cast<size_t>(n), spare_cell);
+    from.set(from_cells);
+    if (to != nullptr) {
+        set_input(to, to_cells);
     }
-    // Rows that fill up: a cell in no block, copied to itself.
-    const size_t n = static_cast<size_t>(n_mirrored_);
-    std::vector<int32_t> from;
-    std::vector<int64_t> to;
-    std::vector<int32_t> turns_by_row;
+}
+
+void FlashAttention::set_copies(const Pass& pass, int n_pos_per_token) const {
+    std::vector<int32_t> from_keys;
+    std::vector<int64_t> to_keys;
+    std::vector<int32_t> turns;
+    std::vector<int32_t> from_values;
+    std::vector<int64_t> to_values;
     for (const Mirror& mirror : pass.flash->mirrors) {
         const PassBlock& block = pass.blocks[static_cast<size_t>(mirror.block)];
-        for (int64_t i = 0; i < block.n_cells; i++) {
-            from.push_back(static_cast<int32_t>(block.begin + i));
-            to.push_back(mirror.to + i);
-            turns_by_row.push_back(mirror.turn);
+        for (int64_t i = mirror.n_keys; i < block.n_cells; i++) {
+            from_keys.push_back(static_cast<int32_t>(block.begin + i));
+            to_keys.push_back(mirror.to + i);
+            turns.push_back(mirror.turn);
+        }
+        for (int64_t i = mirror.n_values; i < block.n_cells; i++) {
+            from_values.push_back(static_cast<int32_t>(block.begin + i));
+            to_values.push_back(mirror.to + i);
         }
     }
-    from.resize(n, static_cast<int32_t>(spare_cell_));
-    to.resize(n, spare_cell_);
-    turns_by_row.resize(n, 0);
-    from_.set(from);
-    set_input(to_, to);
-    set_positions(turns_, turns_by_row, n_pos_per_token);
+    keys_.fill(std::move(from_keys), std::move(to_keys), spare_cell_);
+    values_.fill(std::move(from_values), std::move(to_values), spare_cell_);
+    if (turns_ != nullptr) {
+        turns.resize(static_cast<size_t>(keys_.n), 0);
+        set_positions(turns_, turns, n_pos_per_token);
+    }
 }
 
 }  // namespace hw

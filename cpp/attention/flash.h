@@ -24,17 +24,26 @@ class FlashAttention : public Attention {
     static bool is_supported(const ModelSpec& model, const KvStore& store);
 
   private:
-    void make_inputs(const SiteInputs& in);
+    // Cells that are copied to others.
+    struct Copies {
+        int64_t n;  // rounded up, so that graphs serve again
+        CellsInput from;
+        ggml_tensor* to = nullptr;  // I64 [n]
+
+        void fill(std::vector<int32_t> from_cells, std::vector<int64_t> to_cells, int64_t spare_cell) const;
+    };
+    ggml_tensor* copied(const SiteInputs& in, ggml_tensor* stored);
+    ggml_tensor* turned(const SiteInputs& in);
     const KvTensors& with_mirrors(const SiteInputs& in);
+    void set_copies(const Pass& pass, int n_pos_per_token) const;
 
     int32_t n_rows_;
     std::vector<FlashRun> runs_;  // of each group
     std::vector<int32_t> group_rows_;
-    int64_t n_mirrored_;  // rounded up
     int64_t spare_cell_;
-    CellsInput from_;                    // cells to copy
-    ggml_tensor* to_ = nullptr;          // I64 [n_mirrored]: where to
-    ggml_tensor* turns_ = nullptr;       // I32 [n_mirrored * n_pos_per_token]
+    Copies keys_;                        // those that are turned on
+    Copies values_;                      // and keys that no position turns
+    ggml_tensor* turns_ = nullptr;       // I32 [keys * n_pos_per_token]
     std::map<int, KvTensors> mirrored_;  // by layer: the results of copying, so that reading depends on it
     std::vector<AttentionMasks> masks_;  // of each group
 };

@@ -8,6 +8,21 @@ namespace {
 
 // Cells left free before a block that finds a new place, for the block before it to grow into. Few: see free_runs().
 constexpr int64_t slack = 128;
+// A block of so many cells stays where it is, and begins where there is most room.
+constexpr int64_t long_block = 64;
+// Beyond so many cells a short block is moved to those that it is read with.
+constexpr int64_t far = 1024;
+
+// How many cells lie between them.
+int64_t distance(const FreeRun& cells, const Run& run) {
+    return std::max({int64_t{0}, cells.begin - run.end(), run.begin - cells.begin - cells.n});
+}
+
+FreeRun largest(const std::vector<FreeRun>& gaps) {
+    const auto found =
+        std::max_element(gaps.begin(), gaps.end(), [](const FreeRun& a, const FreeRun& b) { return a.n < b.n; });
+    return found != gaps.end() ? *found : FreeRun{0, 0};
+}
 
 }  // namespace
 
@@ -86,30 +101,63 @@ std::vector<FreeRun> BlockTable::free_runs() const {
     return result;
 }
 
-// Puts the block into the first gap that leaves room on both sides, else into the largest; its own cells may be part of
-// it.
-bool BlockTable::move_to_gap(int32_t block, int64_t need, std::vector<BlockMove>* moves) {
+// A block that has cells, nullptr: it is none.
+const Run* BlockTable::known(int32_t block) const {
+    const auto found = runs_.find(block);
+    return found != runs_.end() && found->second.reserved > 0 ? &found->second : nullptr;
+}
+
+// Of the gaps that leave room on both sides, the one nearest to `near`, the first one if that is nullptr; if there is
+// none, the largest.
+FreeRun BlockTable::choose_gap(int64_t need, const Run* near) const {
+    FreeRun best = {0, 0};
+    const auto is_roomy = [&](const FreeRun& gap) { return gap.n >= need + 2 * slack; };
+    const auto distance_of = [&](const FreeRun& gap) { return near != nullptr ? distance(gap, *near) : gap.begin; };
+    for (const FreeRun& gap : free_runs()) {
+        const bool is_better = is_roomy(best) ? is_roomy(gap) && distance_of(gap) < distance_of(best) : gap.n > best.n;
+        best = is_better ? gap : best;
+    }
+    return best;
+}
+
+// Its own cells may be part of the gap. false: no gap is long enough.
+bool BlockTable::move_to_gap(int32_t block, int64_t need, int32_t near, std::vector<BlockMove>* moves) {
     Run& own = runs_.at(block);
     const int64_t reserved = own.reserved;
     own.reserved = 0;
-    FreeRun best = {0, 0};
-    for (const FreeRun& gap : free_runs()) {
-        best = gap.n > best.n ? gap : best;
-        if (best.n >= need + 2 * slack) {
-            break;
-        }
-    }
-    if (best.n < need) {
+    const Run* beside = known(near);
+    const bool is_alone = beside == nullptr && own.len == 0 && need >= long_block;
+    const FreeRun gap = is_alone ? largest(free_runs()) : choose_gap(need, beside);
+    if (gap.n < need) {
         own.reserved = reserved;
         return false;
     }
-    const int64_t begin = best.begin == 0 ? 0 : best.begin + std::min((best.n - need) / 2, slack);
+    const int64_t left = gap.n - need;
+    int64_t begin = gap.begin + (is_alone ? left / 2 : std::min(left / 2, slack));
+    if (beside != nullptr && gap.begin < beside->begin) {
+        begin = gap.begin + left - std::min(left / 2, slack);
+    } else if (gap.begin == 0) {
+        begin = 0;
+    }
     if (own.len > 0 && begin != own.begin) {
         moves->push_back({block, {own.begin, begin, own.len}});
     }
     own.begin = begin;
     own.reserved = need;
     return true;
+}
+
+// Moves a short block that lies far from what it is read with, if there is a place that is much nearer.
+void BlockTable::bring_near(const Growth& item, std::vector<BlockMove>* moves) {
+    const Run& own = run(item.block);
+    const Run* near = known(item.near);
+    if (near == nullptr || own.len == 0 || own.len >= long_block) {
+        return;
+    }
+    const int64_t before = distance({own.begin, own.len}, *near);
+    if (before > far && 2 * distance(choose_gap(own.len + item.n, near), *near) < before) {
+        move_to_gap(item.block, own.len + item.n, item.near, moves);
+    }
 }
 
 // Moves what stands in the cells that the block wants to grow into, where that is less than to move the block.
@@ -128,7 +176,7 @@ bool BlockTable::clear_way(int32_t block, int64_t need, std::vector<BlockMove>* 
     }
     own.reserved = need;
     for (int32_t id : in_way) {
-        if (!move_to_gap(id, run(id).reserved, moves)) {
+        if (!move_to_gap(id, run(id).reserved, block, moves)) {
             own.reserved = own.len;
             return false;
         }
@@ -180,7 +228,12 @@ std::vector<BlockMove> BlockTable::reserve(const std::vector<Growth>& growth) {
     for (const Growth& item : growth) {
         Run& own = runs_.at(item.block);
         const int64_t need = own.len + item.n;
-        if (!extend(&own, need) && !clear_way(item.block, need, &moves) && !move_to_gap(item.block, need, &moves)) {
+        if (need == 0) {
+            continue;
+        }
+        bring_near(item, &moves);
+        if (!extend(&own, need) && !clear_way(item.block, need, &moves) &&
+            !move_to_gap(item.block, need, item.near, &moves)) {
             pack(growth, &moves);
             break;
         }

@@ -7,8 +7,12 @@
 //
 // Invariants (check()): runs lie in [0, n_cells) and do not overlap; n_free == n_cells - sum of len.
 // A block that outgrows its gap moves what stands in its way to another gap, or itself if that is less; where no gap is
-// large enough, all blocks are packed anew, with the free cells shared out between them. Blocks keep close together
-// (`slack`): flash attention reads the cells between those that a pass sees too.
+// large enough, all blocks are packed anew, with the free cells shared out between them.
+//
+// Flash attention reads the cells between those that a view sees too. So blocks that are read together keep close to
+// each other (`slack`, Growth::near), and a long one that is read with no other begins far from those that are there:
+// what will be read with it finds room beside it. Short blocks that were written before it was known what they are read
+// with are moved there.
 #pragma once
 
 #include <cstdint>
@@ -41,7 +45,8 @@ struct BlockMove {
 
 struct Growth {
     int32_t block;
-    int64_t n;
+    int64_t n;         // cells; 0: it only is to be near
+    int32_t near = 0;  // a block that is read with it; 0: none
 };
 
 class BlockTable {
@@ -82,7 +87,10 @@ class BlockTable {
     std::vector<int32_t> by_place() const;
     bool extend(Run* run, int64_t need) const;
     bool clear_way(int32_t block, int64_t need, std::vector<BlockMove>* moves);
-    bool move_to_gap(int32_t block, int64_t need, std::vector<BlockMove>* moves);
+    bool move_to_gap(int32_t block, int64_t need, int32_t near, std::vector<BlockMove>* moves);
+    FreeRun choose_gap(int64_t need, const Run* near) const;
+    const Run* known(int32_t block) const;
+    void bring_near(const Growth& item, std::vector<BlockMove>* moves);
     void pack(const std::vector<Growth>& growth, std::vector<BlockMove>* moves);
 
     int64_t n_cells_;

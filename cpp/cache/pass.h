@@ -36,9 +36,12 @@ struct PassPair {
 // A copy of a block in free cells, its keys turned on, as the views need it in which the block does not begin at its
 // origin.
 struct Mirror {
-    int32_t block;  // index into Pass::blocks
-    int32_t turn;   // by how many positions
-    int64_t to;     // its first cell
+    int32_t block;     // index into Pass::blocks
+    int32_t turn;      // by how many positions
+    int64_t to;        // its first cell
+    int64_t room;      // cells from there on that no other mirror is put into, lest it have to move when it grows
+    int64_t n_keys;    // those of its first cells are there already, turned like this
+    int64_t n_values;  // and those of values
 };
 
 // Views that share no block with any other's: their tokens, blocks and pairs lie side by side.
@@ -64,6 +67,8 @@ struct FlashPlan {
     std::vector<FlashRun> runs;  // of each group
     std::vector<Mirror> mirrors;
     int64_t n_mirrored;             // cells of all mirrors
+    int64_t n_keys;                 // of them, those whose keys are to be copied and turned
+    int64_t n_values;               // and those whose values are to be copied
     std::vector<int64_t> key_cell;  // [pairs] where key 0 of the pair's block lies
 };
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <iterator>
+#include <map>
 #include <set>
 
 #include "base/error.h"
@@ -83,7 +84,7 @@ Cache::Cache(ModelPtr model, const hw_cache_params& params)
     const ScratchCells scratch = {n_cells + 1, scratch_cells(params.n_ctx)};  // behind the spare cell
     rope_ = rope_digest(probe.layers);
     store_ = std::make_unique<KvStore>(probe.layers, choice_->padded(scratch.begin + scratch.n), type_k_, type_v_);
-    mover_ = std::make_unique<KvMover>(probe, *store_, backends_);
+    mover_ = std::make_unique<KvMover>(probe, *store_, backends_, mirrors_);
     blocks_ = std::make_unique<Blocks>(params.n_ctx, n_cells, scratch, *mover_);
     choice_->ask_devices(probe, *store_);
 }
@@ -230,8 +231,8 @@ void Cache::give_origins(const hw_view* views, int32_t n_views) {
 Pass Cache::plan_pass(const hw_view* views, int32_t n_views) {
     Pass pass = make_pass(blocks_->table(), views, n_views);
     check_positions(pass);
-    pass.flash = choice_->flash_plan(pass, blocks_->table());
-    counts_.n_mirrored += pass.flash ? pass.flash->n_mirrored : 0;
+    mirrors_.tokens_overwritten(pass);
+    pass.flash = choice_->flash_plan(pass, blocks_->table(), mirrors_);
     return pass;
 }
 
@@ -272,17 +273,36 @@ PassGraph& Cache::build_graph(const Pass& pass, const PassSize& size) {
     return graphs_.front();
 }
 
+// What the blocks of views need: room for their tokens, near the longest block of the view.
+std::vector<Growth> Cache::growth_of(const hw_view* views, int32_t n_views) const {
+    std::map<int32_t, Growth> growth;
+    for (int32_t i = 0; i < n_views; i++) {
+        const hw_view& view = views[i];
+        const int32_t longest = *std::max_element(view.blocks, view.blocks + view.n_blocks, [&](int32_t a, int32_t b) {
+            return blocks_->len(a) < blocks_->len(b);
+        });
+        for (int32_t k = 0; k < view.n_blocks; k++) {
+            const int32_t block = view.blocks[k];
+            growth.emplace(block, Growth{block, 0, block != longest ? longest : 0});
+        }
+        growth.at(own_block(view)).n = view.n_tokens;
+    }
+    std::vector<Growth> result;
+    for (const auto& entry : growth) {
+        result.push_back(entry.second);
+    }
+    return result;
+}
+
 void Cache::decode(const hw_view* views, int32_t n_views) {
     std::lock_guard<std::mutex> lock(mutex_);
     check_views(views, n_views);
-    std::vector<Growth> growth;
     int64_t n_tokens = 0;
     for (int32_t i = 0; i < n_views; i++) {
-        growth.push_back({own_block(views[i]), views[i].n_tokens});
         n_tokens += views[i].n_tokens;
     }
     check_batch(n_tokens);
-    blocks_->reserve(growth);
+    blocks_->reserve(growth_of(views, n_views));
     give_origins(views, n_views);
     compute(views, n_views, nullptr);
 }
@@ -301,6 +321,7 @@ void Cache::decode_chunk(const hw_view& view, const hw_chunk& chunk) {
     PromisedTokens promised(*blocks_, block, view.tokens, n_elsewhere);
     blocks_->reserve({{block, own.n_tokens}});
     const int64_t begin = blocks_->table().run(block).end() - n_elsewhere;
+    mirrors_.overwritten(begin, n_elsewhere);
     ChunkExchange exchange(*store_, chunk, begin, own.n_tokens);
     compute(&own, 1, &exchange);
     promised.keep();
@@ -310,13 +331,26 @@ size_t Cache::layer_bytes(int32_t layer, int32_t n) const {
     return hw::layer_bytes(std::next(store_->layers().begin(), layer)->second, n);
 }
 
+// What a pass that was computed leaves behind, but for its tokens.
+void Cache::note(const Pass& pass, const PassGraph& graph) {
+    counts_.n_scores += graph.n_scores(pass);
+    if (pass.flash) {
+        mirrors_.after(*pass.flash, pass, blocks_->table());
+        counts_.n_mirrored += pass.flash->n_keys;
+        counts_.n_mirrored_values += pass.flash->n_values;
+    }
+}
+
 // One pass. There is room for the tokens of the views, and their blocks have origins.
 void Cache::compute(const hw_view* views, int32_t n_views, LayerHook* hook) {
     const Pass pass = plan_pass(views, n_views);
     PassGraph& graph = graph_for(pass);
     backends_.set_n_threads(hook == nullptr ? model_->n_threads() : model_->n_threads_chunk());
+    if (pass.flash) {
+        mirrors_.before(*pass.flash, pass);
+    }
     graph.run(pass, hook);
-    counts_.n_scores += graph.n_scores(pass);
+    note(pass, graph);
     Outputs outputs(views, n_views, graph.logits());
     outputs.write();
     for (int32_t i = 0; i < n_views; i++) {

@@ -58,8 +58,10 @@ class Cache {
     void check_view(const hw_view& view, int32_t index) const;
     void check_batch(int64_t n_tokens) const;
     void check_positions(const Pass& pass) const;
+    std::vector<Growth> growth_of(const hw_view* views, int32_t n_views) const;
     void give_origins(const hw_view* views, int32_t n_views);
     void compute(const hw_view* views, int32_t n_views, LayerHook* hook);
+    void note(const Pass& pass, const PassGraph& graph);
     Pass plan_pass(const hw_view* views, int32_t n_views);
     PassGraph& graph_for(const Pass& pass);
     PassGraph& build_graph(const Pass& pass, const PassSize& size);
@@ -81,6 +83,7 @@ class Cache {
     std::string rope_;  // see engine/fingerprint.h
     Fingerprint fingerprint_;
     std::unique_ptr<KvStore> store_;
+    KeptMirrors mirrors_;
     std::unique_ptr<KvMover> mover_;
     std::unique_ptr<Blocks> blocks_;
     std::list<PassGraph> graphs_;  // the last used one first

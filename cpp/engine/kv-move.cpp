@@ -37,10 +37,14 @@ void copy_cells(ggml_context* ctx, ggml_cgraph* graph, ggml_tensor* store, const
 
 }  // namespace
 
-KvMover::KvMover(const ModelSpec& spec, KvStore& store, Backends& backends)
-    : spec_(spec), store_(store), scheduler_(backends.new_scheduler(spec.layers.size() * nodes_a_layer + 16)) {}
+KvMover::KvMover(const ModelSpec& spec, KvStore& store, Backends& backends, KeptMirrors& mirrors)
+    : spec_(spec),
+      store_(store),
+      mirrors_(mirrors),
+      scheduler_(backends.new_scheduler(spec.layers.size() * nodes_a_layer + 16)) {}
 
 void KvMover::turn(const CellMove& move, int64_t key_turn) {
+    mirrors_.overwritten(move.to, move.n);
     for (int64_t done = 0; done < move.n; done += chunk) {
         run({move.from + done, move.to + done, std::min(chunk, move.n - done)}, key_turn);
     }
@@ -62,6 +66,7 @@ void KvMover::read(int64_t begin, int64_t n, std::byte* data) const {
 }
 
 void KvMover::write(int64_t begin, int64_t n, const std::byte* data) {
+    mirrors_.overwritten(begin, n);
     for (const auto& entry : store_.layers()) {
         write_layer(entry.second, begin, n, data);
         data += layer_bytes(entry.second, n);

@@ -2,6 +2,7 @@
 // joins the history). Moves are made of stock ggml operations, so that cells move on the device that holds them.
 #pragma once
 
+#include "cache/kept-mirrors.h"
 #include "cache/kv-store.h"
 #include "engine/cells.h"
 #include "model/backends.h"
@@ -10,7 +11,8 @@ namespace hw {
 
 class KvMover : public Cells {
   public:
-    KvMover(const ModelSpec& spec, KvStore& store, Backends& backends);
+    // mirrors: told of what is written. All of them must outlive this object.
+    KvMover(const ModelSpec& spec, KvStore& store, Backends& backends, KeptMirrors& mirrors);
     void copy(const CellMove& move) override { turn(move, 0); }
     void turn(const CellMove& move, int64_t key_turn) override;
     size_t n_bytes(int64_t n) const override;
@@ -23,6 +25,7 @@ class KvMover : public Cells {
 
     const ModelSpec& spec_;
     KvStore& store_;
+    KeptMirrors& mirrors_;
     ggml_backend_sched_ptr scheduler_;
 };
 

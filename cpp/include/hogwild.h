@@ -223,13 +223,14 @@ int32_t hw_cache_n_free(hw_cache* cache);  // cells not used by any block
 size_t hw_cache_n_bytes(hw_cache* cache);  // bytes of stored keys and values, all layers
 // Counted since the cache was made.
 struct hw_counts {
-    int64_t n_moved;  // cells moved to make room for growing blocks
+    int64_t n_moved;  // cells moved to make room for growing blocks, or to bring blocks near those they are read with
     // Cells whose keys were copied and turned for flash attention, because a view has their block elsewhere than where
     // it was written.
     int64_t n_mirrored;
-    int64_t n_scores;         // scores of attention in a layer, one for each query and cell, masked ones too
-    int64_t n_graphs;         // graphs built, each for passes of one size
-    int64_t n_source_graphs;  // graphs that llama.cpp was asked for to build those of, which takes longer
+    int64_t n_mirrored_values;  // and those whose values were, which keep from pass to pass
+    int64_t n_scores;           // scores of attention in a layer, one for each query and cell, masked ones too
+    int64_t n_graphs;           // graphs built, each for passes of one size
+    int64_t n_source_graphs;    // graphs that llama.cpp was asked for to build those of, which takes longer
 };
 struct hw_counts hw_cache_counts(hw_cache* cache);
 // A matrix of weights that each token is multiplied with.

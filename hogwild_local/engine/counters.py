@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .native import NativeCache
 
 
 class Counters:
     """Of a SharedCache."""
 
-    _native: Any
+    _native: NativeCache
 
     @property
     def n_bytes(self) -> int:
@@ -17,7 +20,7 @@ class Counters:
 
     @property
     def n_moved(self) -> int:
-        """Cells that were moved to make room for growing blocks."""
+        """Cells that were moved: to make room for growing blocks, or to bring one near those that it is read with."""
         return self._native.count("n_moved")
 
     @property
@@ -25,6 +28,12 @@ class Counters:
         """Cells whose keys were copied and turned on for one flash attention over several blocks (attention "ggml"):
         those of blocks that a view has elsewhere than where they were written."""
         return self._native.count("n_mirrored")
+
+    @property
+    def n_mirrored_values(self) -> int:
+        """Cells whose values were copied for that: they do not depend on the place, and so are kept from pass to
+        pass."""
+        return self._native.count("n_mirrored_values")
 
     @property
     def n_scores(self) -> int:

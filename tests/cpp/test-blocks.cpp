@@ -68,7 +68,8 @@ class Trial {
   public:
     explicit Trial(uint32_t seed)
         : random_(seed),
-          n_ctx_(between(1, 60)),
+          scale_(seed % 10 == 9 ? 50 : 1),
+          n_ctx_(between(1, 60) * scale_),
           n_cells_(n_ctx_ + between(1, 12)),
           cells_(n_cells_ + 1 + 4),
           blocks_(n_ctx_, n_cells_, {n_cells_ + 1, between(0, 4)}, cells_) {}
@@ -141,7 +142,7 @@ class Trial {
                     }
                     break;
                 default:
-                    feed(block, between(1, 12));
+                    feed(block, between(1, 12) * between(1, scale_), between(0, 1) == 0 ? other : 0);
             }
         } catch (const hw::Error& error) {
             if (error.status() != HW_ERROR_COMPUTE && error.status() != HW_ERROR_CACHE_FULL) {
@@ -159,12 +160,16 @@ class Trial {
     }
 
     // As a pass: room, then cells, then tokens.
-    void feed(int32_t block, int64_t n) {
+    void feed(int32_t block, int64_t n, int32_t near) {
         std::vector<int32_t> tokens;
         for (int64_t i = 0; i < n; i++) {
             tokens.push_back(static_cast<int32_t>(between(0, 1000)));
         }
-        blocks_.reserve({{block, n}});
+        std::vector<hw::Growth> growth = {{block, n, near}};
+        if (near != 0 && near != block) {
+            growth.push_back({near, 0, block});
+        }
+        blocks_.reserve(growth);
         if (blocks_.len(block) == 0) {
             blocks_.set_origin(block, between(0, 50));
         }
@@ -204,6 +209,7 @@ class Trial {
     }
 
     std::mt19937 random_;
+    int64_t scale_;  // of large caches, in which blocks can lie far from each other
     int64_t n_ctx_;
     int64_t n_cells_;
     FailingCells cells_;
