@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+from ..disk import cache_folder
 from ..errors import HogwildError, ModelError, OutOfMemory
 from .default_model import default_model_path
 
@@ -50,17 +51,6 @@ def try_file(path: bytes, loras: Sequence[bytes] = (), control_vectors: Sequence
         mark.touch()
     except OSError:
         pass  # it is tried again
-
-
-def cache_folder() -> Path:
-    """Where programs of this user keep what can be made again."""
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or str(Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = str(Path.home() / "Library" / "Caches")
-    else:
-        base = str(Path.home() / ".cache")
-    return Path(os.environ.get("XDG_CACHE_HOME") or base) / "hogwild-local"
 
 
 def _key(files: Sequence[Path]) -> str | None:

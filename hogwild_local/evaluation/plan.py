@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from ..checks import INT32_MAX, number, whole
+from ..disk import write_whole
 from ..errors import InvalidArgument
 from ..options import AnswerAt, RunOptions, SamplingParams
 from ..prompts.chat_template import checked_date
 from ..prompts.style import PromptStyle
 from ..workers.layouts import LAYOUTS
 from .answers import CHECKERS
-from .disk import write_whole
 from .settings import BASELINES
 
 CHUNK = 2**20

@@ -11,8 +11,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
+from ..disk import sync_folder
 from ..errors import Busy, InvalidArgument
-from .disk import sync_folder
 
 
 @dataclass(frozen=True, slots=True)

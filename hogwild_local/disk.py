@@ -1,10 +1,22 @@
-"""Files that are there, and whole, also after the machine went down."""
+"""Files that are there, and whole, also after the machine went down; and where they lie if they can be made again."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from pathlib import Path
+
+
+def cache_folder() -> Path:
+    """Where programs of this user keep what can be made again."""
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or str(Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = str(Path.home() / "Library" / "Caches")
+    else:
+        base = str(Path.home() / ".cache")
+    return Path(os.environ.get("XDG_CACHE_HOME") or base) / "hogwild-local"
 
 
 def write_whole(file: Path, text: str) -> None:
