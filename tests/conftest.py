@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != ROOT] + [
 
 # Tests trust the models that they write: a trial of each would cost a process (test_trial.py takes this away).
 os.environ["HOGWILD_TRUST"] = "1"
+_numbers = itertools.count()
 KEPT = ("HOGWILD_RPC_BACKEND", "HOGWILD_TEST_BACKEND", "HOGWILD_TRUST")
 
 
@@ -24,6 +26,15 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("HOGWILD_") and name not in KEPT:
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of this test alone, not there yet: what was measured on a developer's machine must not change how tests cut
+    prompts, nor be changed by them."""
+    folder = tmp_path_factory.getbasetemp() / f"cache-{next(_numbers)}"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+    return folder / "hogwild-local"
 
 
 @pytest.fixture(scope="session")

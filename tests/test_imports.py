@@ -32,7 +32,10 @@ print("numpy" in sys.modules, Hogwild, len(names) > 40)
     assert done.stdout == "True <class 'hogwild_local.hogwild.Hogwild'> True\n"
 
 
-@pytest.mark.parametrize("command", ["", "run", "chat", "eval", "bench", "rpc-server", "runahead bench"])
+COMMANDS = ["", "run", "chat", "eval", "bench", "rpc-server", "runahead", "runahead bench", "runahead tune"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_needs_nothing_that_is_compiled(command: str) -> None:
     code = f"from hogwild_local.cli.main import cli; cli({[*command.split(), '--help']!r}, prog_name='hogwild')"
     done = run_isolated(HIDE + code, HIDDEN)

@@ -33,7 +33,7 @@ F32 = {"type_k": "f32", "type_v": "f32"}
 def ranks(
     path: Path | Sequence[Path],
     n: int,
-    cut: Callable[[int, int], Partition] = even,
+    cut: Callable[[int, int], Partition] | None = even,
     lose: tuple[int, int] | None = None,
     n_threads: int | None = 1,
     device: str = "",

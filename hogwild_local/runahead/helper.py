@@ -14,6 +14,7 @@ from .block_bytes import fingerprint_of
 from .chunk import GivenUp, compute_ahead
 from .messages import hear, tell
 from .place import own_settings
+from .probe import probe_link, probe_rank
 from .routes import Method, Prompt
 from .slow_link import Limits, limited
 from .transport import Transport, as_rows
@@ -40,6 +41,7 @@ class Helper:
     def __init__(self, transport: Transport, native: Any) -> None:
         self._transport, self._native = transport, native
         self._objects: dict[int, Any] = {}
+        self._computed_by: dict[int, str] = {}
         self._limits: Limits | None = None
 
     def rpc_load(self, path: bytes | None) -> None:
@@ -49,13 +51,20 @@ class Helper:
         """Returns what of it lies where."""
         own = own_settings(settings, self._transport.places, self._transport.rank, self._native.gpus)
         model = self._objects[number] = self._native.NativeModel(own)
+        self._computed_by[number] = computed_by(model, own)
         return list(model.placement())
 
-    def cache(self, number: int, model: int, arguments: Sequence[Any]) -> str:
-        """Returns the fingerprint of its blocks."""
+    def cache(self, number: int, model: int, arguments: Sequence[Any]) -> tuple[str, str]:
+        """Returns the fingerprint of its blocks, and what computes it."""
         cache = self._objects[model].cache(*arguments)
         self._objects[number] = cache
-        return fingerprint(cache)
+        return fingerprint(cache), self._computed_by[model]
+
+    def probe(self, cache: int, n_before: int, n_most: int) -> Sequence[float]:
+        return tuple(probe_rank(self._objects[cache], n_before, n_most))
+
+    def link(self, n_bytes: int) -> Sequence[float]:
+        return tuple(probe_link(self._transport, n_bytes))
 
     def free(self, number: int) -> None:
         """The number may be one that nothing came to be."""
@@ -85,6 +94,13 @@ class Helper:
         if isinstance(outcome, GivenUp):
             return False, plain_error(outcome.why)
         return True, as_rows(outcome)
+
+
+def computed_by(model: Any, settings: dict[str, Any]) -> str:
+    """Devices and threads of a model's chunks. Ranks of which the same is said here cost the same."""
+    devices = sorted({f"{name} ({description})" for name, description, *_ in model.placement()})
+    n_threads = settings.get("n_threads_chunk") or model.number("n_threads")
+    return f"{', '.join(devices)}, {n_threads} threads"
 
 
 def fingerprint(cache: Any) -> str:

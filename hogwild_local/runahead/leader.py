@@ -15,21 +15,28 @@ import numpy as np
 from ..checks import whole
 from ..engine import native
 from ..engine.devices import PlacementRow
+from ..engine.log import tell as tell_log
 from ..engine.views import Decoded, DecodeView
 from ..engine.wire import error_of
 from ..errors import Cancelled, HogwildError, ModelError, RankLost
 from .block_bytes import origin_of
 from .chunk import Exchange, GivenUp, compute
-from .helper import fingerprint
+from .costs import Costs, Link, as_plain
+from .cutter import Cutter
+from .helper import computed_by, fingerprint
+from .kept import Kept
 from .messages import hear, tell
 from .partition import Partition, checked, even
 from .place import own_settings
+from .probe import probe_all
 from .routes import Method, Prompt, checked_method
 from .slow_link import Limits, limited
 from .transport import Bytes, PassTrace, Transport, as_rows, as_trace
 
 LEAST_CHUNK = 16
 """Tokens of a rank: shorter prompts are not worth the messages."""
+WARNING = 3
+"""A log line's level, in ggml's count."""
 
 
 N_CLOCK_READINGS = 5
@@ -38,8 +45,8 @@ N_CLOCK_READINGS = 5
 class Group:
     """The other ranks, as the last one sees them."""
 
-    def __init__(self, transport: Transport, cut: Callable[[int, int], Partition] = even) -> None:
-        """cut: tokens and ranks to a partition."""
+    def __init__(self, transport: Transport, cut: Callable[[int, int], Partition] | None = None) -> None:
+        """cut: tokens and ranks to a partition; None: each cache has a Cutter."""
         self.transport, self.cut = transport, cut
         self.helpers = range(transport.size - 1)
         self.traces: list[PassTrace] = []
@@ -164,7 +171,9 @@ class LeaderModel(native.NativeModel):
         self._group, self._number = group, group.new_number()
         transport = group.transport
         with group.asked("model", self._number, settings) as theirs:
-            super().__init__(own_settings(settings, transport.places, transport.rank, native.gpus), progress)
+            own = own_settings(settings, transport.places, transport.rank, native.gpus)
+            super().__init__(own, progress)
+        self.computed_by = computed_by(self, own)
         group.compare_clocks()
         hosts = [place.host for place in transport.places]
         self._placements = list(zip(hosts, [*theirs, self.placement()], strict=True))
@@ -204,12 +213,16 @@ class LeaderCache(native.NativeCache):
             with group.asked("cache", self._number, model._number, list(arguments)) as theirs:
                 super().__init__(model, n_vocab, *arguments)
             own = fingerprint(self)
-            for rank, their in enumerate(theirs):
+            for rank, (their, _) in enumerate(theirs):
                 if their != own:
                     raise ModelError(f"rank {rank} has another model than the last rank: {_difference(their, own)}")
         except BaseException:
             self._free_theirs()
             raise
+        self._n_batch = int(arguments[1])
+        self._computed_by = [*(by for _, by in theirs), model.computed_by]
+        self._of = {"model": own, "attention": arguments[-1], "ranks": self._computed_by, "hosts": _apart(group)}
+        self._cutter = Cutter(group.transport.size, Kept(self._of, _warn), self._probe)
 
     def close(self) -> None:
         """May be called twice."""
@@ -242,6 +255,10 @@ class LeaderCache(native.NativeCache):
         """How long prompts are computed from now on. Raises InvalidArgument."""
         self._method = checked_method(name)
 
+    def group(self) -> dict[str, Any]:
+        """What measurements of these ranks are of, as plain data."""
+        return self._of
+
     def cut_as(self, partition: Sequence[int] | None) -> None:
         """Cuts prompts of so many tokens so; None: as it finds best. Raises InvalidArgument."""
         forced = tuple(whole(n, "a chunk of a partition", 1) for n in partition or ())
@@ -249,23 +266,39 @@ class LeaderCache(native.NativeCache):
 
     def limit(self, limits: Sequence[float] | None) -> None:
         """Lets ranks be connected by slower links from now on: see Limits; None: by those there are."""
-        self._group.limit(None if limits is None else Limits(*limits))  # type: ignore[arg-type]
+        given = None if limits is None else Limits(*limits)  # type: ignore[arg-type]
+        self._group.limit(given)
+        self._cutter.limit(None if given is None else Link(given.latency_s, given.bytes_per_s))
+
+    def probed(self) -> list[Any] | None:
+        """The costs of prompts, measured now, as plain data; None: too few cells are free."""
+        costs = self._cutter.probed()
+        return None if costs is None else as_plain(costs)
+
+    def _probe(self) -> Costs | None:
+        return probe_all(self._group, self, self._number, self._n_batch, self._computed_by)
 
     def _partition(self, views: Sequence[DecodeView]) -> Partition | None:
         """None: it is not for several ranks."""
-        if self._method == "alone":
+        view, n_ranks = views[0], self._group.transport.size
+        n = len(view.tokens)
+        if self._method == "alone" or len(views) > 1 or n_ranks < 2 or n < LEAST_CHUNK * n_ranks:
             return None
-        n_ranks, n = self._group.transport.size, len(views[0].tokens) if len(views) == 1 else 0
-        if n_ranks < 2 or n < LEAST_CHUNK * n_ranks:
+        if view.sampler is not None:
             return None
-        partition = checked(self._cut(n), n, n_ranks)
-        return partition if views[0].n_outputs <= partition[-1] and views[0].sampler is None else None
+        partition = checked(self._cut(n, view.blocks), n, n_ranks)
+        return partition if view.n_outputs <= partition[-1] else None
 
-    def _cut(self, n_tokens: int) -> Partition:
+    def _cut(self, n_tokens: int, blocks: Sequence[int]) -> Partition:
         n_ranks = self._group.transport.size
         if self._method == "all-gather":
             return even(n_tokens, n_ranks)
-        return self._forced if n_tokens == sum(self._forced) else self._group.cut(n_tokens, n_ranks)
+        if n_tokens == sum(self._forced):
+            return self._forced
+        if self._group.cut is not None:
+            return self._group.cut(n_tokens, n_ranks)
+        lens = self.blocks()
+        return self._cutter.cut(n_tokens, sum(lens.get(block, 0) for block in blocks))
 
     def _known(self, blocks: Sequence[int]) -> _Known | None:
         """None: a block does not stand where its keys are rotated to, so that the others could not have it so."""
@@ -323,6 +356,16 @@ def _reason(own: BaseException, theirs: Mapping[int, tuple[str, str]]) -> BaseEx
             if name != Cancelled.__name__:
                 return error_of(name, f"rank {rank}: {text}")
     return own
+
+
+def _warn(text: str) -> None:
+    tell_log(WARNING, f"hogwild: {text}\n")
+
+
+def _apart(group: Group) -> list[str]:
+    """Where the ranks are, if that is not one machine: links are those between these."""
+    places = group.transport.places
+    return [place.host for place in places] if len({place.machine for place in places}) > 1 else []
 
 
 def _difference(theirs: str, ours: str) -> str:

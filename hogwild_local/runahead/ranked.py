@@ -14,6 +14,7 @@ from ..engine.pipe import RemoteNative
 from ..engine.protocols import Engine, native_engine
 from ..engine.rpc import parse_servers
 from ..options import MOST_BATCH
+from .costs import Costs, of_plain
 from .launch import starter
 from .partition import Partition
 from .routes import Method
@@ -66,6 +67,10 @@ class RankedCache(SharedCache):
         """How long prompts are computed from now on. Raises InvalidArgument."""
         self._native.method(name)  # type: ignore[attr-defined]
 
+    def group(self) -> dict[str, Any]:
+        """What measurements of these ranks are of (see Kept), as plain data."""
+        return self._native.group()  # type: ignore[attr-defined,no-any-return]
+
     def cut_as(self, partition: Partition | None) -> None:
         """Lets prompts of so many tokens be cut so, whatever is known of others; None: as before. Raises
         InvalidArgument."""
@@ -74,6 +79,12 @@ class RankedCache(SharedCache):
     def limit_links(self, limits: Limits | None) -> None:
         """Lets keys and values go between ranks as over such links from now on; None: over those there are."""
         self._native.limit(None if limits is None else tuple(limits))  # type: ignore[attr-defined]
+
+    def probed(self) -> Costs | None:
+        """What prompts cost, measured now by small passes; later prompts are cut by it where there is no table. None:
+        too few cells are free."""
+        rows = self._change(self._native.probed)  # type: ignore[attr-defined]
+        return None if rows is None else of_plain(rows)
 
     def ranks(self) -> list[PassTrace]:
         """What each rank did for the last prompt; none: it was not for several."""
