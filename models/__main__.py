@@ -79,7 +79,7 @@ def arguments() -> argparse.ArgumentParser:
     large = commands.add_parser("large", parents=[common], help="a model to measure speed on")
     large.add_argument("path", type=Path)
     large.add_argument("--type", choices=LARGE_TYPES, default="q4_0")
-    like = large.add_argument_group("shape", "that of a Qwen3 model, unless told otherwise")
+    like = large.add_argument_group("shape", "that of a Qwen model, unless told otherwise")
     like.add_argument("--like", choices=SHAPES, default="0.6b", help="default: %(default)s")
     like.add_argument("--arch", choices=ARCHITECTURES)
     like.add_argument("--tied", action=argparse.BooleanOptionalAction, default=None,

@@ -8,7 +8,6 @@ import os
 from functools import cache
 from pathlib import Path
 
-import llama_cpp
 import numpy as np
 from gguf import GGMLQuantizationType, quants
 from numpy.typing import NDArray
@@ -18,32 +17,35 @@ from .weights import FILE_TYPES, Encoded, Fill, Tensor, bell, random_bits, seede
 
 QWEN3_0_6B = Shape("qwen3", 28, 1024, 16, 8, 128, 3072, vocabulary=32000, context=32768, rope_base=1e6, tied=True)
 QWEN3_8B = Shape("qwen3", 36, 4096, 32, 8, 128, 12288, vocabulary=151936, context=32768, rope_base=1e6)
-SHAPES = {"0.6b": QWEN3_0_6B, "8b": QWEN3_8B}
+QWEN2_32B = Shape("qwen2", 64, 5120, 40, 8, 128, 27648, vocabulary=152064, context=32768, rope_base=1e6)
+"""QwQ-32B, the model of the paper's figures."""
+SHAPES = {"0.6b": QWEN3_0_6B, "8b": QWEN3_8B, "32b": QWEN2_32B}
 
 # What llama_model_quantize makes of an f16 file. The k-quants are mixtures: some matrices take a larger type.
-QUANTIZED = {"q4_k_m": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_K_M, "q6_k": llama_cpp.LLAMA_FTYPE_MOSTLY_Q6_K,
-             "iq4_nl": llama_cpp.LLAMA_FTYPE_MOSTLY_IQ4_NL}  # fmt: skip
+QUANTIZED = {"q4_k_m": "LLAMA_FTYPE_MOSTLY_Q4_K_M", "q6_k": "LLAMA_FTYPE_MOSTLY_Q6_K",
+             "iq4_nl": "LLAMA_FTYPE_MOSTLY_IQ4_NL"}  # fmt: skip
 LARGE_TYPES = (*FILE_TYPES, *QUANTIZED)
 
 SPAN = 32  # values that are drawn together: a block of every type we write
-POOL_SPANS = 1 << 15
+POOL_SPANS = 1 << 16  # as many as 16 random bits name
 
 
 def pooled(seed: int) -> Fill:
-    """Draws spans of encoded values from a pool: encoding every value takes ten times as long, and more memory."""
+    """Draws spans of encoded values from a pool: encoding every value takes 50 times as long, and more memory."""
     rest = seeded(seed)
 
     @cache
-    def pool(std: float, kind: GGMLQuantizationType) -> NDArray[np.uint8]:
+    def pool(std: float, kind: GGMLQuantizationType) -> NDArray[np.void]:
         values = bell(POOL_SPANS * SPAN, seed, "pool").reshape(POOL_SPANS, SPAN) * np.float32(std)
-        return quants.quantize(values, kind).view(np.uint8)
+        encoded = quants.quantize(values, kind).view(np.uint8)
+        return encoded.view(f"V{encoded.shape[1]}").ravel()  # one item a span: copied at once
 
     def fill(tensor: Tensor, kind: GGMLQuantizationType) -> Encoded:
         if not tensor.is_matrix or tensor.shape[-1] % SPAN:
             return rest(tensor, kind)
-        picks = random_bits(math.prod(tensor.shape) // SPAN, seed, tensor.name) % np.uint64(POOL_SPANS)
-        drawn: Encoded = pool(tensor.std, kind)[picks].reshape(tensor.shape[0], -1)
-        return drawn
+        n_spans = math.prod(tensor.shape) // SPAN
+        picks = random_bits(-(-n_spans // 4), seed, tensor.name).view(np.uint16)[:n_spans]
+        return pool(tensor.std, kind).take(picks).view(np.uint8).reshape(tensor.shape[0], -1)
 
     return fill
 
@@ -63,7 +65,9 @@ def write_large(path: Path, shape: Shape = QWEN3_0_6B, *, seed: int = 0, file_ty
 
 def quantize(source: Path, path: Path, file_type: str) -> None:
     """Raises OSError."""
+    import llama_cpp  # not needed for the types that gguf writes: scripts/gpu-figures writes models while it compiles
+
     params = llama_cpp.llama_model_quantize_default_params()
-    params.ftype = QUANTIZED[file_type]
+    params.ftype = getattr(llama_cpp, QUANTIZED[file_type])
     if llama_cpp.llama_model_quantize(os.fsencode(source), os.fsencode(path), ctypes.byref(params)) != 0:
         raise OSError(f"llama.cpp cannot quantize {source} to {file_type}")

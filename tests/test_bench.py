@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -84,3 +84,18 @@ def test_figures_tell_both_kinds_of_attention_that_llama_cpp_has(
         assert {flash for flash, ms in of.items() if ms} == flashes
         assert row["ms"]["llama.cpp"] == min(ms for ms in of.values() if ms) == of[row["flash_attention"]]
         assert row["reached"] == pytest.approx(row["ms"]["bound"] / row["ms"]["ours"])
+
+
+def test_a_benchmark_that_is_ended_early_leaves_what_it_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = Row("decode", 8, 1, 1, Timing((0.5,)), {"on": Timing((1.0,))}, None)
+
+    def measured(model: Model, plan: object) -> Iterator[Row]:
+        yield row
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hogwild_local.cli.measure.measure", measured)
+    file = tmp_path / "figures.json"
+    assert CliRunner().invoke(bench, ["-t", "1", "--json", str(file)]).exit_code != 0
+    assert json.loads(file.read_text())["rows"] == [row.to_dict()]

@@ -40,7 +40,7 @@ HEADER = (
 @option("Measurement", "--seed", type=int, default=Plan.seed, help="A number that repeats the random tokens.")
 @option(
     "Output", "--json", "json_file", type=click.File("w", encoding="utf-8"),
-    help="Write all figures to a file; - is standard output.",
+    help="Write all figures to a file, again after each line; - is standard output.",
 )  # fmt: skip
 def bench(model: Path | None, json_file: TextIO | None, **options: Any) -> None:
     """Measure milliseconds a pass and tokens a second, of ours and of llama.cpp's llama_decode in turn.
@@ -70,6 +70,7 @@ def bench(model: Path | None, json_file: TextIO | None, **options: Any) -> None:
     with Model(model or default_model_path(), **chosen) as loaded:
         machine = machine_line(loaded)
         to_stdout = json_file is not None and json_file.name in ("-", "<stdout>")
+        is_rewritten = json_file is not None and not to_stdout and json_file.seekable()
         if not to_stdout:
             shown = {key: "; ".join(value) if isinstance(value, list) else value for key, value in machine.items()}
             say("  ".join(f"{key}: {value}" for key, value in shown.items() if value))
@@ -79,9 +80,17 @@ def bench(model: Path | None, json_file: TextIO | None, **options: Any) -> None:
             rows.append(row)
             if not to_stdout:
                 say(_line(row))
-    if json_file is not None:
-        json.dump(report(machine, plan, rows), json_file, indent=1)
-        json_file.write("\n")
+            if json_file is not None and is_rewritten:  # whoever ends this early has what was measured
+                json_file.seek(0)
+                _write(json_file, report(machine, plan, rows))
+    if json_file is not None and not is_rewritten:
+        _write(json_file, report(machine, plan, rows))
+
+
+def _write(json_file: TextIO, figures: dict[str, Any]) -> None:
+    json.dump(figures, json_file, indent=1)
+    json_file.write("\n")
+    json_file.flush()
 
 
 def _line(row: Row) -> str:
