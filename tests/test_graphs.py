@@ -10,8 +10,11 @@ import pytest
 from gguf import GGMLQuantizationType, GGUFWriter
 
 from hogwild_local import Model, SharedCache
+from hogwild_local.engine.node_times import timed_nodes
 from hogwild_local.errors import InvalidArgument
+from hogwild_local.options import AttentionForm
 from models.foreign import layer_norm
+from models.tiny import TINY
 from models.transformer import Shape, write_transformer
 from models.vocabulary import N_TOKENS, add_vocabulary
 from models.weights import Encoded, Tensor, matrix, new_file, norm, seeded, write_tensors
@@ -126,3 +129,24 @@ def test_values_beyond_f16_of_a_freed_block_reach_no_other(attention: str, cache
         loud = rows([LOUD] * 40)
         assert np.isfinite(loud).all()
         assert np.abs(loud - rows([5] * 40)).max() <= 1e-3
+
+
+@pytest.mark.parametrize("attention", FORMS)
+def test_passes_whose_nodes_are_timed_give_the_same_logits(
+    single: Callable[..., Model], attention: AttentionForm
+) -> None:
+    shape = TINY["qwen3"]
+    with SharedCache(single("qwen3"), 64, attention=attention) as cache:
+        block = cache.block("block")
+        wanted = cache.decode([([block], [1, 2, 3])])
+        with timed_nodes(cache) as times:
+            for _ in range(2):
+                block.clear()
+                assert (cache.decode([([block], [1, 2, 3])]) == wanted).all()
+        with timed_nodes(cache) as nothing:
+            pass
+    assert nothing == []
+    microseconds = [time.microseconds for time in times]
+    assert microseconds == sorted(microseconds, reverse=True)
+    down = next(time for time in times if time.kind == f"MUL_MAT f32 [{shape.feed_forward}, {shape.width}]")
+    assert down.count == 2 * shape.layers

@@ -102,6 +102,19 @@ hw_counts Cache::counts() {
     return counts;
 }
 
+void Cache::time_nodes(bool on) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    node_times_.reset();
+    if (on) {
+        node_times_.emplace();
+    }
+}
+
+std::vector<hw_node_time> Cache::node_times() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return node_times_ ? node_times_->rows() : std::vector<hw_node_time>();
+}
+
 int32_t Cache::pass_size(int32_t n) const {
     if (n < 1 || n > n_batch_) {
         fail(HW_ERROR_ARGUMENT, "a pass of %d tokens: it must be 1 to n_batch (%d)", n, n_batch_);
@@ -349,7 +362,7 @@ void Cache::compute(const hw_view* views, int32_t n_views, LayerHook* hook) {
     if (pass.flash) {
         mirrors_.before(*pass.flash, pass);
     }
-    graph.run(pass, hook);
+    graph.run(pass, hook, node_times_ ? &*node_times_ : nullptr);
     note(pass, graph);
     Outputs outputs(views, n_views, graph.logits());
     outputs.write();

@@ -10,6 +10,7 @@
 #include "engine/blocks.h"
 #include "engine/fingerprint.h"
 #include "engine/kv-move.h"
+#include "engine/node-times.h"
 #include "engine/pass-cost.h"
 #include "engine/pass-graph.h"
 
@@ -36,6 +37,8 @@ class Cache {
     LockedBlocks blocks() { return {mutex_, *blocks_}; }
     size_t n_bytes();
     hw_counts counts();
+    void time_nodes(bool on);
+    std::vector<hw_node_time> node_times();
     // Bytes of keys and values; and whether our kernel attends to a layer.
     BytesByPlace placement();
     bool is_fused(int layer) const { return choice_->is_fused(layer); }
@@ -72,7 +75,8 @@ class Cache {
     std::mutex mutex_;
     ModelPtr model_;
     int32_t n_batch_;
-    hw_counts counts_ = {};  // but for what others count
+    hw_counts counts_ = {};                // but for what others count
+    std::optional<NodeTimes> node_times_;  // where passes are timed
     GraphSource source_;
     std::optional<PassCost> pass_cost_;
     std::optional<AttentionChoice> choice_;

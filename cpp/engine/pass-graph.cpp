@@ -160,12 +160,13 @@ void PassGraph::set_inputs(const Pass& pass) {
     }
 }
 
-void PassGraph::run(const Pass& pass, LayerHook* hook) {
+void PassGraph::run(const Pass& pass, LayerHook* hook, NodeTimes* times) {
     LogScope log;
     require_memory(0, "a pass");
     set_inputs(pass);
-    const ggml_status status = hook == nullptr ? ggml_backend_sched_graph_compute(scheduler_.get(), graph_)
-                                               : cuts_.compute(scheduler_.get(), graph_, hook);
+    const ggml_status status = hook != nullptr    ? cuts_.compute(scheduler_.get(), graph_, hook)
+                               : times != nullptr ? times->compute(scheduler_.get(), graph_)
+                                                  : ggml_backend_sched_graph_compute(scheduler_.get(), graph_);
     if (status != GGML_STATUS_SUCCESS) {
         fail(HW_ERROR_COMPUTE, "a backend failed (%s): %s", ggml_status_to_string(status), log.errors().c_str());
     }

@@ -8,6 +8,7 @@
 #include "attention/choose.h"
 #include "cache/pass.h"
 #include "engine/layer-cuts.h"
+#include "engine/node-times.h"
 #include "engine/pass-size.h"
 #include "model/backends.h"
 
@@ -25,8 +26,8 @@ class PassGraph {
     // Of a layer, for each form of attention in use, see Attention::n_scores.
     int64_t n_scores(const Pass& pass) const;
     // hook: what is to happen between the stores of each layer and its attention; NULL: nothing. Throws
-    // HW_ERROR_COMPUTE, and what the hook throws.
-    void run(const Pass& pass, LayerHook* hook = nullptr);
+    // HW_ERROR_COMPUTE, and what the hook throws. times: what times its nodes, where there is no hook; NULL: nothing.
+    void run(const Pass& pass, LayerHook* hook = nullptr, NodeTimes* times = nullptr);
     // Of the last run, F32 [n_vocab, n_outputs]: a column, as ggml has it, for each of Pass::outputs.
     const ggml_tensor& logits() const { return *logits_; }
 

@@ -233,6 +233,18 @@ struct hw_counts {
     int64_t n_source_graphs;    // graphs that llama.cpp was asked for to build those of, which takes longer
 };
 struct hw_counts hw_cache_counts(hw_cache* cache);
+// What nodes of ggml's graphs took, those of one operation on matrices of one size together.
+struct hw_node_time {
+    char kind[96];  // "MUL_MAT q4_0 [1024, 3072]": the type and the rows of what it reads
+    int64_t count;
+    int64_t us;
+};
+// Times the nodes of the passes from now on, or no longer, and forgets what was timed. A pass takes longer then: each
+// node is computed alone, and waited for. A pass that is cut at each layer (hw_decode_chunk) is not timed. Returns
+// whether it times now.
+bool hw_cache_time_nodes(hw_cache* cache, bool on);
+// The longest first; returns how many there are, fills in at most max.
+int32_t hw_cache_node_times(hw_cache* cache, struct hw_node_time* rows, int32_t max);
 // A matrix of weights that each token is multiplied with.
 struct hw_weight_share {
     int32_t type;      // a ggml_type

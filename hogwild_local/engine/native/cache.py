@@ -101,6 +101,18 @@ class NativeCache(Object):
             lib.hw_cache_weights(self._use(), rows, n)
         return [(row.type, row.is_repacked, row.is_routed, row.n_bytes, row.n_values) for row in rows]
 
+    def time_nodes(self, on: bool) -> None:
+        with self._lock:
+            lib.hw_cache_time_nodes(self._use(), on)
+
+    def node_times(self) -> list[tuple[str, int, int]]:
+        """Of each kind of node: what it is, how many were computed, and their microseconds."""
+        with self._lock:
+            n = lib.hw_cache_node_times(self._use(), ffi.NULL, 0)
+            rows = ffi.new("struct hw_node_time[]", n)
+            lib.hw_cache_node_times(self._use(), rows, n)
+        return [(ffi.string(row.kind).decode(), row.count, row.us) for row in rows]
+
     def cell_size(self) -> tuple[float, float]:
         """Bytes and values of one token's keys and values, all layers."""
         with self._lock:
