@@ -12,9 +12,11 @@ import pytest
 from gpu_helper import GPUS, needs_gpu
 from isolated import run_isolated
 from test_rpc import F16_SHARE, story
+from test_traces import BOUND_OF_F16_SUMS, BOUNDS, REFERENCE, TRACES, check_replay
 
 from hogwild_local import Model, SharedCache
 from hogwild_local.cli.baseline import LlamaBaseline
+from hogwild_local.options import AttentionForm
 
 pytestmark = needs_gpu
 Path_of = Callable[..., Path]
@@ -115,3 +117,19 @@ def test_each_rank_takes_another_gpu_unless_told_otherwise(tiny_path: Path_of) -
     assert done.returncode == 0, done.stderr
     own, named = [{GPUS[0]}, {GPUS[1]}], [{GPUS[1]}] * 2
     assert done.stdout.splitlines()[-4:] == [f"{own} 2", "True", f"{named} 2", "True"]
+
+
+@pytest.mark.parametrize("attention", ["auto", "composed"])
+@pytest.mark.parametrize("cache_types", BOUNDS, ids="-".join)
+@pytest.mark.parametrize("trace", TRACES)
+def test_replaying_a_trace_on_a_gpu_gives_the_papers_logits(
+    trace: str, cache_types: tuple[str, str], attention: AttentionForm
+) -> None:
+    # Whatever the types are: see above, and flash attention may add up f16 values in f16.
+    path = REFERENCE / f"{trace}.gguf"
+    with (
+        Model(path, n_gpu_layers=-1, n_threads=2) as model,
+        SharedCache(model, 1024, *cache_types, attention=attention) as cache,
+    ):
+        assert {device.name for device in cache.devices} & set(GPUS)
+        check_replay(cache, trace, BOUND_OF_F16_SUMS)

@@ -239,12 +239,10 @@ struct hw_node_time {
     int64_t count;
     int64_t us;
 };
-// Times the nodes of the passes from now on, or no longer, and forgets what was timed. A pass takes longer then: each
-// node is computed alone, and waited for. A pass that is cut at each layer (hw_decode_chunk) is not timed. Returns
-// whether it times now.
+// Times each node of the passes from now on, or no longer, and forgets what was timed; a pass takes longer then. A pass
+// that is cut (hw_decode_chunk) is not timed. Returns whether it times now.
 bool hw_cache_time_nodes(hw_cache* cache, bool on);
-// The longest first; returns how many there are, fills in at most max.
-int32_t hw_cache_node_times(hw_cache* cache, struct hw_node_time* rows, int32_t max);
+int32_t hw_cache_node_times(hw_cache* cache, struct hw_node_time* rows, int32_t max);  // as hw_cache_weights
 // A matrix of weights that each token is multiplied with.
 struct hw_weight_share {
     int32_t type;      // a ggml_type

@@ -1,0 +1,238 @@
+"""scripts/gpu-figures: what is done in which time, what is read of it, and what is told."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kit import SCRIPTS, kit
+
+# -- the budget ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run_steps(tmp_path: Path) -> Callable[..., Any]:
+    """run_steps(steps, minutes): the record of a run. A step is (name, shell command, options of Step)."""
+
+    def run(steps: list[tuple[str, str, dict[str, Any]]], minutes: float = 1.0) -> Any:
+        plan, readers = kit("plan"), kit("readers")
+        record = kit("record").Record(tmp_path / "figures.json", "the key")
+        runner = kit("runner").Runner(record, minutes, tmp_path, tmp_path, {}, " ".join, lambda text: None)
+        usual = {"least": 0.0, "most": 60.0, "read": readers.rows}
+        runner.run(
+            [plan.Step(name, **{**usual, "commands": (("sh", "-c", code),), **more}) for name, code, more in steps]
+        )
+        return record
+
+    return run
+
+
+def outcomes(record: Any) -> dict[str, str]:
+    return {name: result.status for name, result in record.steps.items()}
+
+
+def test_a_step_that_fails_stops_only_those_that_need_it(run_steps: Callable[..., Any]) -> None:
+    record = run_steps([("a", "echo because; exit 3", {}), ("b", "true", {"needs": ("a",)}), ("c", "true", {})])
+    assert outcomes(record) == {"a": "failed", "b": "left out", "c": "done"}
+    assert record.steps["a"].why == "exit code 3: because"
+    assert record.steps["b"].why == "a: not done"
+
+
+def test_of_a_build_the_first_error_is_told(run_steps: Callable[..., Any]) -> None:
+    record = run_steps([("a", "echo 'a.cpp:1: error: no x'; echo 'a.cpp:2: error: no y'; echo failed; exit 1", {})])
+    assert record.steps["a"].why == "exit code 1: a.cpp:1: error: no x"
+
+
+def test_a_step_that_takes_too_long_is_ended_with_all_it_started_and_keeps_its_figures(
+    run_steps: Callable[..., Any], tmp_path: Path
+) -> None:
+    code = "echo '{\"n\": 1}' > {out}; sh -c 'echo $$ > " + str(tmp_path / "pid") + "; sleep 60' & wait"
+    begun = time.monotonic()
+    record = run_steps([("a", code, {"most": 1.0}), ("b", "true", {})])
+    assert time.monotonic() - begun < 30
+    assert outcomes(record) == {"a": "cut off", "b": "done"}
+    assert record.steps["a"].figures == {"n": 1}
+    stat = Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}/stat")
+    assert not stat.exists() or stat.read_text().split()[2] == "Z"  # it may wait for its new parent
+
+
+def test_what_the_budget_has_no_time_for_is_left_out(run_steps: Callable[..., Any]) -> None:
+    minutes = (kit("runner").RESERVE_S + 2) / 60
+    record = run_steps([("a", "sleep 60", {}), ("b", "true", {"least": 0.1})], minutes)
+    assert outcomes(record) == {"a": "cut off", "b": "left out"}
+    assert record.steps["a"].why == "0 s were left"
+
+
+def test_steps_in_the_background_run_beside_others_and_are_waited_for(
+    run_steps: Callable[..., Any], tmp_path: Path
+) -> None:
+    meet = f"while [ ! -e {tmp_path}/met ]; do sleep 0.1; done"
+    record = run_steps([
+        ("model", meet, {"in_background": True}),
+        ("build", f"touch {tmp_path}/met", {}),
+        ("bench", "true", {"needs": ("build", "model")}),
+    ])  # fmt: skip
+    assert outcomes(record) == {"model": "done", "build": "done", "bench": "done"}
+
+
+def test_a_step_that_would_fill_the_disk_is_left_out(run_steps: Callable[..., Any]) -> None:
+    record = run_steps([("a", "true", {"n_bytes": 1e18})])
+    assert outcomes(record) == {"a": "left out"}
+    assert "--work" in record.steps["a"].why
+
+
+def test_a_second_run_goes_on_where_the_first_one_was_ended(run_steps: Callable[..., Any], tmp_path: Path) -> None:
+    count = f"echo x >> {tmp_path}/count"
+    run_steps([("a", count, {}), ("b", "exit 1", {})])
+    record = run_steps([("a", count, {}), ("b", "true", {})])
+    assert outcomes(record) == {"a": "done", "b": "done"}
+    assert (tmp_path / "count").read_text() == "x\n"
+
+
+def test_what_an_earlier_run_measured_is_kept_where_there_is_no_time(run_steps: Callable[..., Any]) -> None:
+    begun = ("a", "echo '{\"n\": 1}' > {out}; sleep 60", {"most": 1.0})
+    run_steps([begun])
+    record = run_steps([begun], minutes=0.0)
+    assert outcomes(record) == {"a": "cut off"}
+    assert record.steps["a"].figures == {"n": 1}
+
+
+def test_a_command_that_is_not_there_is_a_failure(run_steps: Callable[..., Any]) -> None:
+    record = run_steps([("a", "", {"commands": (("/none/nsys", "profile"), ("true",))})])
+    assert outcomes(record) == {"a": "failed"}
+    assert "No such file" in record.steps["a"].why
+
+
+def test_a_record_of_another_pack_does_not_count(run_steps: Callable[..., Any], tmp_path: Path) -> None:
+    run_steps([("a", "true", {})])
+    assert kit("record").Record(tmp_path / "figures.json", "the key").is_done("a")
+    assert not kit("record").Record(tmp_path / "figures.json", "another key").is_done("a")
+
+
+# -- what is read -------------------------------------------------------------------------------------------------
+
+NSYS = """Processing [x.sqlite] with [cuda_gpu_kern_sum.py]...
+
+Time (%),Total Time (ns),Instances,Avg (ns),Med (ns),Min (ns),Max (ns),StdDev (ns),Name
+75.0,2400000,16,150000.0,150000.0,1,2,1.0,"void mul_mat_vec_q<(ggml_type)2, (int)4>(const void *, int)"
+25.0,800000,8,100000.0,100000.0,1,2,1.0,flash_attn_ext
+"""
+NCU = """==PROF== Connected to process 7
+"ID","Process ID","Process Name","Host Name","Kernel Name","Context","Stream","Metric Name","Metric Unit","Metric Value"
+"0","7","python","h","mul_mat_vec_q","1","7","gpu__time_duration.sum","ns","1,500"
+"1","7","python","h","flash_attn_ext","1","7","gpu__time_duration.sum","ns","500"
+"2","7","python","h","mul_mat_vec_q","1","7","gpu__time_duration.sum","ns","1,500"
+"""
+VULKAN = """----------------
+Vulkan Timings:
+ADD: 9 x 9 us = 81 us
+----------------
+Vulkan Timings:
+MUL_MAT_VEC_Q4_0 m=64 n=1 k=64: 2 x 1.5 us = 3 us (3.5 GFLOPS/s)
+FLASH_ATTN_EXT dst(16,1,4), q(16,1), k(16,64): 1 x 0.5 us = 0.5 us
+Total time: 3.5 us.
+"""
+
+
+@pytest.mark.parametrize(
+    ("reader", "printed", "file"),
+    [("nsys_rows", NSYS, ""), ("ncu_rows", "", NCU), ("vulkan_rows", VULKAN, "")],
+)
+def test_profilers_tables_are_read(reader: str, printed: str, file: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text(file)
+    found = getattr(kit("profilers"), reader)(printed, tmp_path / "file")
+    first, second = found["rows"]
+    assert found["kernels"] == 2
+    assert "mul_mat_vec_q" in first["kernel"].lower()
+    assert second["kernel"].lower().startswith("flash_attn_ext")
+    wanted = {"nsys_rows": (2, 300.0, 0.75), "ncu_rows": (2, 3.0, 6 / 7), "vulkan_rows": (2, 3.0, 6 / 7)}[reader]
+    assert (first["calls"], first["us"], first["share"]) == pytest.approx(wanted)
+
+
+def test_what_a_profiler_did_not_write_is_no_figure(tmp_path: Path) -> None:
+    profilers = kit("profilers")
+    for read in (profilers.nsys_rows, profilers.ncu_rows, profilers.vulkan_rows):
+        assert read("Generating '/tmp/nsys-report.qdstrm'", tmp_path / "none") == {}
+
+
+def test_tests_that_were_cut_off_are_counted_as_far_as_they_came(tmp_path: Path) -> None:
+    lines = ["test_gpu.py::test_a[x y] PASSED [ 5%]", "test_gpu.py::test_b FAILED [ 9%]", "test_gpu.py::test_c "]
+    assert kit("readers").tests("\n".join(lines), tmp_path) == {
+        "passed": 1,
+        "failed": 1,
+        "names": ["test_gpu.py::test_b"],
+    }
+
+
+# -- all of it ----------------------------------------------------------------------------------------------------
+
+
+def dry_run(folder: Path, *options: str) -> list[str]:
+    return [sys.executable, str(SCRIPTS / "gpu-figures"), "--run", str(folder / "none"), "--dry-run", "--installed",
+            "--backend", "cpu", "--out", str(folder / "out"), "--work", str(folder / "work"), *options]  # fmt: skip
+
+
+def test_a_dry_run_does_every_step_and_writes_a_table_of_each(tmp_path: Path) -> None:
+    done = subprocess.run(dry_run(tmp_path), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "out" / "figures.json").read_text())
+    wrong = {name: step["why"] for name, step in record["steps"].items() if step["status"] != "done"}
+    if find_spec("mpi4py") is None:
+        assert "no MPI" in wrong.pop("runahead-8b-64")
+    assert wrong == {}
+    page = (tmp_path / "out" / "figures.md").read_text()
+    for title in (
+        "Passes of one token",
+        "Prefill",
+        "Memory",
+        "What passes count",
+        "One pass of four workers, 8b",
+        "Correctness",
+    ):
+        assert f"\n### {title}" in page
+    # Every row of figures ends with the number of a command.
+    figures, commands = page.split("### The commands")
+    numbers = {line.split("|")[1].strip() for line in commands.splitlines() if line.startswith("| ")} - {""}
+    cells = [line.split("|")[-2].strip() for line in figures.splitlines() if line.startswith("| ")]
+    assert {cell for cell in cells if cell != "from"} <= numbers
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["figures.json", "figures.md", "log.txt"]
+
+
+def test_a_short_run_ends_in_order_with_what_it_had(tmp_path: Path) -> None:
+    begun = time.monotonic()
+    done = subprocess.run(dry_run(tmp_path, "--minutes", "0.25"), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert time.monotonic() - begun < 60
+    steps = json.loads((tmp_path / "out" / "figures.json").read_text())["steps"]
+    status = [step["status"] for step in steps.values()]
+    assert "done" in status
+    assert status[-1] == "left out"
+    assert "### The commands" in (tmp_path / "out" / "figures.md").read_text()
+
+
+def test_a_run_that_is_ended_leaves_what_it_had_and_no_process(tmp_path: Path) -> None:
+    run = subprocess.Popen(dry_run(tmp_path), stdout=subprocess.PIPE, text=True)
+    assert run.stdout is not None
+    for line in run.stdout:
+        if line.startswith("traces ..."):
+            break
+    run.send_signal(signal.SIGTERM)
+    run.communicate(timeout=60)
+    assert run.returncode == 130
+    steps = json.loads((tmp_path / "out" / "figures.json").read_text())["steps"]
+    assert steps["tests"]["status"] == "done"
+    assert (steps["traces"]["status"], steps["traces"]["why"]) == ("cut off", "interrupted")
+    left = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            left.append(path.read_bytes())
+    assert not [command for command in left if str(tmp_path).encode() in command]
