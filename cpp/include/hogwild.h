@@ -239,8 +239,7 @@ struct hw_node_time {
     int64_t count;
     int64_t us;
 };
-// Times each node of the passes from now on, or no longer, and forgets what was timed; a pass takes longer then. A pass
-// that is cut (hw_decode_chunk) is not timed. Returns whether it times now.
+// Times each node of later passes, or no longer (not of hw_decode_chunk), and forgets what was timed. Returns whether.
 bool hw_cache_time_nodes(hw_cache* cache, bool on);
 int32_t hw_cache_node_times(hw_cache* cache, struct hw_node_time* rows, int32_t max);  // as hw_cache_weights
 // A matrix of weights that each token is multiplied with.
