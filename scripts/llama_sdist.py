@@ -18,7 +18,7 @@ LLAMA_CPP = PurePosixPath("vendor/llama.cpp")
 def pinned() -> str:
     """The requirement on llama-cpp-python, as pyproject.toml has it."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return next(name for name in project["dependencies"] if name.startswith("llama-cpp-python=="))
+    return str(next(name for name in project["dependencies"] if name.startswith("llama-cpp-python==")))
 
 
 def download(folder: Path) -> Path:
