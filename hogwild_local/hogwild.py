@@ -22,7 +22,7 @@ from .engine.protocols import Engine, ModelLike, native_engine
 from .engine.rpc import listed
 from .errors import Closed, InvalidArgument
 from .events import Event
-from .options import USUAL_N_CTX, EngineOptions, RunOptions, SamplingParams, default_of, takes
+from .options import OF_CACHE, USUAL_N_CTX, EngineOptions, RunOptions, SamplingParams, default_of, takes
 from .prompts.chat_template import ChatTemplate, checked_date
 from .prompts.messages import Message, Prompt, checked_messages
 from .prompts.model_defaults import ModelDefaults
@@ -68,7 +68,7 @@ class HogwildOptions(EngineOptions):
 
     def of_cache(self) -> dict[str, Any]:
         """What a cache is made with, beside its size."""
-        return {name: getattr(self, name) for name in _OF_CACHE}
+        return {name: getattr(self, name) for name in OF_CACHE}
 
 
 _OF_MODEL = (
@@ -84,7 +84,6 @@ _OF_MODEL = (
     "main_gpu",
     "trust",
 )
-_OF_CACHE = ("n_batch", "type_k", "type_v", "attention")
 
 
 class Hogwild:

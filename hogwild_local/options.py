@@ -39,6 +39,8 @@ MOST_SEED = 2**32 - 2  # of a sampler: the next number means "random" to llama.c
 MOST_LAST_N = 2**20  # a sampler allocates room for so many tokens
 SEEDS = (-(2**63), 2**64 - 1)
 USUAL_N_CTX = 8192
+OF_CACHE = ("n_batch", "type_k", "type_v", "attention")
+"""The options of an engine that are a cache's; the others are the model's."""
 
 O = TypeVar("O")  # noqa: E741  options
 P = ParamSpec("P")

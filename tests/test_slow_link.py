@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
+from ranks import Done
 
 from hogwild_local.errors import RankLost
 from hogwild_local.runahead.slow_link import NOISE_PERIOD_S, Limits, Link, SlowLinks, disturbed, limited
@@ -58,14 +59,6 @@ def test_long_messages_end_whatever_the_rounding_of_periods(begin: float) -> Non
         arrival = link.arrival_s(at, 100)  # a period's worth: ends fall on ends
         assert 0.1 - 1e-6 <= arrival - at <= 0.2 + 1e-6
         at = arrival
-
-
-class Done:
-    def wait(self) -> None:
-        pass
-
-    def settle(self) -> None:
-        pass
 
 
 @dataclass

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from ..options import EngineOptions
+from ..options import OF_CACHE, EngineOptions
 from .bench_plan import Plan
 from .grouped import Command, option
 from .options import Numbers, engine_options, given
@@ -58,7 +58,7 @@ def bench(model: Path | None, json_file: TextIO | None, **options: Any) -> None:
     from .measure import machine_line, measure, report
 
     chosen = given(EngineOptions, options)
-    of_plan = {name: chosen.pop(name) for name in ("n_batch", "type_k", "type_v", "attention")}
+    of_plan = {name: chosen.pop(name) for name in OF_CACHE}
     plan = Plan(
         workers=options["workers"],
         contexts=options["context"],

@@ -17,19 +17,16 @@ from ..hogwild import Hogwild
 from ..options import RunOptions
 from ..workers.layouts import make_layout
 from ..workers.run import Run
-from .display import LiveOutput, Output, PlainOutput
+from .display import LiveOutput, shown
 from .grouped import Command, option
 from .options import (
     engine_of,
     field_option,
     given,
-    hogwild_options,
     load,
     model_path,
-    reply_options,
-    run_options,
     sampling,
-    sampling_options,
+    worker_options,
 )
 from .terminal import Terminated, note, say
 
@@ -45,14 +42,7 @@ Ctrl+C ends what the workers are doing, and keeps what was said before."""
 @click.command(cls=Command)
 @option("Model", "--system", metavar="TEXT", help="What the model is told before the conversation, beside the rules.")
 @field_option("Workers", RunOptions, "workers")
-@field_option("Workers", RunOptions, "layout")
-@field_option("Workers", RunOptions, "max_passes")
-@field_option("Workers", RunOptions, "seed")
-@field_option("Workers", RunOptions, "stop")
-@run_options
-@reply_options
-@hogwild_options
-@sampling_options
+@worker_options
 @option("Output", "--plain", is_flag=True, help="Write plain lines also on a terminal.")
 @click.pass_context
 def chat(ctx: click.Context, /, system: str | None, plain: bool, **options: Any) -> None:
@@ -116,18 +106,12 @@ class Talk:
 
     def _show(self, run: Run) -> None:
         before = self._chat.messages
-        output = self._output(run)
+        output = shown(run, self._plain)
         with run, output:
             for event in run:
                 output.feed(event)
         if isinstance(output, LiveOutput) and self._chat.messages != before:
             say(f"\n{self._chat.messages[-1]['content']}\n")
-
-    def _output(self, run: Run) -> Output:
-        from rich.console import Console
-
-        console = Console()
-        return PlainOutput() if self._plain or not console.is_terminal else LiveOutput(run, console)
 
     def _workers(self, text: str) -> None:
         if not text.isdigit():

@@ -114,6 +114,14 @@ class PlainOutput(Output):
         print(printable(line), file=self._file, flush=True)
 
 
+def shown(run: Run, plain: bool) -> Output:
+    """Workers side by side where there is a terminal; plain: nowhere."""
+    from rich.console import Console
+
+    console = Console()
+    return PlainOutput() if plain or not console.is_terminal else LiveOutput(run, console)
+
+
 class LiveOutput(Output):
     """The history above, the workers' steps side by side below it, a status line at the bottom."""
 

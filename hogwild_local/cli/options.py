@@ -169,6 +169,15 @@ run_options = _fields(
 reply_options = _fields("Workers", RunOptions, "ends", "reply", "reply_tokens")
 """What follows the work."""
 
+worker_options = together(
+    _fields("Workers", RunOptions, "layout", "max_passes", "seed", "stop"),
+    run_options,
+    reply_options,
+    hogwild_options,
+    sampling_options,
+)
+"""All that a run takes but its workers: the commands that show runs."""
+
 
 def sampling(options: dict[str, Any], default: SamplingParams) -> SamplingParams:
     """The settings of each worker's sampler: the model's, but for those that are given."""

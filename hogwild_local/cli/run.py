@@ -20,19 +20,16 @@ from ..options import RunOptions
 from ..prompts.readable import check_readable
 from ..runahead.launched import of_launcher
 from ..workers.run import Run
-from .display import JsonOutput, LiveOutput, Output, PlainOutput
+from .display import JsonOutput, LiveOutput, Output, shown
 from .grouped import Command, option
 from .options import (
     engine_of,
     field_option,
     given,
-    hogwild_options,
     load,
     model_path,
-    reply_options,
-    run_options,
     sampling,
-    sampling_options,
+    worker_options,
 )
 from .ranks import RanksProgress
 from .terminal import note
@@ -52,14 +49,7 @@ EPILOG = "Each option can be given as an environment variable: HOGWILD_RUN_MAX_P
     "Workers", "--worker", multiple=True, metavar="NAME",
     help="The name of a worker; once for each, instead of --workers.",
 )  # fmt: skip
-@field_option("Workers", RunOptions, "layout")
-@field_option("Workers", RunOptions, "max_passes")
-@field_option("Workers", RunOptions, "seed")
-@field_option("Workers", RunOptions, "stop")
-@run_options
-@reply_options
-@hogwild_options
-@sampling_options
+@worker_options
 @option("Output", "--json", "as_json", is_flag=True, help="Write one JSON event a line (see hogwild_local.events).")
 @option("Output", "--plain", is_flag=True, help="Write plain lines also on a terminal.")
 @option(
@@ -87,7 +77,7 @@ def run(ctx: click.Context, /, prompt: str | None, file: Any, as_json: bool, pla
         chosen = given(RunOptions, options)
         chosen |= {"workers": _workers(ctx, options), "sampling": sampling(options, hogwild.sampling)}
         stream = hogwild.stream(text if text is not None else _example(hogwild, options["seed"]), **chosen)
-        output = _output(stream, as_json, plain)
+        output = JsonOutput() if as_json else shown(stream, plain)
         pace = options["pace"]
         if pace is None:
             pace = EXAMPLE_PACE if text is None and isinstance(output, LiveOutput) else 0.0
@@ -106,15 +96,6 @@ def _show(run: Run, output: Output, pace: float) -> None:
                 n_pass = event.n_pass
                 time.sleep(max(0.0, start + n_pass / pace - time.monotonic()))
             output.feed(event)
-
-
-def _output(run: Run, as_json: bool, plain: bool) -> Output:
-    if as_json:
-        return JsonOutput()
-    from rich.console import Console
-
-    console = Console()
-    return PlainOutput() if plain or not console.is_terminal else LiveOutput(run, console)
 
 
 def _show_log() -> None:

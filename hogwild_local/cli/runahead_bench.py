@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from ..options import EngineOptions
+from ..options import OF_CACHE, EngineOptions
 from .grouped import Command, option
 from .options import COUNT, Numbers, Parts, engine_options, field_option, given
 from .runahead_plan import Plan
@@ -68,7 +68,7 @@ def bench(model: Path | None, json_file: TextIO | None, plot_file: Path | None, 
     if plot_file is not None:
         check_plot(plot_file)
     chosen = given(EngineOptions, options)
-    of_plan = {name: chosen.pop(name) for name in ("n_batch", "type_k", "type_v", "attention")}
+    of_plan = {name: chosen.pop(name) for name in OF_CACHE}
     hosts = listed(chosen.pop("hosts"), "hosts", "host")
     plan = Plan(
         n_ranks=chosen.pop("runahead"),

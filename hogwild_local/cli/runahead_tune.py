@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from ..errors import InvalidArgument
-from ..options import EngineOptions
+from ..options import OF_CACHE, EngineOptions
 from ..runahead.kept import Kept
 from ..runahead.launched import of_launcher
 from ..runahead.probe import FAR, PROBED
@@ -18,7 +18,6 @@ from .options import Numbers, engine_of, engine_options, field_option, given, mo
 from .terminal import note, say
 
 HEADER = "  tokens |    even s |    best s     gain | partition"
-OF_CACHE = ("n_batch", "type_k", "type_v", "attention")
 ROOM = 2 * PROBED
 
 

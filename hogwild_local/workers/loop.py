@@ -54,7 +54,7 @@ class Loop:
         self.settings, self.place = settings, place
         self._run = Context(model, cache, layout, wording, settings, place)
         self._prompt, self._closing, self._make_sampler = prompt, closing, make_sampler
-        self._team = Team(self._run, closing.token if settings.ends != "answer" else None)
+        self._team = Team(self._run, closing.token)
         self._opening: Opening | None = None
         self._phase: Phase | None = None
         self._finisher: Finisher | None = None
