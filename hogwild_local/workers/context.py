@@ -37,9 +37,9 @@ class Context:
         self.events.clear()
         return events
 
-    def tokens(self, text: str, parse_special: bool = False) -> list[int]:
+    def tokens(self, text: str) -> list[int]:
         """Those of a text that stands inside another."""
-        return inner_tokens(self.model, text, parse_special)
+        return inner_tokens(self.model, text)
 
     def usage(self) -> ev.Usage:
         """Up to now."""

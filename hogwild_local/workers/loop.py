@@ -176,7 +176,7 @@ class Loop:
             self._finisher = Finisher(self._run, self._opening.finisher, *self._voice("finisher"))
             return self._finisher
         if isinstance(phase, Passes | Finisher) and self.settings.reply_tokens:
-            self._reply = Reply(self._run, self._opening.reply, *self._voice("reply"))
+            self._reply = Reply(self._run, self._opening, *self._voice("reply"))
             return self._reply
         return None
 

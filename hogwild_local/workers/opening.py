@@ -18,14 +18,15 @@ REPLY_KEPT = 256
 @dataclass(frozen=True, slots=True)
 class Opening:
     """prompt, header and separator are prefilled, and firsts are what each worker feeds first; finisher asks for the
-    answer, and reply, a text, opens the reply."""
+    answer, and reply opens the reply, whose text is reply_text."""
 
     prompt: list[int]
     header: list[int]
     separator: list[int]
     firsts: list[list[int]]
     finisher: list[int]
-    reply: str
+    reply_text: str
+    reply: list[int]
     n_closing: int
     """Cells for finisher and reply, without the workers' last tokens; 0: there is neither."""
 
@@ -40,16 +41,18 @@ class Opening:
             # Somebody has no words of its own to begin with: all go on from the prompt's last token.
             tokens, firsts = tokens[:-1], [[tokens[-1], *first] for first in firsts]
         finisher = inner_tokens(model, wording.style.finisher.text)
-        reply = wording.reply(closing)
+        reply_text = wording.reply(closing)
+        reply = inner_tokens(model, reply_text, parse_special=True)
         n_closing = len(finisher) + settings.finisher_tokens if settings.finisher_tokens else 0
         if settings.reply_tokens:
-            n_closing += len(inner_tokens(model, reply, parse_special=True)) + min(settings.reply_tokens, REPLY_KEPT)
+            n_closing += len(reply) + min(settings.reply_tokens, REPLY_KEPT)
         return cls(
             tokens,
             inner_tokens(model, wording.layout.header),
             inner_tokens(model, wording.layout.separator),
             firsts,
             finisher,
+            reply_text,
             reply,
             n_closing,
         )

@@ -8,6 +8,7 @@ from .. import events as ev
 from ..engine.protocols import SamplerLike
 from .context import Context
 from .layouts import Block
+from .opening import Opening
 from .text import StopStrings
 from .voice import Voice
 
@@ -15,13 +16,12 @@ from .voice import Voice
 class Reply(Voice):
     """Closes the thoughts, and writes until the model says end of text. .answer is one that stands in it."""
 
-    def __init__(self, run: Context, opening: str, sampler: SamplerLike, block: Block) -> None:
-        tokens = run.tokens(opening, parse_special=True)
-        super().__init__(run, tokens, sampler, block, run.settings.reply_tokens)
+    def __init__(self, run: Context, opening: Opening, sampler: SamplerLike, block: Block) -> None:
+        super().__init__(run, opening.reply, sampler, block, run.settings.reply_tokens)
         self._stops = StopStrings(run.settings.stop)
         self._said = ""
         self._is_open = True
-        run.tell(ev.ReplyStarted(opening))
+        run.tell(ev.ReplyStarted(opening.reply_text))
 
     @property
     def answer(self) -> ev.Answer | None:
