@@ -11,7 +11,7 @@ int32_t rows_for(const PassCost& cost, int32_t n) {
     if (n <= exact) {
         return cost.of(fours) < (1.0 - least_gain) * cost.of(n) ? fours : n;
     }
-    const int32_t step = n <= 32 ? 4 : n <= 128 ? 32 : 128;
+    const int32_t step = n <= 32 ? 4 : 32;
     return (n + step - 1) / step * step;
 }
 
