@@ -1,0 +1,54 @@
+"""What can be chosen: of an engine, of a run, of a worker's sampler.
+
+Default, choices, range and help of every option stand here and nowhere else: Hogwild takes its keywords from these
+classes (see takes()), and the command line makes its options from their fields. Plain data: importable without the
+compiled engine.
+"""
+
+from .engine import (
+    MOST_BATCH,
+    MOST_RANKS,
+    MOST_THREADS,
+    OF_CACHE,
+    USUAL_N_CTX,
+    AttentionForm,
+    CacheType,
+    ControlVector,
+    EngineOptions,
+    FileName,
+    Lora,
+    Servers,
+    SplitMode,
+)
+from .option import Option, Options, default_of, options_of, takes
+from .run import SEEDS, AnswerAt, LayoutName, RunOptions, WorkEnds
+from .sampling import MOST_LAST_N, MOST_SEED, SamplingParams
+
+__all__ = [
+    "MOST_BATCH",
+    "MOST_LAST_N",
+    "MOST_RANKS",
+    "MOST_SEED",
+    "MOST_THREADS",
+    "OF_CACHE",
+    "SEEDS",
+    "USUAL_N_CTX",
+    "AnswerAt",
+    "AttentionForm",
+    "CacheType",
+    "ControlVector",
+    "EngineOptions",
+    "FileName",
+    "LayoutName",
+    "Lora",
+    "Option",
+    "Options",
+    "RunOptions",
+    "SamplingParams",
+    "Servers",
+    "SplitMode",
+    "WorkEnds",
+    "default_of",
+    "options_of",
+    "takes",
+]
