@@ -179,6 +179,11 @@ class FakeCache:
         self.blocks.append(FakeBlock(self, name))
         return self.blocks[-1]
 
+    def copy(self, block: FakeBlock, name: str) -> FakeBlock:
+        copied = self.block(name)
+        copied.tokens = list(block.tokens)
+        return copied
+
     def decode(self, views: Sequence[tuple[Sequence[FakeBlock], Sequence[int]]]) -> Logits:
         with self.lock:
             return self._decode(views)

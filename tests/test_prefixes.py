@@ -222,12 +222,12 @@ def test_a_second_run_computes_no_more_of_the_prompt_than_its_last_token() -> No
         fake.cache.passes.clear()  # type: ignore[union-attr]
         fake.again()
         second = hw.generate("What is it?", max_passes=9, seed=1)
-        n = len("<bos>s=R;u=What is it?;|") - len("bos>")
-        assert (first.usage.cached_tokens, second.usage.cached_tokens) == (0, n - 1)
+        assert (first.usage.cached_tokens, second.usage.cached_tokens) == (0, first.usage.prompt_tokens - 1)
         assert second.usage.prompt_tokens == first.usage.prompt_tokens
         again = [[(feed.names, feed.before, feed.tokens) for feed in feeds] for feeds in fake.cache.passes]  # type: ignore[union-attr]
     assert again[0][0][2] == passes[0][0][2][-1:]
-    assert again[1:] == passes[1:]  # what workers see is the same
+    assert [feeds[0][2] for feeds in passes[1:3]] == [list(map(ord, "H:")), list(map(ord, "S:"))]
+    assert again[1:] == passes[3:]  # what workers see is the same
     assert second.texts == first.texts
 
 
@@ -235,8 +235,27 @@ def test_progress_begins_where_the_cached_part_ends() -> None:
     with hogwild(FakeEngine()) as hw:
         hw.generate("P", max_passes=1)
         progress = [event for event in hw.stream("P", max_passes=1) if isinstance(event, ev.PromptProgress)]
-    assert progress[0].done == progress[0].total - 1 - len("H:") - len("S:")
+    assert progress[0].done == progress[0].total - 1
     assert progress[-1].done == progress[-1].total
+
+
+def test_runs_with_other_prompts_take_copies_of_a_layouts_texts() -> None:
+    """A block in common would make them one group of a pass."""
+    fake = FakeEngine()
+    with hogwild(fake) as hw:
+        n = hw.generate("P", max_passes=1).usage.prompt_tokens
+        runs = [hw.stream(prompt, max_passes=1) for prompt in ("Q", "R")]
+        for run in runs:
+            while not isinstance(next(run), ev.PromptProgress):
+                pass
+        for run in runs:
+            assert [len(block) for block in run._loop._run.layout.blocks].count(2) == 2  # H: and S:
+        seen = [{id(block) for block in run._loop._run.layout.blocks} for run in runs]
+        assert not seen[0] & seen[1]
+        for run in runs:
+            assert usage_of(run).cached_tokens == n - len("P;|")
+        assert hw.n_free == hw.n_ctx
+        assert hw._admission.prefixes.n_cells == n - 1 + 2 * len("Q;")
 
 
 def test_a_prompt_that_was_cancelled_is_gone_on_with() -> None:
@@ -266,7 +285,8 @@ def test_kept_prompts_give_way_to_what_runs_need() -> None:
             assert result.reason == "budget"
             assert hw.n_free == 200
         assert hw.generate("f" * 100, max_passes=1, finisher=False).usage.cached_tokens > 0
-        assert hw.generate("a" * 100, max_passes=1, finisher=False).usage.cached_tokens < 10
+        n_common = len("s=R;u=") + 1 + len("H:S:")
+        assert hw.generate("a" * 100, max_passes=1, finisher=False).usage.cached_tokens <= n_common
 
 
 def test_runs_that_share_a_prompt_fit_where_they_would_not_without() -> None:
@@ -351,6 +371,10 @@ def test_every_layout_begins_with_the_history() -> None:
 
     class Before:
         blocks = [FakeBlock(FakeCache(FakeModel()), "prompt")]  # noqa: RUF012
+
+        def recall(self, *_: object) -> None: ...
+
+        keep = recall
 
     for kind in LAYOUTS.values():
         layout: Layout = kind()

@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
+from ..engine.protocols import CacheLike
 from ..errors import Busy, CacheFull
 from .layouts import Block
 from .prefixes import Prefix, Prefixes
@@ -178,6 +179,26 @@ class Place:
             n = len(block)
             if self.prefix.add(block, self.prompt[: self.prefix.n_tokens + n]):
                 self.shrink(n)
+
+    @property
+    def blocks(self) -> list[Block]:
+        """Of its prompt, those that earlier runs have computed."""
+        return self.prefix.blocks if self.prefix is not None else []
+
+    def recall(self, cache: CacheLike, tokens: Sequence[int], name: str) -> Block | None:
+        """A copy of the block of a text that an earlier run has computed alone."""
+        prefixes = self._admission.prefixes
+        with self._admission._changed:
+            if not self.prompt or prefixes.recall(tokens) is None:
+                return None
+            self.spend(len(tokens))
+            known = prefixes.recall(tokens)  # unless it had to give way to its copy
+            return cache.copy(known, name) if known is not None else None
+
+    def keep(self, block: Block, tokens: Sequence[int]) -> bool:
+        """The block of a text that was computed alone may be copied by others from now on. False: it is the run's."""
+        prefixes = self._admission.prefixes
+        return bool(self.prompt) and len(block) == len(tokens) and prefixes.keep(block, tokens)
 
     def shrink(self, n: int) -> None:
         """Gives n cells back."""

@@ -32,10 +32,12 @@ def free_block(block: Block) -> None:
 
 
 class Before(Protocol):
-    """Blocks that stand before a run's own: see Prefix."""
+    """What earlier runs have computed: see Place. blocks stand before a run's own."""
 
     @property
     def blocks(self) -> list[Block]: ...
+    def recall(self, cache: CacheLike, tokens: Sequence[int], name: str) -> Block | None: ...
+    def keep(self, block: Block, tokens: Sequence[int]) -> bool: ...
 
 
 class Layout(ABC):
@@ -55,7 +57,8 @@ class Layout(ABC):
         self.blocks: list[Block] = []
         """Every block of the run, in order of creation; freed by close()."""
         self.prefills: list[tuple[Block, Sequence[int]]] = []
-        """What to feed before the first pass: each block alone, in this order, but for shared, behind the history."""
+        """What to feed before the first pass, where a block has not got it yet: each block alone, in this order, but
+        for shared, behind the history."""
         self._cache: CacheLike | None = None
         self._before: Before | None = None
 
@@ -69,13 +72,14 @@ class Layout(ABC):
         before: Before | None = None,
     ) -> None:
         """Makes the blocks: a shared one for the prompt, one of each worker's own, header and separator where
-        they have tokens. before: who knows the blocks of the prompt that others have computed; prompt is the rest of
-        it. Feeds nothing. Raises Busy if open already; on any error nothing is kept."""
+        they have tokens. before: who knows what others have computed; prompt is the rest of the prompt. Feeds
+        nothing. Raises Busy if open already; on any error nothing is kept."""
         if self._cache is not None:
             raise Busy(f"this {self.name} layout is in use by another run: pass each run its own")
         self._cache, self._before = cache, before
         try:
-            self.shared = self._static("shared", prompt)
+            self.shared = self._block("shared")
+            self.prefills.append((self.shared, list(prompt)))
             self.header = [self._static("header", header)] if header else []
             self.separator = [self._static("separator", separator)] if separator else []
             self.own = [self._block(f"worker {i}") for i in range(n_workers)]
@@ -86,9 +90,12 @@ class Layout(ABC):
             raise
 
     def close(self) -> None:
-        """Frees every block. May be called at any time, and twice: after an error or Ctrl+C, the rest is freed."""
+        """Frees every block, but those of texts that later runs may use. May be called at any time, and twice: after an
+        error or Ctrl+C, the rest is freed."""
+        while self.prefills:
+            self._leave_to_others(*self.prefills[-1])
+            self.prefills.pop()
         free_all(self.blocks, free_block)
-        self.prefills = []
         self._cache = self._before = None
 
     @property
@@ -169,10 +176,22 @@ class Layout(ABC):
         return block
 
     def _static(self, name: str, tokens: Sequence[int]) -> Block:
-        """A new block that gets these tokens before the first pass."""
-        block = self._block(name)
+        """A new block that gets these tokens before the first pass, if no earlier run has computed them."""
+        assert self._cache is not None
+        block = self._before.recall(self._cache, tokens, name) if self._before else None
+        if block is None:
+            block = self._block(name)
+        else:
+            self.blocks.append(block)
         self.prefills.append((block, list(tokens)))
         return block
+
+    def _leave_to_others(self, block: Block, tokens: Sequence[int]) -> None:
+        if self._before is None or block is self.shared or block not in self.blocks:
+            return
+        with contextlib.suppress(HogwildError):  # the engine has ended, and whoever needs it will say so
+            if self._before.keep(block, tokens):
+                self.blocks.remove(block)
 
     def _others(self, worker: int) -> list[Block]:
         """The other workers' blocks, ascending, without the empty ones of retired workers."""

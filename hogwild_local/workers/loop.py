@@ -88,12 +88,13 @@ class Loop:
             return []
         assert self._opening is not None
         run, layout, opening = self._run, self._run.layout, self._opening
-        n_cached = run.meter.cached_tokens = self.place.reach()
-        rest = opening.prompt[n_cached:]
-        layout.open(run.cache, len(opening.firsts), rest, opening.header, opening.separator, self.place.prefix)
+        n_before = self.place.reach()
+        rest = opening.prompt[n_before:]
+        layout.open(run.cache, len(opening.firsts), rest, opening.header, opening.separator, self.place)
         self._held.append(layout.close)
         layout.check()
-        n_prompt = run.meter.prompt_tokens = n_cached + sum(len(tokens) for _, tokens in layout.prefills)
+        n_cached = run.meter.cached_tokens = n_before + sum(map(len, layout.blocks))
+        n_prompt = run.meter.prompt_tokens = n_before + sum(len(tokens) for _, tokens in layout.prefills)
         if n_prompt != opening.n_prompt and not self.place.grow(0, opening.least(n_prompt)):
             raise CacheFull(opening.least(n_prompt), self.place.left)
         for index, first in enumerate(opening.firsts):

@@ -57,6 +57,6 @@ class Prefill:
     def _cut(self, n_batch: int) -> Iterator[Feed]:
         layout = self._run.layout
         for block, tokens in layout.prefills:
-            for at in range(0, len(tokens), n_batch):
+            for at in range(len(block), len(tokens), n_batch):
                 view = layout.history if block is layout.shared else [block]
                 yield Feed(view, tokens[at : at + n_batch])

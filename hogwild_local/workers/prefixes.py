@@ -5,6 +5,9 @@
 
 Where a new prompt leaves a path in the middle of a block, the block is split: no cell moves. What no run stands on goes
 when room is needed, the least recently used first.
+
+Texts that are computed alone, as a layout's are, stand beside the tree. A run takes a copy: a block in common would
+make runs that have nothing else in common one group of a pass.
 """
 
 from __future__ import annotations
@@ -66,6 +69,8 @@ class Prefixes:
         self.n_splits = 0
         """Paths that were read before it changed lack blocks."""
         self._root = Node(None, (), None)
+        self._alone: dict[tuple[int, ...], Node] = {}
+        """Roots, each with one text below it, or none any more."""
         self._clock = itertools.count(1)
         self._prefixes: weakref.WeakSet[Prefix] = weakref.WeakSet()
         self._held: set[Node] | None = None
@@ -114,6 +119,28 @@ class Prefixes:
         """All that no run stands on."""
         self.drop(self.n_cells)
 
+    def recall(self, tokens: Sequence[int]) -> Block | None:
+        """The block of a text that was computed alone. It may be used while the lock is held."""
+        with self.lock:
+            root = self._alone.get(tuple(tokens))
+            node = self._walk(root, tokens) if root else None
+            if node is None or node.end != len(tokens):
+                return None
+            node.used = next(self._clock)
+            return node.block
+
+    def keep(self, block: Block, tokens: Sequence[int]) -> bool:
+        """The block of a text that was computed alone is the tree's from now on. False: it has one, and this is the
+        caller's."""
+        with self.lock:
+            if (known := self.recall(tokens)) is not None:
+                return known is block  # Ctrl+C came before it was noted
+            block.name = "prompt"
+            self._alone = {text: root for text, root in self._alone.items() if root.children}
+            root = self._alone[tuple(tokens)] = Node(None, (), None)
+            root.children[tokens[0]] = Node(block, list(tokens), root, used=next(self._clock))
+            return True
+
     # -- for Prefix --
 
     def _walk(self, node: Node, tokens: Sequence[int]) -> Node:
@@ -153,7 +180,8 @@ class Prefixes:
         free_block(node.block)
 
     def _nodes(self) -> Iterator[Node]:
-        waiting = list(self._root.children.values())
+        roots = [self._root, *self._alone.values()]
+        waiting = [node for root in roots for node in root.children.values()]
         while waiting:
             node = waiting.pop()
             waiting += node.children.values()
