@@ -9,14 +9,19 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from time import monotonic
 
 from ..engine.protocols import CacheLike
 from ..errors import Busy, CacheFull
 from .layouts import Block
 from .prefixes import Prefix, Prefixes
 
+LEAST_AWAITED = 64
+"""Tokens of a prompt for which a run waits where another one computes them at this moment."""
+IDLE_S = 1.0
+"""A run whose consumer asks for no more, for so long, is not waited for."""
 WAKE_S = 1.0  # a run that was lost without a word (Ctrl+C twice in its clean-up) wakes nobody
 
 
@@ -81,6 +86,20 @@ class Admission:
         """0: not in the queue, or not any more."""
         return next((i for i, ref in enumerate(self._waiting, 1) if ref() is place), 0)
 
+    def _awaited(self, place: Place) -> bool:
+        """Does another run compute what this one would compute as well?"""
+        assert place.prefix is not None
+        for ref in self._inside:
+            other = ref()
+            if other is None or not other.computes or other.thread == place.thread or other.idle_s() > IDLE_S:
+                continue
+            assert other.prefix is not None
+            n_known = max(place.prefix.n_tokens, other.prefix.n_tokens)
+            end = n_known + LEAST_AWAITED
+            if len(place.prompt) >= end and list(place.prompt[:end]) == list(other.prompt[:end]):
+                return True
+        return False
+
     def _nobody_can_leave(self) -> bool:
         """Are all runs inside held by threads that wait here, this one among them?"""
         asleep = {place.asleep for ref in self._waiting if (place := ref()) is not None} | {threading.get_ident()}
@@ -103,9 +122,12 @@ class Place:
         """Its tokens, of which the cache may have some."""
         self.prefix: Prefix | None = None
         """What it stands on of earlier prompts, while it is inside."""
+        self.computes = False
+        """Whether it is going to compute the rest of its prompt, or at it."""
+        self._in_pass, self._pass_ended = False, 0.0
         self._admission = admission
         self._told = -1
-        self._gone = False
+        self._gone = self._given_up = False
 
     def wait(self, least: int, wanted: int, prompt: Sequence[int] = ()) -> int:
         """Waits until the run's position in the queue is another than the one returned last, and returns it; 0: it
@@ -132,8 +154,10 @@ class Place:
             return position
 
     def give_up(self) -> None:
-        """Leaves the queue, if it is there or before it was."""
+        """Leaves the queue, if it is there or before it was, and waits for nobody's prompt."""
         with self._admission._changed:
+            self._given_up = True
+            self._admission._changed.notify_all()
             if not self.inside:
                 self.leave()
 
@@ -141,7 +165,7 @@ class Place:
         """Gives everything back. May be called twice."""
         with self._admission._changed:
             self._gone = True
-            self.inside = False
+            self.inside = self.computes = False
             if self.prefix is not None:
                 self.prefix.release()
             self._admission._leave(self)
@@ -164,9 +188,15 @@ class Place:
             self._admission._make_room()
 
     def reach(self) -> int:
-        """Stands on as much of its prompt as the cache has, in the middle of blocks too; how many tokens that is."""
+        """Stands on as much of its prompt as the cache has, in the middle of blocks too; how many tokens that is. Waits
+        for a run that computes more of it."""
         assert self.prefix is not None
         n = self.prefix.n_tokens
+        self.prefix.reach(self.prompt)
+        with self._admission._changed:
+            while not self._given_up and self._admission._awaited(self):
+                self._admission._changed.wait(IDLE_S / 4)
+            self.computes, self._pass_ended = True, monotonic()
         self.prefix.reach(self.prompt)
         with self._admission._changed:
             self.reserved = max(0, self.reserved - (self.prefix.n_tokens - n))
@@ -177,6 +207,8 @@ class Place:
         assert self.prefix is not None
         with self._admission._changed:
             n = len(block)
+            self.computes = False
+            self._admission._changed.notify_all()
             if self.prefix.add(block, self.prompt[: self.prefix.n_tokens + n]):
                 self.shrink(n)
 
@@ -211,9 +243,19 @@ class Place:
         """Views that were made before it changed are of no use any more."""
         return self._admission.prefixes.n_splits
 
-    def steady(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def steady(self) -> Iterator[None]:
         """While a pass is planned and made: its views stay of use."""
-        return self._admission.prefixes.passes.kept()
+        self._in_pass = True
+        try:
+            with self._admission.prefixes.passes.kept():
+                yield
+        finally:
+            self._in_pass, self._pass_ended = False, monotonic()
+
+    def idle_s(self) -> float:
+        """How long it has been in no pass."""
+        return 0.0 if self._in_pass else monotonic() - self._pass_ended
 
     @property
     def left(self) -> int:
