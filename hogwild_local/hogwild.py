@@ -247,7 +247,9 @@ class Hogwild:
         """A conversation, which begins with messages that were said before. system: what the system message says beside
         the rules of working together; keep_thoughts: whether the workers' thoughts are kept in the messages; options:
         those of stream(), for each turn. Raises InvalidArgument."""
-        RunOptions(**options)
+        checked = RunOptions(**options)
+        make_layout(checked.layout)
+        self._names(checked.workers)
         first = [] if system is None else [{"role": "system", "content": system}]
 
         def start(said: Sequence[Message], of_turn: Mapping[str, Any], told: Callable[[Event], None]) -> Run:
@@ -259,11 +261,20 @@ class Hogwild:
     def count_tokens(self, prompt: Prompt, options: RunOptions) -> int:
         """Tokens of a prompt, with the rules and whatever the chat template puts around it, for such a run. Raises
         InvalidArgument."""
+        return len(self._whole_text(prompt, options).tokens(self.model))
+
+    @takes(RunOptions)
+    def prompt_text(self, prompt: Prompt, options: RunOptions) -> str:
+        """The prompt of such a run as the model reads it, with the rules and the chat template. Raises
+        InvalidArgument."""
+        return self._whole_text(prompt, options).text
+
+    def _whole_text(self, prompt: Prompt, options: RunOptions) -> PromptText:
         self._check_open()
         wording = Wording(
             self.prompts, self._names(options.workers), make_layout(options.layout).name, options.thinking
         )
-        return len(self._text(wording, checked_messages(prompt), checked_date(options.date)).tokens(self.model))
+        return self._text(wording, checked_messages(prompt), checked_date(options.date))
 
     def close(self) -> None:
         """Ends the runs that are going on (within one pass, or chunk of the prompt) and frees cache and model.

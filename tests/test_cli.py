@@ -124,7 +124,7 @@ def test_every_command_that_loads_a_model_takes_the_options_of_devices(command: 
 
 def test_only_bench_cannot_isolate_and_says_what_that_means() -> None:
     taken = [name for name, command in cli.commands.items() if "--isolate" in str([p.opts for p in command.params])]
-    assert sorted(taken) == ["chat", "eval", "run"]
+    assert sorted(taken) == ["chat", "eval", "run", "serve"]
     assert "aborts the command" in " ".join(CliRunner().invoke(cli, ["bench", "--help"]).stdout.split())
 
 

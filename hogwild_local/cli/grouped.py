@@ -9,9 +9,13 @@ import click
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Decorator: TypeAlias = Callable[[Function], Function]
-Title: TypeAlias = Literal["Model", "Workers", "Sampling", "Evaluation", "Measurement", "Output", "Devices", "Other"]
+Title: TypeAlias = Literal[
+    "Model", "Workers", "Server", "Sampling", "Evaluation", "Measurement", "Output", "Devices", "Other"
+]
 
-TITLES: tuple[Title, ...] = ("Model", "Workers", "Sampling", "Evaluation", "Measurement", "Output", "Devices", "Other")
+TITLES: tuple[Title, ...] = (
+    "Model", "Workers", "Server", "Sampling", "Evaluation", "Measurement", "Output", "Devices", "Other"
+)  # fmt: skip
 
 
 class Option(click.Option):

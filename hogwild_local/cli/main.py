@@ -19,6 +19,7 @@ from .eval import evaluate
 from .rpc_server import rpc_server
 from .run import run
 from .runahead import runahead
+from .serve import serve
 from .terminal import Terminated, note, say, signals_as_exceptions
 
 
@@ -77,6 +78,7 @@ cli.add_command(evaluate)
 cli.add_command(rpc_server)
 cli.add_command(run)
 cli.add_command(runahead)
+cli.add_command(serve)
 
 
 def main() -> None:

@@ -67,6 +67,9 @@ FLAGS = {
     "max_passes": ("-n", "--max-passes"),
     "workers": ("-w", "--workers"),
     "temperature": ("--temp",),
+    "api_keys": ("--api-key",),
+    "cors_origins": ("--cors-origin",),
+    "allowed_hosts": ("--allowed-host",),
 }
 """Of the fields that are not simply called --like-the-field."""
 
@@ -79,6 +82,12 @@ FORMS: dict[str, dict[str, Any]] = {
     "tensor_split": {"type": Parts(), "metavar": "N,N,...", "show_default": False},
     "stop": {"multiple": True},
     "date": {"metavar": "YYYY-MM-DD"},
+    "host": {},
+    "data": {"metavar": "FOLDER", "show_default": False},
+    "unix": {"metavar": "PATH", "show_default": False},
+    "api_keys": {"multiple": True, "metavar": "KEY"},
+    "cors_origins": {"multiple": True, "metavar": "ORIGIN"},
+    "allowed_hosts": {"multiple": True, "metavar": "NAME"},
     "workers": {"type": COUNT},
     "layout": {"type": LAYOUTS},
 }
@@ -201,11 +210,15 @@ def engine_of(context: click.Context, options: dict[str, Any]) -> Engine:
     return engine_for(EngineOptions(**given(EngineOptions, options)))
 
 
-def load(engine: Engine, path: Path, options: dict[str, Any], quiet: bool = False) -> Hogwild:
+def load(
+    engine: Engine, path: Path, options: dict[str, Any], quiet: bool = False, max_runs: int | None = None
+) -> Hogwild:
     """The model with its cache; what is not on the CPU is said. quiet: no progress, also on a terminal."""
     with _load_progress(quiet) as progress, warnings_as_notes():
         arguments = given(EngineOptions, options)
-        hogwild = Hogwild(path, prompts=options["prompts"], progress=progress, engine=engine, **arguments)
+        hogwild = Hogwild(
+            path, prompts=options["prompts"], progress=progress, engine=engine, max_runs=max_runs, **arguments
+        )
     others = hogwild.devices_of_ranks[:-1]
     places = [(f"rank {rank} on {host}: ", device) for rank, (host, of_rank) in enumerate(others) for device in of_rank]
     places += [("", device) for device in hogwild.devices]

@@ -23,6 +23,7 @@ from .engine import (
 from .option import Option, Options, default_of, options_of, takes
 from .run import SEEDS, AnswerAt, LayoutName, RunOptions, WorkEnds
 from .sampling import MOST_LAST_N, MOST_SEED, SamplingParams
+from .server import ServerOptions
 
 __all__ = [
     "MOST_BATCH",
@@ -45,6 +46,7 @@ __all__ = [
     "Options",
     "RunOptions",
     "SamplingParams",
+    "ServerOptions",
     "Servers",
     "SplitMode",
     "WorkEnds",

@@ -1,0 +1,102 @@
+"""OpenAI's /v1/chat/completions and /v1/completions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from ..events import Event
+from ..workers.result import Result
+from . import chunks, text_chunks
+from .body import Body, body_of
+from .chunks import ChatChunks, ChunkSettings
+from .faults import Fault
+from .fields import messages_of, run_options
+from .live import Encoder, LiveRun
+from .resume import Resumable
+from .service import Service, new_name
+from .text_chunks import TextChunks
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What a route answers with."""
+
+    prefix: str
+    chunks: Callable[[ChunkSettings], ChatChunks]
+    whole: Callable[[ChunkSettings, LiveRun, Result], dict[str, Any]]
+
+
+CHAT = Form("chatcmpl", ChatChunks, chunks.whole)
+TEXT = Form("cmpl", TextChunks, text_chunks.whole)
+
+
+class Completions:
+    """Both routes."""
+
+    def __init__(self, service: Service, resumable: Resumable, reasoning: str) -> None:
+        self._service, self._resumable, self._reasoning = service, resumable, reasoning
+
+    async def chat(self, request: Request) -> Response:
+        body = await body_of(request, self._service.options)
+        return await self._complete(request, body, messages_of(body), CHAT)
+
+    async def text(self, request: Request) -> Response:
+        """The prompt is what a user says: the model answers it, as a chat model does."""
+        body = await body_of(request, self._service.options)
+        prompt = body.text("prompt")
+        if not prompt.strip():
+            raise Fault(400, "prompt must be a text, and not empty", "prompt")
+        return await self._complete(request, body, [{"role": "user", "content": prompt}], TEXT)
+
+    async def _complete(self, request: Request, body: Body, messages: list[Any], form: Form) -> Response:
+        service = self._service
+        options = run_options(body, service.hogwild.sampling)
+        settings = ChunkSettings.of(body, new_name(form.prefix), service.name, self._reasoning)
+        streams = body.flag("stream")
+        encode: Encoder = form.chunks(settings) if streams else _nothing
+        conversation = self._resumable.name_of(request) if streams else None
+        live = service.start(service.run_of(messages, options), client_of(request), encode, settings.name)
+        if streams:
+            if conversation is not None:
+                self._resumable.keep(conversation, live)
+            await unless_gone(request, live, live.begun())
+            return live.response()
+        result = await unless_gone(request, live, live.result())
+        return JSONResponse(form.whole(settings, live, result))
+
+
+def _nothing(live: LiveRun, event: Event) -> list[bytes]:
+    return []
+
+
+def client_of(request: Request) -> str:
+    """Whose request it is: a key's, or an address's."""
+    return request.headers.get("authorization") or (request.client.host if request.client else "")
+
+
+async def unless_gone(request: Request, live: LiveRun, awaited: Any) -> Any:
+    """Waits; a client that goes meanwhile ends its run."""
+    waiting = asyncio.ensure_future(awaited)
+    gone = asyncio.create_task(_gone(request))
+    try:
+        await asyncio.wait([waiting, gone], return_when=asyncio.FIRST_COMPLETED)
+        if not waiting.done():
+            raise Fault(499, "the client has gone")
+        return waiting.result()
+    except BaseException:
+        live.cancel()
+        raise
+    finally:
+        waiting.cancel()
+        gone.cancel()
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

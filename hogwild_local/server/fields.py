@@ -1,0 +1,74 @@
+"""The fields of OpenAI's requests, llama-server's among them, as options of a run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ..errors import InvalidArgument
+from ..options import SamplingParams, options_of
+from .body import Body
+from .faults import Fault, fault_of
+
+MOST_STOPS = 32
+OF_RUN = ("workers", "layout", "max_passes", "ends", "thinking", "date", "cache_prompt")
+"""Options that are called as in RunOptions."""
+
+
+def run_options(body: Body, sampling: SamplingParams) -> dict[str, Any]:
+    """sampling: what the server does where a request says nothing. Raises Fault."""
+    if body.get("n", 1) != 1:
+        raise Fault(400, "n must be 1: several workers make one reply", "n")
+    options = {name: body[name] for name in OF_RUN if name in body}
+    if "workers" not in options and (asked := re.search(r"@(\d{1,4})$", body.text("model"))):
+        options["workers"] = int(asked[1])
+    for name in ("max_completion_tokens", "max_tokens", "n_predict"):
+        if body.get(name, -1) != -1:  # llama-server's word for no limit
+            options["reply_tokens"] = body[name]
+            break
+    if body.get("seed", -1) != -1:
+        options["seed"] = body["seed"]
+    if stops := _stops(body.get("stop", ())):
+        options["stop"] = stops
+    if "enable_thinking" in (kwargs := body.object("chat_template_kwargs")):
+        options["thinking"] = kwargs["enable_thinking"]
+    options["sampling"] = _sampling(body, sampling)
+    return options
+
+
+def messages_of(body: Body) -> list[Mapping[str, Any]]:
+    """Raises Fault."""
+    messages = body.get("messages")
+    if not isinstance(messages, list) or not messages:
+        raise Fault(400, "messages must be a list of messages, and not empty", "messages")
+    return messages
+
+
+def _stops(stop: object) -> Sequence[str]:
+    stops = [stop] if isinstance(stop, str) else stop
+    if not isinstance(stops, list | tuple) or not all(isinstance(each, str) for each in stops):
+        raise Fault(400, "stop must be a text or a list of texts", "stop")
+    if len(stops) > MOST_STOPS:
+        raise Fault(400, f"stop: at most {MOST_STOPS} texts, not {len(stops)}", "stop")
+    return stops
+
+
+def _sampling(body: Body, default: SamplingParams) -> SamplingParams:
+    given = {name: body[name] for name in options_of(SamplingParams) if name in body and name != "seed"}
+    if "logit_bias" in body:
+        given["logit_bias"] = _bias(body["logit_bias"])
+    try:
+        return replace(default, **given)
+    except InvalidArgument as error:
+        raise fault_of(error) from error
+
+
+def _bias(bias: object) -> dict[int, float]:
+    """OpenAI's object of token numbers, or llama-server's list of pairs."""
+    try:
+        pairs = bias.items() if isinstance(bias, dict) else [(token, value) for token, value in bias]  # type: ignore[attr-defined]
+        return {int(token): float("-inf") if value is False else float(value) for token, value in pairs}
+    except (TypeError, ValueError):
+        raise Fault(400, "logit_bias must map numbers of tokens to numbers", "logit_bias") from None

@@ -1,0 +1,85 @@
+"""The socket, and uvicorn on it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from pathlib import Path
+
+import uvicorn
+
+from ..errors import InvalidArgument
+from ..options import ServerOptions
+from .app import application
+from .service import Service
+
+BACKLOG = 2048
+GRACE_S = 10
+"""For clients to read what is left, once all runs are told to end."""
+
+
+class Listener:
+    """Raises InvalidArgument where the address cannot be had. The socket listens from then on; serve() answers."""
+
+    def __init__(self, service: Service, reasoning: str, tls_key: Path | None, tls_cert: Path | None) -> None:
+        self._service = service
+        self._socket = _listening(service.options)
+        config = uvicorn.Config(
+            application(service, reasoning),
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=GRACE_S,
+            ssl_keyfile=tls_key,
+            ssl_certfile=tls_cert,
+        )
+        self._server = _Server(config, service)
+        scheme = "https" if tls_key else "http"
+        host, port = service.options.host, 0
+        if self._socket.family != getattr(socket, "AF_UNIX", None):
+            port = self._socket.getsockname()[1]
+        host = f"[{host}]" if ":" in host else host
+        self.address = f"unix:{service.options.unix}" if service.options.unix else f"{scheme}://{host}:{port}"
+
+    def stop(self) -> None:
+        """Lets serve() end in order. From any thread."""
+        self._server.should_exit = True
+
+    def serve(self) -> None:
+        """Until a signal, or stop(), ends it."""
+        try:
+            self._server.run(sockets=[self._socket])
+        finally:
+            self._socket.close()
+            if self._service.options.unix:
+                Path(self._service.options.unix).unlink(missing_ok=True)
+
+
+class _Server(uvicorn.Server):
+    """Runs are told before connections are waited for: streams end when their runs do."""
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self._service = service
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._service.cancel_all()
+        await asyncio.sleep(0)
+        await super().shutdown(sockets)
+
+
+def _listening(options: ServerOptions) -> socket.socket:
+    try:
+        if options.unix is not None:
+            with contextlib.ExitStack() as undo:
+                made = undo.enter_context(socket.socket(socket.AF_UNIX))
+                made.bind(options.unix)
+                made.listen(BACKLOG)
+                undo.pop_all()
+            return made
+        family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+        return socket.create_server((options.host, options.port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        where = options.unix or f"{options.host}:{options.port}"
+        raise InvalidArgument(f"cannot listen on {where}: {error.strerror or error}") from error

@@ -1,0 +1,127 @@
+"""What the server serves: one Hogwild, the runs on it, and how many there may be."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from time import time
+from typing import Any
+
+from .. import events as ev
+from ..errors import HogwildError
+from ..hogwild import Hogwild
+from ..options import ServerOptions
+from ..prompts.messages import Message
+from ..workers.run import Run
+from .faults import Fault, fault_of
+from .live import Encoder, LiveRun
+from .stream import Stream
+
+RETRY_S = 5
+
+
+class Service:
+    """load: makes the Hogwild; it is called in a thread, and until it has returned everything is answered with 503.
+    defaults: options of each run where a request says nothing. name: of the model."""
+
+    def __init__(
+        self, load: Callable[[], Hogwild], options: ServerOptions, defaults: Mapping[str, Any], name: str
+    ) -> None:
+        self.options, self.defaults, self.name = options, dict(defaults), name
+        self.started = int(time())
+        self.totals: Counter[str] = Counter()
+        self.live: dict[str, LiveRun] = {}
+        self._load = load
+        self._hogwild: Hogwild | None = None
+        self._loading: asyncio.Task[None] | None = None
+        self.failure: HogwildError | None = None
+
+    @property
+    def hogwild(self) -> Hogwild:
+        """Raises Fault while it is not there."""
+        if self.failure is not None:
+            raise Fault(500, str(self.failure))
+        if self._hogwild is None:
+            raise Fault(503, "Loading model", retry_after=RETRY_S)
+        return self._hogwild
+
+    def begin(self) -> None:
+        self._loading = asyncio.create_task(self._made())
+
+    async def _made(self) -> None:
+        try:
+            self._hogwild = await asyncio.to_thread(self._load)
+        except HogwildError as error:
+            self.failure = error
+
+    def cancel_all(self) -> None:
+        """Runs end in order, within one pass."""
+        for live in self.live.values():
+            live.cancel()
+
+    async def end(self) -> None:
+        """Ends all runs in order, and frees the model."""
+        if self._loading is not None:
+            await self._loading
+        self.cancel_all()
+        for live in list(self.live.values()):
+            await live.gone()
+        if self._hogwild is not None:
+            await asyncio.to_thread(self._hogwild.close)
+
+    def run_of(self, messages: Sequence[Message], options: Mapping[str, Any]) -> Callable[[], Run]:
+        """Makes a run, with the server's options where these say nothing."""
+        return lambda: self.hogwild.stream(messages, **{**self.defaults, **options})
+
+    def start(self, make: Callable[[], Run], client: str, encode: Encoder, name: str) -> LiveRun:
+        """A run of a client's. Raises Fault: 429 where too many wait, or too many are this client's."""
+        waiting = [live for live in self.live.values() if live.is_waiting]
+        room = self.options.parallel + self.options.queue
+        of_client = sum(live.client == client for live in self.live.values())
+        if len(waiting) > self.options.queue or len(self.live) >= room or of_client >= max(1, room * 3 // 4):
+            raise Fault(429, "too many requests wait already", code="queue_full", retry_after=RETRY_S)
+        try:
+            run = make()
+        except HogwildError as error:
+            raise fault_of(error) from error
+        live = LiveRun(run, name, client, encode, Stream(self.options.stream_mb << 20))
+        self.live[name] = live
+        live.when_done(self._note_end)
+        return live
+
+    def _note_end(self, live: LiveRun) -> None:
+        self.live.pop(live.name, None)
+        self.totals["requests"] += 1
+        if (ended := live.ended) is not None:
+            usage, timings = ended.usage, ended.timings
+            self.totals["prompt_tokens"] += usage.prompt_tokens - usage.cached_tokens
+            self.totals["cached_tokens"] += usage.cached_tokens
+            self.totals["predicted_tokens"] += usage.completion_tokens
+            self.totals["prompt_ms"] += round(timings.prompt_ms)
+            self.totals["predicted_ms"] += round(timings.generate_ms)
+            self.totals["passes"] += timings.passes + timings.closing_passes
+        else:
+            self.totals["failed_requests"] += 1
+
+
+def new_name(kind: str) -> str:
+    """An id that cannot be guessed."""
+    return f"{kind}-{secrets.token_hex(12)}"
+
+
+def timings_of(timings: ev.Timings, usage: ev.Usage) -> dict[str, Any]:
+    """As llama-server has them."""
+    prompt_n = usage.prompt_tokens - usage.cached_tokens
+    return {
+        "cache_n": usage.cached_tokens,
+        "prompt_n": prompt_n,
+        "prompt_ms": timings.prompt_ms,
+        "prompt_per_token_ms": timings.prompt_ms / max(1, prompt_n),
+        "prompt_per_second": 1e3 * prompt_n / max(1e-3, timings.prompt_ms),
+        "predicted_n": usage.completion_tokens,
+        "predicted_ms": timings.generate_ms,
+        "predicted_per_token_ms": timings.generate_ms / max(1, usage.completion_tokens),
+        "predicted_per_second": timings.tokens_per_second,
+    }

@@ -1,0 +1,86 @@
+"""hogwild serve: it says where it listens, answers, and ends in order."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from click.testing import CliRunner
+from server_helper import ASKED, CHAT, events_of, until
+
+from hogwild_local.cli.main import cli
+
+
+@contextlib.contextmanager
+def serving(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The process, and its address."""
+    command = [sys.executable, "-c", "from hogwild_local.cli.main import main; main()", "serve", "--trust", *arguments]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            lines = iter(process.stderr.readline, "")
+            yield process, next(match[1] for line in lines if (match := re.search(r"listening on (\S+)", line)))
+        finally:
+            process.kill()
+
+
+def test_ctrl_c_ends_it_in_order() -> None:
+    with serving("--port", "0") as (process, address):
+        until(lambda: httpx.get(f"{address}/health").status_code == 200)
+        (begins_answer,) = httpx.post(f"{address}/tokenize", json={"content": "?"}).json()["tokens"]
+        bias = {str(begins_answer): False}  # so they work as long as there is room
+        body = {**ASKED, "stream": True, "timings_per_token": True, "max_passes": 100_000, "logit_bias": bias}
+        with httpx.stream("POST", address + CHAT, json=body, timeout=20) as response:
+            events = events_of(response)
+            next(events)
+            process.send_signal(signal.SIGINT)
+            last = [data for _, _, data in events]
+        assert last[-1] == "[DONE]"
+        assert json.loads(last[-2])["hogwild"]["reason"] == "cancelled"
+        assert process.wait(20) in (0, 130)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no Unix sockets there")
+def test_a_unix_socket_is_there_as_long_as_the_server(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    with serving("--unix", str(path)) as (process, address):
+        assert address == f"unix:{path}"
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), base_url="http://any.name") as client:
+            until(lambda: client.get("/health").status_code == 200)
+            assert client.post(CHAT, json=ASKED).status_code == 200
+        process.send_signal(signal.SIGTERM)
+        process.wait(20)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        (["--port", "70000"], "70000"),
+        (["--host", "no.such.host.invalid"], "cannot listen on no.such.host.invalid"),
+        (["--unix", "/nowhere/socket"], "cannot listen on /nowhere/socket"),
+        (["--tls-key", __file__], "belong together"),
+        (["--parallel", "0"], "parallel"),
+    ],
+)
+def test_what_cannot_be_is_said(arguments: list[str], fault: str) -> None:
+    done = CliRunner().invoke(cli, ["serve", "--trust", *arguments])
+    assert done.exit_code == 2
+    assert fault in done.output
+
+
+def test_keys_come_from_a_file_too(tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("one\n\n two \n")
+    with serving("--port", "0", "--api-key-file", str(keys)) as (_, address):
+        until(lambda: httpx.get(f"{address}/health").status_code == 200)
+        for key, status in (("one", 200), ("two", 200), ("three", 401)):
+            assert httpx.get(f"{address}/v1/models", headers={"Authorization": f"Bearer {key}"}).status_code == status

@@ -1,0 +1,114 @@
+"""Conversations that a server keeps: turns are runs, branches are conversations, and all are there again after it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes import FakeEngine
+from server_helper import Served, events_of, served, until
+from test_reply import STYLE
+
+from hogwild_local import Hogwild
+
+
+def talking(seconds: float = 0.0) -> Callable[[], Hogwild]:
+    def load() -> Hogwild:
+        hogwild = Hogwild("m.gguf", prompts=STYLE, engine=FakeEngine(filler=ord("x")).engine)
+        hogwild._cache.on_decode = lambda cache: time.sleep(seconds)
+        return hogwild
+
+    return load
+
+
+def turn(server: Served, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    """One turn, up to its end; the conversation then."""
+    run = server.post(path, {"max_passes": 3, "max_tokens": 4, **body})
+    assert run.status_code == 201, run.text
+    list(events_of(server.client.get(f"/v1/runs/{run.json()['id']}/events")))
+    chat = f"/v1/chats/{run.json()['chat']}"
+    until(lambda: server.client.get(f"/v1/runs/{run.json()['id']}").json()["status"] == "ended")
+    return server.client.get(chat).json()
+
+
+def said(chat: dict[str, Any]) -> list[tuple[str, str]]:
+    return [(message["role"], message["content"]) for message in chat["messages"]]
+
+
+def test_turns_branches_and_edits_are_conversations(tmp_path: Path) -> None:
+    with served(talking(), data=str(tmp_path)) as server:
+        chat = server.post("/v1/chats", {"system": "Be brief.", "workers": 3}).json()
+        path = f"/v1/chats/{chat['id']}"
+        after = turn(server, f"{path}/send", {"content": "What is it?"})
+        assert said(after)[:2] == [("system", "Be brief."), ("user", "What is it?")]
+        assert after["messages"][2]["role"] == "assistant"
+        assert len(after["messages"][2]["content"]) == 4
+        assert after["messages"][2]["reasoning_content"]
+        assert after["title"] == "What is it?"
+        branch = server.post(f"{path}/fork", {}).json()
+        assert (branch["parent"], said(branch)) == (chat["id"], said(after))
+        turn(server, f"/v1/chats/{branch['id']}/send", {"content": "And now?"})
+        assert len(server.client.get(path).json()["messages"]) == 3
+        assert len(turn(server, f"{path}/regenerate", {})["messages"]) == 3
+        assert said(turn(server, f"{path}/edit", {"index": 1, "content": "Why?"}))[1] == ("user", "Why?")
+        listed = server.client.get("/v1/chats").json()["data"]
+        assert {each["id"]: each["n_messages"] for each in listed} == {chat["id"]: 3, branch["id"]: 5}
+        assert "messages" not in listed[0]
+        whole = {each["id"]: server.client.get(f"/v1/chats/{each['id']}").json() for each in listed}
+        server.idle()
+        until(lambda: len(json.loads((tmp_path / f"{chat['id']}.json").read_text())["messages"]) == 3)
+    (tmp_path / "chat-damaged.json").write_text("{")
+    with served(talking(), data=str(tmp_path)) as server:  # another one, later
+        for name, kept in whole.items():
+            assert server.client.get(f"/v1/chats/{name}").json() == kept
+        assert server.client.patch(path, json={"title": "Names"}).json()["title"] == "Names"
+        assert len(turn(server, f"{path}/send", {"content": "More"})["messages"]) == 5
+        assert server.client.delete(path).status_code == 204
+        assert server.client.get(path).status_code == 404
+        assert not (tmp_path / f"{chat['id']}.json").exists()
+
+
+def test_a_turn_at_a_time_and_what_is_wrong_is_named() -> None:
+    with served(talking(0.01)) as server:
+        path = f"/v1/chats/{server.post('/v1/chats', {}).json()['id']}"
+        for call, body, status in (
+            ("regenerate", {}, 400),
+            ("edit", {"index": 0, "content": "x"}, 400),
+            ("send", {"content": ""}, 400),
+            ("send", {"content": 7}, 400),
+            ("send", {"content": "x", "workers": 0}, 400),
+            ("fork", {"n": 9}, 400),
+        ):
+            assert server.post(f"{path}/{call}", body).status_code == status, call
+        assert server.post("/v1/chats", {"messages": [{"role": "user"}]}).status_code == 400
+        assert server.post("/v1/chats", {"layout": "round"}).status_code == 400
+        run = server.post(f"{path}/send", {"content": "x", "max_passes": 1000})
+        assert run.status_code == 201
+        assert server.post(f"{path}/send", {"content": "y"}).status_code == 409
+        server.post(f"/v1/runs/{run.json()['id']}/cancel", {})
+        server.idle()
+        assert server.client.get("/v1/chats/chat-none").status_code == 404
+
+
+def test_conversations_of_another_key_are_not_there(tmp_path: Path) -> None:
+    with served(talking(), api_keys=["a", "b"], data=str(tmp_path)) as server:
+        mine, other = ({"Authorization": f"Bearer {key}"} for key in "ab")
+        name = server.post("/v1/chats", {}, headers=mine).json()["id"]
+        assert server.client.get(f"/v1/chats/{name}", headers=mine).status_code == 200
+        assert server.client.get(f"/v1/chats/{name}", headers=other).status_code == 404
+        assert server.client.delete(f"/v1/chats/{name}", headers=other).status_code == 404
+        assert server.client.get("/v1/chats", headers=other).json()["data"] == []
+        assert "Bearer" not in (tmp_path / f"{name}.json").read_text()
+
+
+@pytest.mark.parametrize("name", ["../../secret", "chat-" + "0" * 24 + "/../x", "%2e%2e%2fsecret"])
+def test_no_name_leads_out_of_the_folder(name: str, tmp_path: Path) -> None:
+    (tmp_path / "secret.json").write_text("{}")
+    with served(talking(), data=str(tmp_path / "chats")) as server:
+        assert server.client.get(f"/v1/chats/{name}").status_code == 404
+        assert server.client.delete(f"/v1/chats/{name}").status_code in (404, 405)
+    assert (tmp_path / "secret.json").exists()
