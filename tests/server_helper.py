@@ -30,7 +30,7 @@ class Served:
 
     def __init__(self, service: Service, listener: Listener) -> None:
         self.service, self.address = service, listener.address
-        self._listener = listener
+        self._listener, self.application = listener, listener.application
         self.client = httpx.Client(base_url=listener.address, timeout=30.0)
 
     def post(self, path: str, body: dict[str, Any], **more: Any) -> httpx.Response:

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ..options import ServerOptions
@@ -21,6 +21,7 @@ from .chats import Chats
 from .completions import Completions
 from .faults import Fault
 from .guard import Guard
+from .openapi import document
 from .page_routes import Page
 from .responses import Responses
 from .resume import Resumable
@@ -43,6 +44,7 @@ def application(service: Service, reasoning: str) -> Starlette:
         "/slots": status.slots,
         "/metrics": status.metrics,
         "/v1/stream": resumable.read,
+        "/openapi.json": described,
     }
     post = {
         "/chat/completions": completions.chat,
@@ -111,6 +113,11 @@ def _chats(chats: Chats) -> list[Route]:
         Route("/v1/chats/{chat}/edit", chats.edit, methods=["POST"]),
         Route("/v1/chats/{chat}/fork", chats.fork, methods=["POST"]),
     ]
+
+
+async def described(request: Request) -> Response:
+    """What our own routes take and answer."""
+    return JSONResponse(document())
 
 
 def _folder(options: ServerOptions) -> Path | None:

@@ -25,8 +25,9 @@ class Listener:
     def __init__(self, service: Service, reasoning: str, tls_key: Path | None, tls_cert: Path | None) -> None:
         self._service = service
         self._socket = _listening(service.options)
+        self.application = application(service, reasoning)
         config = uvicorn.Config(
-            application(service, reasoning),
+            self.application,
             log_level="warning",
             access_log=False,
             server_header=False,
