@@ -21,7 +21,7 @@ from .engine.log import set_log_hook
 from .engine.model import Model
 from .engine.sampling import Sampler
 from .hogwild import Hogwild
-from .options import SamplingParams
+from .options import SamplingParams, Worker
 from .prompts.style import PromptStyle
 from .workers.layouts import Layout
 from .workers.result import Result
@@ -39,6 +39,7 @@ __all__ = [
     "Sampler",
     "SamplingParams",
     "SharedCache",
+    "Worker",
     "errors",
     "events",
     "set_log_hook",

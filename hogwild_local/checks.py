@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Sequence
 from typing import SupportsFloat
 
 from .errors import InvalidArgument
@@ -64,6 +65,17 @@ def text(value: object, name: str, errors: str = "strict") -> str:
     except UnicodeEncodeError as error:
         raise InvalidArgument(f"{name} holds what is no character: {error}") from None
     return value
+
+
+def texts(value: object, name: str) -> tuple[str, ...]:
+    """A text, or several; none of them empty."""
+    several = (value,) if isinstance(value, str) else value
+    if isinstance(several, bytes) or not isinstance(several, Sequence):
+        raise InvalidArgument(f"{name} must be a text or a list of texts, not {value!r}")
+    for each in several:
+        if not isinstance(each, str) or not each:
+            raise InvalidArgument(f"{name}: the strings must not be empty, not {each!r}")
+    return tuple(several)
 
 
 def _shown(number: int) -> str:

@@ -5,6 +5,7 @@
     then in every pass, in worker order: Token of all who sampled, then what came to an end:
         StepEnded, RedundancyCheck?, StepStarted, or StepEnded?, WorkerFinished;
         and at its end PassEnded;
+    between tokens and ends: Said, or WorkerJoined and its StepStarted; NotSaid and WorkerRefused at any time;
     StepEnded?, WorkerFinished of those that end between two passes (no room, nothing left to read);
     FinisherStarted?, then in every pass of it: Token, PassEnded;
     ReplyStarted?, then in every pass of it: ReplyToken, PassEnded; ReplyEnded;
@@ -33,12 +34,18 @@ ReplyReason = Literal["eos", "stop", "length", "cache_full", "cancelled"]
 room for more; cancel() was called."""
 
 
+Refusal = Literal["ended", "cache_full", "invalid"]
+"""Why something that was asked of a run was not done: the work had ended before; the cache had no room for it; it was
+wrong, which only showed then."""
+
+
 @dataclass(frozen=True, slots=True)
 class Timings:
     """Times of a run. passes are those of the budget, at most max_passes; closing_passes come on top: of the workers'
-    last tokens, which finisher and reply are to read, and of these two. prompt_ms is prefill; all these passes took
-    generate_ms, decode_ms of it inside the engine, which decodes and samples (for other runs too, and may let this one
-    wait for them); ms_per_pass is the mean of both kinds; tokens_per_second counts sampled tokens over generate_ms."""
+    last tokens, which finisher and reply are to read, of these two, and of what is said where no worker has room in the
+    same pass. prompt_ms is prefill; all these passes took generate_ms, decode_ms of it inside the engine, which decodes
+    and samples (for other runs too, and may let this one wait for them); ms_per_pass is the mean of both kinds;
+    tokens_per_second counts sampled tokens over generate_ms."""
 
     passes: int = 0
     closing_passes: int = 0
@@ -51,8 +58,9 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of a run: of prompt and headers, sampled by all workers, finisher and reply, and cells of the cache
-    that it can still have: those that other runs have, or that are kept for their ends, are not among them.
+    """Tokens of a run: of prompt, headers, roles and what the user said, sampled by all workers, finisher and reply,
+    and cells of the cache that it can still have: those that other runs have, or that are kept for their ends, are not
+    among them.
     cached_tokens: those of the prompt that earlier runs have computed, and this one has not."""
 
     prompt_tokens: int = 0
@@ -148,6 +156,44 @@ class RedundancyCheck(Event):
 
     worker: str
     step: int
+
+
+@dataclass(frozen=True, slots=True)
+class Said(Event):
+    """What the user said to all workers (to None) or to one of them stands in the history, as shown: all read it from
+    the next pass on."""
+
+    text: str
+    to: str | None
+    shown: str
+    n_pass: int
+
+
+@dataclass(frozen=True, slots=True)
+class NotSaid(Event):
+    """What the user said came to nothing, and no worker has read it."""
+
+    text: str
+    to: str | None
+    reason: Refusal
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerJoined(Event):
+    """One more worker; it writes from the next pass on."""
+
+    worker: str
+    n_pass: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRefused(Event):
+    """A worker that was to join does not: it is none of the run's."""
+
+    worker: str
+    reason: Refusal
+    message: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,15 @@ from .engine.protocols import Engine, ModelLike, native_engine
 from .engine.rpc import listed
 from .errors import Closed, InvalidArgument
 from .events import Event
-from .options import OF_CACHE, USUAL_N_CTX, EngineOptions, RunOptions, SamplingParams, default_of, takes
+from .options import (
+    OF_CACHE,
+    USUAL_N_CTX,
+    EngineOptions,
+    RunOptions,
+    SamplingParams,
+    default_of,
+    takes,
+)
 from .prompts.chat_template import ChatTemplate, checked_date
 from .prompts.messages import Message, Prompt, checked_messages
 from .prompts.model_defaults import ModelDefaults
@@ -31,14 +39,16 @@ from .prompts.readable import check_readable
 from .prompts.style import PromptStyle, Wording
 from .runahead.transport import PassTrace
 from .workers.admission import Admission
+from .workers.commands import Commands
 from .workers.held import free_all
 from .workers.layouts import make_layout
+from .workers.limits import Limits
 from .workers.loop import Loop
+from .workers.opening import role_tokens
 from .workers.result import Result
 from .workers.run import Run
-from .workers.samplers import Samplers, checked_sampling, closing_of, forbidden_tokens
+from .workers.samplers import Samplers, closing_of, forbidden_tokens
 from .workers.settings import RunSettings
-from .workers.worker import default_names
 
 MOST_WAIT_S = 3.0  # of close(), for a pass in an engine's process of its own
 
@@ -193,23 +203,24 @@ class Hogwild:
     def _stream(self, prompt: Prompt, options: RunOptions, told: Callable[[Event], None] | None = None) -> Run:
         """told: called with each event before the run's consumer gets it."""
         self._check_open()
-        names = self._names(options.workers)
+        workers = self._limits.workers(options.workers)
+        names = [worker.name for worker in workers]
         messages = checked_messages(prompt)
         seed = secrets.randbits(32) if options.seed is None else options.seed
         day = checked_date(options.date)
-        settings = RunSettings.of(options, names, seed, day.isoformat(), bool(self.prompts.reply.text))
+        settings = RunSettings.of(options, workers, seed, day.isoformat(), bool(self.prompts.reply.text))
         layout = make_layout(options.layout)
         wording = Wording(self.prompts, names, layout.name, options.thinking)
-        samplings = checked_sampling(options.sampling, names, self.sampling)
         text = partial(self._text, wording, messages, day)
         closing = closing_of(self.model, self._chat.think_tags if options.thinking else None, options.ends)
-        of_all = options.sampling if isinstance(options.sampling, SamplingParams) else self.sampling
+        of_run = options.sampling or self.sampling
         forbidden = cache(partial(forbidden_tokens, self.model, self._chat.think_tags, self.prompts.step.forbidden))
-        voices = Samplers(partial(self._engine.sampler, self.model), samplings, of_all, forbidden, closing, seed)
+        samplers = Samplers(partial(self._engine.sampler, self.model), of_run, forbidden, closing, seed)
+        commands = Commands(names, self._limits)
         with self._lock:
             self._check_open()
             place = self._admission.place()
-            loop = Loop(self.model, self._cache, layout, wording, text, closing, voices.make, settings, place)
+            loop = Loop(self.model, self._cache, layout, wording, text, samplers, settings, place, commands)
             run = Run(loop, self._cache, told)
             self._runs.add(run)
             return run
@@ -219,15 +230,9 @@ class Hogwild:
         check_readable(self.model, [message["content"] for message in messages])
         return wording.prompt(self._chat, messages, day)
 
-    def _names(self, workers: int | Sequence[str]) -> tuple[str, ...]:
-        """The names of so many workers, who must be as many as a pass and the prompts have room for."""
-        n = workers if isinstance(workers, int) else len(workers)
-        if n > self._cache.n_batch:
-            raise InvalidArgument(f"workers: {n} of them need n_batch >= {n}, not {self._cache.n_batch}")
-        most = self.prompts.workers.most
-        if most and n > most:
-            raise InvalidArgument(f"workers: the prompts are for at most {most}, not {n}")
-        return tuple(default_names(n) if isinstance(workers, int) else workers)
+    @property
+    def _limits(self) -> Limits:
+        return Limits(self._cache.n_batch, self.prompts)
 
     @takes(RunOptions)
     def generate(self, prompt: Prompt, options: RunOptions) -> Result:
@@ -249,7 +254,7 @@ class Hogwild:
         those of stream(), for each turn. Raises InvalidArgument."""
         checked = RunOptions(**options)
         make_layout(checked.layout)
-        self._names(checked.workers)
+        self._limits.workers(checked.workers)
         first = [] if system is None else [{"role": "system", "content": system}]
 
         def start(said: Sequence[Message], of_turn: Mapping[str, Any], told: Callable[[Event], None]) -> Run:
@@ -259,22 +264,23 @@ class Hogwild:
 
     @takes(RunOptions)
     def count_tokens(self, prompt: Prompt, options: RunOptions) -> int:
-        """Tokens of a prompt, with the rules and whatever the chat template puts around it, for such a run. Raises
-        InvalidArgument."""
-        return len(self._whole_text(prompt, options).tokens(self.model))
+        """Tokens of a prompt, with the rules, whatever the chat template puts around it, and the workers' roles, for
+        such a run. Raises InvalidArgument."""
+        wording, text = self._whole_text(prompt, options)
+        roles = [role_tokens(self.model, wording, worker) for worker in self._limits.workers(options.workers)]
+        return len(text.tokens(self.model)) + sum(map(len, roles))
 
     @takes(RunOptions)
     def prompt_text(self, prompt: Prompt, options: RunOptions) -> str:
         """The prompt of such a run as the model reads it, with the rules and the chat template. Raises
         InvalidArgument."""
-        return self._whole_text(prompt, options).text
+        return self._whole_text(prompt, options)[1].text
 
-    def _whole_text(self, prompt: Prompt, options: RunOptions) -> PromptText:
+    def _whole_text(self, prompt: Prompt, options: RunOptions) -> tuple[Wording, PromptText]:
         self._check_open()
-        wording = Wording(
-            self.prompts, self._names(options.workers), make_layout(options.layout).name, options.thinking
-        )
-        return self._text(wording, checked_messages(prompt), checked_date(options.date))
+        names = [worker.name for worker in self._limits.workers(options.workers)]
+        wording = Wording(self.prompts, names, make_layout(options.layout).name, options.thinking)
+        return wording, self._text(wording, checked_messages(prompt), checked_date(options.date))
 
     def close(self) -> None:
         """Ends the runs that are going on (within one pass, or chunk of the prompt) and frees cache and model.

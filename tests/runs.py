@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from fakes import TINY_STYLE, FakeEngine, Feed
 
 from hogwild_local import events as ev
 from hogwild_local.hogwild import Hogwild
+from hogwild_local.options import Worker
 
 HEADERS = 3  # passes that feed prompt, header and separator in TINY_STYLE's combined layout
 
@@ -16,7 +18,7 @@ def hogwild(fake: FakeEngine, **options: Any) -> Hogwild:
     return Hogwild("m.gguf", prompts=options.pop("prompts", TINY_STYLE), engine=fake.engine, **options)
 
 
-def run(fake: FakeEngine, workers: int = 2, **options: Any) -> list[ev.Event]:
+def run(fake: FakeEngine, workers: int | Sequence[str | Worker] = 2, **options: Any) -> list[ev.Event]:
     """All events of one run with a budget; afterwards nothing is held any more."""
     cache_options = {key: options.pop(key) for key in ("n_ctx", "n_batch", "prompts") if key in options}
     settings = {"max_passes": 12, "finisher": False, "seed": 1, **options}

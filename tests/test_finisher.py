@@ -9,9 +9,9 @@ from fakes import SPECIAL, TEMPLATE, THINK, THINK_END, TINY_STYLE, FakeEngine, F
 from runs import fed, hogwild, of, run, seen_by_finisher, texts
 
 from hogwild_local import events as ev
-from hogwild_local.options import SamplingParams
+from hogwild_local.options import SamplingParams, Worker
 from hogwild_local.workers.layouts import LAYOUTS
-from hogwild_local.workers.worker import worker_seed
+from hogwild_local.workers.writer import worker_seed
 
 # -- redundancy and finisher --
 
@@ -126,7 +126,7 @@ def test_a_run_without_seed_tells_the_one_it_drew() -> None:
 
 def test_sampling_can_be_set_by_worker() -> None:
     fake = FakeEngine()
-    run(fake, sampling={"Bob": SamplingParams(temperature=0.0, seed=99)})
+    run(fake, workers=["Alice", Worker("Bob", sampling=SamplingParams(temperature=0.0, seed=99))])
     alice, bob = (sampler.params for sampler in fake.samplers)
     assert (alice.temperature, bob.temperature) == (0.8, 0.0)
     assert (alice.seed, bob.seed) == (worker_seed(1, 0), worker_seed(99, 1))
@@ -141,7 +141,7 @@ def test_a_seed_for_all_workers_gives_each_its_own() -> None:
 
 def test_forbidden_tokens_are_biased_away_unless_the_user_says_otherwise() -> None:
     fake = FakeEngine()
-    run(fake, sampling={"Bob": SamplingParams(logit_bias={259: 1.0})})
+    run(fake, workers=["Alice", Worker("Bob", sampling=SamplingParams(logit_bias={259: 1.0}))])
     assert [dict(sampler.params.logit_bias) for sampler in fake.samplers] == [
         {259: -float("inf")},
         {259: 1.0},

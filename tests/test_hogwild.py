@@ -11,7 +11,7 @@ from fakes import TINY_STYLE, FakeEngine, FakeModel
 from hogwild_local.errors import InvalidArgument, ModelError
 from hogwild_local.hogwild import Hogwild
 from hogwild_local.options import SamplingParams
-from hogwild_local.workers.worker import default_names, worker_seed
+from hogwild_local.workers.writer import default_names, worker_seed
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_a_wrong_option_of_a_run_is_named_at_once(options: dict[str, Any], fault
 
 
 def test_too_many_workers_are_refused_before_their_names_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hogwild_local.hogwild.default_names", lambda n: pytest.fail(f"{n} names"))
+    monkeypatch.setattr("hogwild_local.workers.limits.default_names", lambda n: pytest.fail(f"{n} names"))
     hw = Hogwild("m.gguf", prompts=TINY_STYLE, n_batch=64, engine=FakeEngine().engine)
     with hw, pytest.raises(InvalidArgument, match="n_batch >= 100000000"):
         hw.stream("P", workers=100_000_000)

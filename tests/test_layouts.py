@@ -204,3 +204,59 @@ def test_a_layout_comes_from_its_name_its_class_or_itself() -> None:
 def test_an_unknown_layout_is_refused_with_the_names_of_the_known(bad: object) -> None:
     with pytest.raises(InvalidArgument, match="combined, interleaved, contiguous"):
         make_layout(bad)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("cls", LAYOUTS.values())
+def test_what_is_said_joins_the_history_that_all_views_begin_with(cls: type[Layout]) -> None:
+    layout = cls()
+    cache = opened(layout)
+    said = layout.block_behind("said")
+    assert names(layout.prefill_view(said)) == ["shared", "said"]
+    cache.decode([(layout.prefill_view(said), b"!")])
+    layout.say(said)
+    assert said.freed
+    for worker in range(3):
+        assert text(layout.view(worker)).startswith("prompt!")
+    layout.retire(0)
+    assert text(layout.closing_view(cache.block("finisher"))).startswith("prompt!")
+    layout.check()
+
+
+@pytest.mark.parametrize("cls", LAYOUTS.values())
+def test_one_more_worker_has_the_next_number_and_the_view_of_its_layout(cls: type[Layout]) -> None:
+    layout, grown = cls(), cls()
+    opened(layout, 3)
+    cache = opened(grown, 2)
+    assert grown.join() == 2
+    cache.decode([(grown.view(2), b"2")])
+    for worker in range(3):
+        assert names(grown.view(worker)) == names(layout.view(worker))
+        assert text(grown.view(worker)) == text(layout.view(worker))
+    grown.drop_step(2)
+    grown.check()
+
+
+@pytest.mark.parametrize("cls", LAYOUTS.values())
+def test_a_role_stands_behind_the_history_of_one_view_and_goes_with_its_worker(cls: type[Layout]) -> None:
+    layout = cls()
+    layout.open(FakeCache(FakeModel()), 2, b"prompt", b"h", b"s", roles=[b"", b"role"])
+    assert names(layout.seen_by(1))[:2] == ["shared", "role 1"]
+    assert [name for name in names(layout.seen_by(1)) if name != "role 1"] == names(layout.view(1))
+    assert layout.seen_by(0) == layout.view(0)
+    layout.check()
+    (role,) = layout.roles.values()
+    layout.retire(1)
+    assert role.freed
+    assert layout.seen_by(1) == layout.view(1)
+
+
+def test_static_blocks_of_a_users_layout_are_prefilled_alone() -> None:
+    class Signed(Combined):
+        def _opened(self) -> None:
+            self.sign = self._static("sign", b"!")
+
+    layout = Signed()
+    cache = FakeCache(FakeModel())
+    layout.open(cache, 2, b"prompt", roles=[b"", b"role"])
+    views = {block.name: names(layout.prefill_view(block)) for block, _ in layout.prefills}
+    assert views == {"shared": ["shared"], "role 1": ["shared", "role 1"], "sign": ["sign"]}

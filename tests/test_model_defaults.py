@@ -12,7 +12,7 @@ from fakes import TINY_STYLE, FakeEngine, FakeModel
 from hogwild_local.cli.main import cli
 from hogwild_local.errors import InvalidArgument, ModelError
 from hogwild_local.hogwild import Hogwild
-from hogwild_local.options import SamplingParams
+from hogwild_local.options import SamplingParams, Worker
 from hogwild_local.prompts.patterns import check_pattern
 from hogwild_local.prompts.style import PromptStyle
 
@@ -52,7 +52,7 @@ def test_sampling_is_the_models_where_the_user_says_nothing() -> None:
     own = SamplingParams(temperature=0.25, top_k=7, min_p=0.5)
     with opened(fake) as hw:
         assert hw.sampling == own
-        list(hw.stream("P", workers=["A", "B"], max_passes=1, sampling={"B": SamplingParams(top_k=3)}))
+        list(hw.stream("P", workers=["A", Worker("B", sampling=SamplingParams(top_k=3))], max_passes=1))
     used = [sampler.params for sampler in fake.samplers]
     assert (used[0].temperature, used[0].top_k, used[0].min_p) == (0.25, 7, 0.5)
     assert (used[1].temperature, used[1].top_k) == (0.8, 3)

@@ -165,7 +165,7 @@ def test_how_to_load_a_model_is_refused_beside_a_loaded_one(name: str) -> None:
 
 
 def test_more_workers_than_a_pass_holds_are_refused_before_they_get_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hogwild_local.hogwild.default_names", lambda n: pytest.fail("names were made"))
+    monkeypatch.setattr("hogwild_local.workers.limits.default_names", lambda n: pytest.fail("names were made"))
     with Hogwild("m.gguf", engine=FakeEngine().engine) as hw, pytest.raises(InvalidArgument, match="n_batch"):
         hw.stream("P", workers=10**8)
 

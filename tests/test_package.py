@@ -26,7 +26,7 @@ ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "hogwild_local").rglob("*.py"))
 PUBLIC = {
     "CacheBlock", "Chat", "Hogwild", "Layout", "Model", "PromptStyle", "Result", "Run", "Sampler", "SamplingParams",
-    "SharedCache", "errors", "events", "set_log_hook",
+    "SharedCache", "Worker", "errors", "events", "set_log_hook",
 }  # fmt: skip
 
 

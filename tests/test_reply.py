@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from fakes import TEMPLATE, TINY_STYLE, FakeEngine, FakeModel, Feed
 
-from hogwild_local import CacheBlock, Hogwild, PromptStyle, SamplingParams, SharedCache
+from hogwild_local import CacheBlock, Hogwild, PromptStyle, SamplingParams, SharedCache, Worker
 from hogwild_local import events as ev
 from hogwild_local.errors import InvalidArgument
 from hogwild_local.prompts.style import Reply
@@ -175,8 +175,8 @@ def test_its_sampler_may_choose_every_token_and_is_the_models_own() -> None:
         assert of_reply.params.logit_bias == {}
         assert len({sampler.params.seed for sampler in fake.samplers}) == 3
         fake.again()
-        hw.generate("P", max_passes=3, sampling={"Alice": SamplingParams(temperature=0.1)})
-        assert fake.samplers[2].params.temperature == hw.sampling.temperature
+        hw.generate("P", max_passes=3, workers=[Worker("Alice", sampling=SamplingParams(temperature=0.1))])
+        assert fake.samplers[1].params.temperature == hw.sampling.temperature
         fake.again()
         hw.generate("P", max_passes=3, sampling=SamplingParams(temperature=0.1))
         assert fake.samplers[2].params.temperature == 0.1

@@ -11,7 +11,7 @@ from runs import fed, finished, hogwild, of, passes, run, texts
 from hogwild_local import events as ev
 from hogwild_local.errors import CacheFull
 from hogwild_local.workers.layouts import LAYOUTS, Combined
-from hogwild_local.workers.worker import default_names
+from hogwild_local.workers.writer import default_names
 
 # -- what is fed --
 

@@ -136,6 +136,16 @@ def test_a_run_goes_on_without_readers_and_is_read_from_where_one_was() -> None:
         assert all(json.loads(data)["event"] == name for _, name, data in whole)
 
 
+def test_a_worker_who_joins_is_one_of_the_run() -> None:
+    with served(paced()) as server:
+        run = server.post("/v1/runs", {"prompt": "a=27+58", "max_passes": 30}).json()
+        server.service.live[run["id"]].run.add("Zoe")
+        server.idle()
+        workers = server.client.get(f"/v1/runs/{run['id']}").json()["workers"]
+        assert [worker["name"] for worker in workers] == ["Alice", "Bob", "Zoe"]
+        assert workers[-1]["n_tokens"] > 10
+
+
 def test_a_worker_is_stopped_and_a_run_cancelled_from_outside() -> None:
     with served(paced()) as server:
         path = "/v1/runs/" + server.post("/v1/runs", {"prompt": "a", "max_passes": 1000}).json()["id"]

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 GOOD = """
-from hogwild_local import Hogwild, Result, Run, SamplingParams, SharedCache
+from hogwild_local import Hogwild, Result, Run, SamplingParams, SharedCache, Worker
 from hogwild_local.events import Answer, Token
 from hogwild_local.workers.layouts import Combined
 
@@ -23,8 +23,11 @@ def main(path: str) -> str | None:
             elif isinstance(event, Answer):
                 print(event.text)
         hw.stream([{"role": "user", "content": "P"}], workers=2, layout=Mine, stop="x").close()
-        sampling = {"Alice": SamplingParams(temperature=0)}
-        result: Result = hw.generate("P", workers=4, layout="interleaved", finisher=False, sampling=sampling)
+        doubter = Worker("Bob", role="Doubt.", sampling=SamplingParams(temperature=0), stop=["x"])
+        run = hw.stream("P", workers=["Alice", doubter])
+        run.say("Hurry.", to="Bob")
+        run.add(Worker("Carol"))
+        result: Result = hw.generate("P", workers=4, layout="interleaved", finisher=False)
         return result.answer
 """
 

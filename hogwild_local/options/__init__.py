@@ -24,6 +24,7 @@ from .option import Option, Options, default_of, options_of, takes
 from .run import SEEDS, AnswerAt, LayoutName, RunOptions, WorkEnds
 from .sampling import MOST_LAST_N, MOST_SEED, SamplingParams
 from .server import ServerOptions
+from .worker import Worker, as_worker
 
 __all__ = [
     "MOST_BATCH",
@@ -50,6 +51,8 @@ __all__ = [
     "Servers",
     "SplitMode",
     "WorkEnds",
+    "Worker",
+    "as_worker",
     "default_of",
     "options_of",
     "takes",

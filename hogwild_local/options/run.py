@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date as Date
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from ..checks import text, whole
+from ..checks import texts, whole
 from ..errors import InvalidArgument
 from .option import Options, a_choice, a_flag, a_whole, any_other
 from .sampling import SamplingParams
+from .worker import Worker, as_worker
 
 if TYPE_CHECKING:
     from ..workers.layouts import Layout  # a user may bring one: its class is all that is known of it here
@@ -27,10 +28,11 @@ class RunOptions(Options):
     """How a run goes: who writes, what they see of each other, when it ends. Raises InvalidArgument, naming the
     option.
 
-    sampling: for all workers, or by name; where none is given, the model's. workers: how many, or their names.
+    workers: how many, or each as a Worker or by its name. sampling: of the workers who have none of their own, and of
+    the reply; where none is given, the model's.
     """
 
-    workers: int | Sequence[str] = field(default=2, metadata=any_other("How many workers think together."))
+    workers: int | Sequence[str | Worker] = field(default=2, metadata=any_other("How many workers think together."))
     layout: LayoutName | Layout | type[Layout] = field(
         default="combined", metadata=any_other("What workers see of each other.", LayoutName)
     )
@@ -40,7 +42,7 @@ class RunOptions(Options):
     seed: int | None = field(
         default=None, metadata=a_whole(SEEDS[0], "A number that repeats a run. Without it each is different.", SEEDS[1])
     )
-    sampling: SamplingParams | Mapping[str, SamplingParams] | None = None
+    sampling: SamplingParams | None = None
     stop: str | Sequence[str] = field(default=(), metadata=any_other("A text that ends the worker who writes it."))
     ends: WorkEnds = field(
         default="answer",
@@ -88,32 +90,24 @@ class RunOptions(Options):
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "workers", _checked_workers(self.workers))
-        object.__setattr__(self, "stop", _checked_stops(self.stop))
+        object.__setattr__(self, "stop", texts(self.stop, "stop"))
+        if self.sampling is not None and not isinstance(self.sampling, SamplingParams):
+            raise InvalidArgument(
+                f"sampling must be SamplingParams, not {self.sampling!r}; those of one worker are Worker's"
+            )
 
 
-def _checked_workers(workers: object) -> int | tuple[str, ...]:
-    if isinstance(workers, str | bytes):
+def _checked_workers(workers: object) -> int | tuple[Worker, ...]:
+    if isinstance(workers, str | bytes | Worker):
         raise InvalidArgument(f"workers must be a number or a list of names, not {workers!r}")
     if not isinstance(workers, Sequence):
         return whole(workers, "workers", 1)
     if not workers:
         raise InvalidArgument("workers must be a number or a list of names, not an empty list")
+    made = tuple(map(as_worker, workers))
     seen: set[str] = set()
-    for name in workers:
-        if not isinstance(name, str) or not name.strip():
-            raise InvalidArgument(f"workers: names must be non-empty strings, not {name!r}")
-        text(name, f"workers: the name {name!r}")
-        if name in seen:
-            raise InvalidArgument(f"workers: the name {name!r} is given twice")
-        seen.add(name)
-    return tuple(workers)
-
-
-def _checked_stops(stop: object) -> tuple[str, ...]:
-    stops = (stop,) if isinstance(stop, str) else stop
-    if isinstance(stops, bytes) or not isinstance(stops, Sequence):
-        raise InvalidArgument(f"stop must be a text or a list of texts, not {stop!r}")
-    for each in stops:
-        if not isinstance(each, str) or not each:
-            raise InvalidArgument(f"stop: the strings must not be empty, not {each!r}")
-    return tuple(stops)
+    for worker in made:
+        if worker.name in seen:
+            raise InvalidArgument(f"workers: the name {worker.name!r} is given twice")
+        seen.add(worker.name)
+    return made

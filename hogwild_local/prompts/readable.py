@@ -10,7 +10,7 @@ from ..errors import InvalidArgument
 MOST_SHOWN = 8
 
 
-def check_readable(model: ModelLike, texts: Iterable[str]) -> None:
+def check_readable(model: ModelLike, texts: Iterable[str], what: str = "prompt") -> None:
     """Raises InvalidArgument, naming the characters, if the model's vocabulary has no token for some of the texts: a
     tokenizer drops them without a word. White space may be dropped."""
     unknown: dict[str, None] = {}
@@ -20,7 +20,7 @@ def check_readable(model: ModelLike, texts: Iterable[str]) -> None:
             unknown |= dict.fromkeys(char for char in dict.fromkeys(text) if not _is_known(model, char))
     if unknown:
         shown = " ".join(list(unknown)[:MOST_SHOWN]) + (" ..." if len(unknown) > MOST_SHOWN else "")
-        raise InvalidArgument(f"prompt: the model cannot read it: it has no tokens for {shown}")
+        raise InvalidArgument(f"{what}: the model cannot read it: it has no tokens for {shown}")
 
 
 def _is_known(model: ModelLike, character: str) -> bool:

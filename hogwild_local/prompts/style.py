@@ -61,6 +61,20 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
+class Role:
+    """text: what a worker that has a role reads of it; "": no worker can have one."""
+
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """text: what the user says while the workers work, as they read it; "": nothing can be said."""
+
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class AnswerForm:
     pattern: str
     closes_with: str
@@ -107,6 +121,8 @@ class PromptStyle:
     layout: Mapping[str, LayoutTexts]
     workers: Workers = Workers()
     reply: Reply = Reply()
+    role: Role = Role()
+    said: Said = Said()
 
     def __post_init__(self) -> None:
         _check_types(self)
@@ -127,6 +143,7 @@ class PromptStyle:
                 names = [f"Worker {i + 1}" for i in range(n)]
                 wording = Wording(self, names, layout, thinking=True)
                 wording.rules(), wording.task(""), wording.reply("</think>")
+                wording.role(names[0], ""), wording.said("", None), wording.said("", names[0])
                 for worker in range(len(names)):
                     wording.first(worker), wording.prefix(worker, 2)
 
@@ -160,13 +177,12 @@ class PromptStyle:
             raise InvalidArgument(f"prompts: no valid TOML: {error}") from error
         parts = {"rules": Rules, "step": Step, "redundancy": Redundancy, "finisher": Finisher}
         parts |= {"answer": AnswerForm, "stop": Stop}
-        _check_keys("", tables, {*parts, "layout", "workers", "reply"}, {*parts, "layout"})
+        _check_keys("", tables, {*parts, "layout", *_OPTIONAL}, {*parts, "layout"})
         made = {key: _from_table(part, key, tables[key]) for key, part in parts.items()}
         layouts = _as_table("layout", tables["layout"])
         texts = {name: _from_table(LayoutTexts, f"layout.{name}", table) for name, table in layouts.items()}
-        workers = _from_table(Workers, "workers", tables.get("workers", {}))
-        reply = _from_table(Reply, "reply", tables.get("reply", {"text": ""}))
-        return cls(**made, layout=texts, workers=workers, reply=reply)
+        made |= {key: _from_table(part, key, tables.get(key, {})) for key, part in _OPTIONAL.items()}
+        return cls(**made, layout=texts)
 
     @property
     def sentence_end(self) -> re.Pattern[str]:
@@ -177,6 +193,10 @@ class PromptStyle:
         """All answers in text, stripped, without empty ones."""
         answers = [match.group(1).strip() for match in re.finditer(self.answer.pattern, text)]
         return [answer for answer in answers if answer]
+
+
+_OPTIONAL = {"workers": Workers, "reply": Reply, "role": Role, "said": Said}
+"""Tables that may be left out."""
 
 
 class Wording:
@@ -198,6 +218,12 @@ class Wording:
             "header": _last_line(self.layout.header),
             "separator": _last_line(self.layout.separator),
         }
+
+    def join(self, name: str) -> None:
+        """One more worker: the texts that follow know of it. Those of the layout stay as they were."""
+        self._names.append(name)
+        self._context["n"] = len(self._names)
+        self.__dict__.pop("_quotations", None)
 
     def find_answer(self, text: str) -> str | None:
         """The last answer in text; None if there is none. One that stands in the style's own texts is no answer but a
@@ -238,6 +264,14 @@ class Wording:
         """How worker opens a later step, with the redundancy question if asked for."""
         prefix = self._render("step.prefix", self.style.step.prefix, **self._about(worker), step=step)
         return prefix + self.style.redundancy.question if question else prefix
+
+    def role(self, name: str, role: str) -> str:
+        """What the worker of this name reads of its role. "": there are no words for it."""
+        return self._render("role.text", self.style.role.text, name=name, role=role)
+
+    def said(self, text: str, to: str | None) -> str:
+        """What the workers read of what the user says, to all or to one of them. "": there are no words for it."""
+        return self._render("said.text", self.style.said.text, text=text, to=to)
 
     def reply(self, closing: str) -> str:
         """What opens the reply. closing: what closes the workers' thoughts; "": they do not think inside tags."""
@@ -301,7 +335,7 @@ def _as_table(key: str, value: object) -> dict[str, Any]:
 def _check_types(style: PromptStyle) -> None:
     """Of a style that was made in Python."""
     parts = {"rules": Rules, "step": Step, "redundancy": Redundancy, "finisher": Finisher}
-    parts |= {"answer": AnswerForm, "stop": Stop, "workers": Workers}
+    parts |= {"answer": AnswerForm, "stop": Stop, **_OPTIONAL}
     if not isinstance(style.layout, Mapping):
         raise InvalidArgument(f"prompts: layout must be a mapping, not {style.layout!r}")
     given = {name: getattr(style, name) for name in parts}

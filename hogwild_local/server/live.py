@@ -112,6 +112,8 @@ class LiveRun:
             case ev.RunStarted():
                 self.started = event
                 self.n_written = dict.fromkeys(event.workers, 0)
+            case ev.WorkerJoined():
+                self.n_written[event.worker] = 0
             case ev.PromptProgress():
                 self.n_cached = event.done if self.prompt is None else self.n_cached
                 self.prompt = event

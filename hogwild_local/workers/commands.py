@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
+
+from ..errors import Closed, InvalidArgument
+from ..options import Worker
+from .limits import Limits
+from .writer import default_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,18 +26,91 @@ class Cancel:
     """The run ends, in order."""
 
 
-Command: TypeAlias = Stop | Cancel
+@dataclass(frozen=True, slots=True)
+class Say:
+    """The user says something to all workers, or to one of them."""
+
+    text: str
+    to: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """One more worker."""
+
+    worker: Worker
+
+
+Command: TypeAlias = Stop | Cancel | Say | Join
 
 
 class Commands:
-    """Any thread may put; the run's own takes."""
+    """Any thread may put, also a signal handler; the run's own takes. Once nobody works any more, Say and Join are
+    refused here: what was put before is answered by an event."""
 
-    def __init__(self) -> None:
+    def __init__(self, names: Sequence[str], limits: Limits) -> None:
+        """names: of the workers that the run begins with."""
         self._queue: deque[Command] = deque()
+        self._names, self._limits = list(names), limits
+        self._lock = threading.RLock()
+        self._is_over = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of all workers: those who have ended too, and those who are to join."""
+        with self._lock:
+            return tuple(self._names)
 
     def put(self, command: Command) -> None:
-        self._queue.append(command)
+        """Raises InvalidArgument for an unknown name and for what is more than the limits, Closed for what comes too
+        late."""
+        with self._lock:
+            match command:
+                case Stop(name):
+                    self._check_name(name, "worker")
+                case Say(_, to):
+                    self._check_work()
+                    self._limits.check_said()
+                    if to is not None:
+                        self._check_name(to, "to")
+                case Join(worker):
+                    self._check_work()
+                    self._take_in(worker)
+            self._queue.append(command)
+
+    def add(self, worker: Worker | None) -> str:
+        """Puts a Join; None: of a worker by the next usual name that is free. Returns its name."""
+        with self._lock:
+            usual = default_names(len(self._names) + 1)
+            made = worker or Worker(next(name for name in usual if name not in self._names))
+            self.put(Join(made))
+            return made.name
 
     def take(self) -> list[Command]:
         """All that came since the last call, in order of arrival."""
         return [self._queue.popleft() for _ in range(len(self._queue))]
+
+    def end_work(self) -> None:
+        """Nobody works any more."""
+        with self._lock:
+            self._is_over = True
+
+    def leave_out(self, name: str) -> None:
+        """This worker does not join."""
+        with self._lock:
+            self._names.remove(name)
+
+    def _take_in(self, worker: Worker) -> None:
+        if worker.name in self._names:
+            raise InvalidArgument(f"worker: there is one of the name {worker.name!r} already")
+        self._limits.check_number(len(self._names) + 1)
+        self._limits.check_roles([worker])
+        self._names.append(worker.name)
+
+    def _check_name(self, name: object, argument: str) -> None:
+        if name not in self._names:
+            raise InvalidArgument(f"{argument} must be one of {', '.join(self._names)}, not {name!r}")
+
+    def _check_work(self) -> None:
+        if self._is_over:
+            raise Closed("the workers of this run have ended: nobody is left to hear it, or to join")

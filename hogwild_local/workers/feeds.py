@@ -9,8 +9,8 @@ from ..engine.protocols import SamplerLike
 from .layouts import Block
 
 Kind: TypeAlias = Literal["prompt", "workers", "closing"]
-"""Of a pass: a chunk of the prompt; one of the budget; one on top of it, with the workers' last tokens or the
-finisher's."""
+"""Of a pass: a chunk of the prompt; one of the budget; one on top of it, in which no worker samples: with their last
+tokens, with what is said where they leave it no room, or with the finisher's."""
 
 
 class Feed(NamedTuple):

@@ -8,12 +8,18 @@ appendix A).
 Others come in ascending order; the own block is always last. Header and separator are prefilled alone, once. What
 earlier runs have computed of the prompt stands in blocks before the run's own part of it, which the history follows.
 Finished steps are moved, never computed again. To write a layout, subclass Layout or one of the three.
+
+What the user says is computed once, behind the history in a block of its own, and then moved to the end of the history
+like a finished step; in the contiguous layout, whose history is the prompt, it is all that follows that. So every view
+has it, of any layout, and nobody's step is cut: it stands between steps. The role of a worker is a block that its view
+alone has, put right behind the history, whatever the layout; it is prefilled behind the history, once.
 """
 
 from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, ClassVar, Protocol, TypeAlias
 
@@ -44,8 +50,8 @@ class Layout(ABC):
     """The blocks of one run. The run calls open(), feeds .prefills, then asks for views and tells of ended
     steps.
 
-    Validity: between open() and close(). A view stays valid until the next end_step(), drop_step() or
-    retire() of any worker; then ask again. Only the run feeds tokens. A layout serves one run at a time (Busy
+    Validity: between open() and close(). A view stays valid until the next end_step(), drop_step(), retire() or
+    join() of any worker; then ask again. Only the run feeds tokens. A layout serves one run at a time (Busy
     otherwise) and as many as you like one after the other. Unless said otherwise nothing here raises, given a
     worker in 0..n_workers-1.
     """
@@ -57,8 +63,10 @@ class Layout(ABC):
         self.blocks: list[Block] = []
         """Every block of the run, in order of creation; freed by close()."""
         self.prefills: list[tuple[Block, Sequence[int]]] = []
-        """What to feed before the first pass, where a block has not got it yet: each block alone, in this order, but
-        for shared, behind the history."""
+        """What to feed before the first pass, where a block has not got it yet: each in its prefill_view(), in this
+        order."""
+        self.behind: list[Block] = []
+        """Blocks that are fed behind the history: what they hold is of use to nobody else."""
         self._cache: CacheLike | None = None
         self._before: Before | None = None
 
@@ -70,8 +78,9 @@ class Layout(ABC):
         header: Sequence[int] = (),
         separator: Sequence[int] = (),
         before: Before | None = None,
+        roles: Sequence[Sequence[int]] = (),
     ) -> None:
-        """Makes the blocks: a shared one for the prompt, one of each worker's own, header and separator where
+        """Makes the blocks: a shared one for the prompt, one of each worker's own; header, separator and roles where
         they have tokens. before: who knows what others have computed; prompt is the rest of the prompt. Feeds
         nothing. Raises Busy if open already; on any error nothing is kept."""
         if self._cache is not None:
@@ -79,9 +88,10 @@ class Layout(ABC):
         self._cache, self._before = cache, before
         try:
             self.shared = self._block("shared")
-            self.prefills.append((self.shared, list(prompt)))
+            self._fed(self.shared, prompt)
             self.header = [self._static("header", header)] if header else []
             self.separator = [self._static("separator", separator)] if separator else []
+            self.roles = {i: self._fed(self.block_behind(f"role {i}"), role) for i, role in enumerate(roles) if role}
             self.own = [self._block(f"worker {i}") for i in range(n_workers)]
             self.retired: set[int] = set()
             self._opened()
@@ -96,12 +106,19 @@ class Layout(ABC):
             self._leave_to_others(*self.prefills[-1])
             self.prefills.pop()
         free_all(self.blocks, free_block)
+        self.behind = []
         self._cache = self._before = None
 
     @property
     def history(self) -> list[Block]:
         """What all views begin with: the blocks of the prompt, in the last of which, shared, finished steps follow."""
         return [*(self._before.blocks if self._before else ()), self.shared]
+
+    def prefill_view(self, block: Block) -> list[Block]:
+        """How a block of .prefills, or one of block_behind(), is fed: alone, or behind the history."""
+        if block is self.shared:
+            return self.history
+        return [*self.history, block] if block in self.behind else [block]
 
     def part_from_prompt(self) -> Block | None:
         """The prompt was fed, or a part of it. Takes the block that holds it out of the layout: others will use it. Its
@@ -117,7 +134,39 @@ class Layout(ABC):
 
     @abstractmethod
     def view(self, worker: int) -> list[Block]:
-        """The blocks that worker sees, its own last. Changes nothing."""
+        """The blocks that worker sees, its own last, but for its role. Changes nothing."""
+
+    def seen_by(self, worker: int) -> list[Block]:
+        """view(), with the role of the worker behind the history."""
+        view = self.view(worker)
+        if worker not in self.roles:
+            return view
+        at = view.index(self.shared) + 1
+        return [*view[:at], self.roles[worker], *view[at:]]
+
+    def block_behind(self, name: str) -> Block:
+        """A new block that is to be fed behind the history: of what is said, or of a role."""
+        self.behind.append(block := self._block(name))
+        return block
+
+    def forget(self, block: Block) -> None:
+        """Frees such a block."""
+        free_block(block)
+        self.blocks.remove(block)
+        self.behind.remove(block)
+
+    def say(self, said: Block) -> None:
+        """What the user said, and was fed behind the history, joins it. Costs at most moving its cells."""
+        self.shared.append(said)
+        self.forget(said)
+
+    def join(self, role: Block | None = None) -> int:
+        """One more worker: its number. role: what its view alone has."""
+        worker = len(self.own)
+        self.own.append(self._block(f"worker {worker}"))
+        if role is not None:
+            self.roles[worker] = role
+        return worker
 
     @abstractmethod
     def end_step(self, worker: int) -> None:
@@ -142,6 +191,8 @@ class Layout(ABC):
         empty."""
         self.end_step(worker)
         self.retired.add(worker)
+        if worker in self.roles:
+            self.forget(self.roles.pop(worker))
 
     def check(self) -> None:
         """Raises HogwildError, naming the fault, unless all views obey the rules of a decode and the cells
@@ -149,7 +200,7 @@ class Layout(ABC):
         assert self._cache is not None
         known = {id(block) for block in [*self.history, *self.blocks]}
         for worker in range(len(self.own)):
-            view = self.view(worker)
+            view = self.seen_by(worker)
             seen = {id(block) for block in view}
             if not view or view[-1] is not self.own[worker]:
                 raise HogwildError(f"layout {self.name}: the view of worker {worker} does not end with its own block")
@@ -183,11 +234,15 @@ class Layout(ABC):
             block = self._block(name)
         else:
             self.blocks.append(block)
+        return self._fed(block, tokens)
+
+    def _fed(self, block: Block, tokens: Sequence[int]) -> Block:
+        """This block, which is to get these tokens before the first pass."""
         self.prefills.append((block, list(tokens)))
         return block
 
     def _leave_to_others(self, block: Block, tokens: Sequence[int]) -> None:
-        if self._before is None or block is self.shared or block not in self.blocks:
+        if self._before is None or block not in self.blocks or block in (self.shared, *self.behind):
             return
         with contextlib.suppress(HogwildError):  # the engine has ended, and whoever needs it will say so
             if self._before.keep(block, tokens):
@@ -205,7 +260,7 @@ class Contiguous(Layout):
     name = "contiguous"
 
     def _opened(self) -> None:
-        self._step_start = [0] * len(self.own)
+        self._step_start: defaultdict[int, int] = defaultdict(int)
 
     def view(self, worker: int) -> list[Block]:
         return [*self.history, *self._others(worker), *self.separator, self.own[worker]]

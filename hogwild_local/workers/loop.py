@@ -11,20 +11,24 @@ from time import perf_counter
 from .. import events as ev
 from ..engine.protocols import CacheLike, ModelLike, SamplerLike
 from ..errors import CacheFull
+from ..options import Worker
 from ..prompts.prompt import Prompt
 from ..prompts.style import Wording
 from .admission import Place
-from .commands import Cancel, Commands, Stop
+from .asides import Asides
+from .commands import Cancel, Commands, Join, Say, Stop
 from .context import Context
 from .feeds import Feed, Phase
 from .finisher import Finisher
 from .held import free_all
+from .joining import Joining
 from .layouts import Block, Layout, free_block
 from .opening import Opening
 from .passes import Passes
 from .prefill import Prefill
 from .reply import Reply
-from .samplers import Closing, Role
+from .samplers import Role, Samplers
+from .saying import Saying
 from .settings import RunSettings
 from .team import Team
 
@@ -44,17 +48,16 @@ class Loop:
         layout: Layout,
         wording: Wording,
         prompt: Callable[[], Prompt],
-        closing: Closing,
-        make_sampler: Callable[[int | Role], SamplerLike],
+        samplers: Samplers,
         settings: RunSettings,
         place: Place,
+        commands: Commands,
     ) -> None:
-        """prompt: made with the first event; make_sampler: that of a worker, or of who writes after them."""
-        self.commands = Commands()
-        self.settings, self.place = settings, place
+        """prompt: made with the first event."""
+        self.commands, self.settings, self.place = commands, settings, place
         self._run = Context(model, cache, layout, wording, settings, place)
-        self._prompt, self._closing, self._make_sampler = prompt, closing, make_sampler
-        self._team = Team(self._run, closing.token)
+        self._prompt, self._samplers = prompt, samplers
+        self._team, self._asides = Team(self._run, samplers.closing.token), Asides()
         self._opening: Opening | None = None
         self._phase: Phase | None = None
         self._finisher: Finisher | None = None
@@ -73,7 +76,7 @@ class Loop:
         """Waits for its place; None: it can begin. Raises what the prompt, Opening.of() and Place.wait() raise."""
         if self._opening is None:
             self._opening = Opening.of(
-                self._run.model, self._prompt(), self._closing.text, self._run.wording, self.settings
+                self._run.model, self._prompt(), self._samplers.closing.text, self._run.wording, self.settings
             )
         opening = self._opening
         # The last token is fed in any case, to have a block of its own that the history follows.
@@ -89,16 +92,16 @@ class Loop:
         assert self._opening is not None
         run, layout, opening = self._run, self._run.layout, self._opening
         n_before = self.place.reach()
-        rest = opening.prompt[n_before:]
-        layout.open(run.cache, len(opening.firsts), rest, opening.header, opening.separator, self.place)
+        texts = (opening.prompt[n_before:], opening.header, opening.separator)
+        layout.open(run.cache, len(opening.firsts), *texts, before=self.place, roles=opening.roles)
         self._held.append(layout.close)
         layout.check()
         n_cached = run.meter.cached_tokens = n_before + sum(map(len, layout.blocks))
         n_prompt = run.meter.prompt_tokens = n_before + sum(len(tokens) for _, tokens in layout.prefills)
         if n_prompt != opening.n_prompt and not self.place.grow(0, opening.least(n_prompt)):
             raise CacheFull(opening.least(n_prompt), self.place.left)
-        for index, first in enumerate(opening.firsts):
-            self._team.join(self._sampler(index), first)
+        for index, (worker, first) in enumerate(zip(self.settings.workers, opening.firsts, strict=True)):
+            self._team.join(worker, self._sampler_of(worker, index), first)
         self._phase = prefill = Prefill(run, self._team.workers)
         self._held.append(prefill.keep_prompt)
         names, n_ctx = self.settings.names, run.cache.n_ctx
@@ -140,6 +143,7 @@ class Loop:
     def end(self) -> list[ev.Event]:
         """What is left to tell: who was still writing, and the answer."""
         run = self._run
+        self._end_work()
         if self._team.workers:
             self._team.retire_all("cancelled")
             if self._reply is not None:
@@ -168,11 +172,24 @@ class Loop:
                     self._cancelled = True
                 case Stop(name):
                     self._team.to_stop.add(name)
+                case Say():
+                    self._asides.ask(Saying(self._run, self._team, command))
+                case Join(worker):
+                    leave_out = self.commands.leave_out
+                    self._asides.ask(Joining(self._run, self._team, worker, self._sampler_of, leave_out))
+
+    def _end_work(self) -> None:
+        """Whatever was asked before this is told; what comes later is refused at once. May be called twice."""
+        self.commands.end_work()
+        self._obey()
+        self._asides.end()
 
     def _next_phase(self, phase: Phase) -> Phase | None:
         assert self._opening is not None
         if isinstance(phase, Prefill):
-            return Passes(self._run, self._team, self._opening)
+            return Passes(self._run, self._team, self._asides, self._opening)
+        if isinstance(phase, Passes):
+            self._end_work()
         if isinstance(phase, Passes) and self.settings.finisher_tokens and not self._team.answer:
             self._finisher = Finisher(self._run, self._opening.finisher, *self._voice("finisher"))
             return self._finisher
@@ -184,10 +201,12 @@ class Loop:
     def _voice(self, role: Role) -> tuple[SamplerLike, Block]:
         block = self._run.cache.block(role)
         self._held.append(partial(free_block, block))
-        return self._sampler(role), block
+        return self._hold(self._samplers.of_voice(role)), block
 
-    def _sampler(self, worker: int | Role) -> SamplerLike:
-        sampler = self._make_sampler(worker)
+    def _sampler_of(self, worker: Worker, index: int) -> SamplerLike:
+        return self._hold(self._samplers.of_worker(worker, index))
+
+    def _hold(self, sampler: SamplerLike) -> SamplerLike:
         self._held.append(sampler.close)
         return sampler
 

@@ -7,7 +7,9 @@ from typing import Self
 
 from ..engine.protocols import ModelLike
 from ..errors import InvalidArgument
+from ..options import Worker
 from ..prompts.prompt import Prompt, inner_tokens
+from ..prompts.readable import check_readable
 from ..prompts.style import Wording
 from .settings import RunSettings
 
@@ -17,12 +19,13 @@ REPLY_KEPT = 256
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """prompt, header and separator are prefilled, and firsts are what each worker feeds first; finisher asks for the
-    answer, and reply opens the reply, whose text is reply_text."""
+    """prompt, header, separator and roles are prefilled, and firsts are what each worker feeds first; finisher asks for
+    the answer, and reply opens the reply, whose text is reply_text."""
 
     prompt: list[int]
     header: list[int]
     separator: list[int]
+    roles: list[list[int]]
     firsts: list[list[int]]
     finisher: list[int]
     reply_text: str
@@ -34,7 +37,11 @@ class Opening:
     def of(cls, model: ModelLike, prompt: Prompt, closing: str, wording: Wording, settings: RunSettings) -> Self:
         """Tokenizes. closing: what closes thoughts. Raises InvalidArgument if there is nothing to go on from."""
         tokens = prompt.tokens(model)
-        firsts = [inner_tokens(model, wording.first(index)) for index in range(len(settings.names))]
+        roles = [role_tokens(model, wording, worker) for worker in settings.workers]
+        firsts = [inner_tokens(model, wording.first(index)) for index in range(len(roles))]
+        for role, first in zip(roles, firsts, strict=True):
+            if role and not first:  # it goes on from its role
+                first.append(role.pop())
         if not all(firsts):
             if not tokens:
                 raise InvalidArgument("prompt must not be empty: the model has nothing to go on from")
@@ -50,6 +57,7 @@ class Opening:
             tokens,
             inner_tokens(model, wording.layout.header),
             inner_tokens(model, wording.layout.separator),
+            roles,
             firsts,
             finisher,
             reply_text,
@@ -60,7 +68,7 @@ class Opening:
     @property
     def n_prompt(self) -> int:
         """Tokens of the built-in layouts' prefills."""
-        return len(self.prompt) + len(self.header) + len(self.separator)
+        return sum(map(len, (self.prompt, self.header, self.separator, *self.roles)))
 
     def kept(self, n_workers: int) -> int:
         """Cells that are kept for the end: of finisher and reply, and of n workers' last tokens, which these read."""
@@ -73,3 +81,11 @@ class Opening:
     def wanted(self, n_prompt: int) -> int:
         """Cells with which all workers begin."""
         return n_prompt + sum(map(len, self.firsts)) + self.kept(len(self.firsts))
+
+
+def role_tokens(model: ModelLike, wording: Wording, worker: Worker) -> list[int]:
+    """What this worker alone reads; none if it has no role. Raises InvalidArgument if the model cannot read it."""
+    if worker.role is None:
+        return []
+    check_readable(model, [worker.role], f"role of worker {worker.name!r}")
+    return inner_tokens(model, wording.role(worker.name, worker.role))

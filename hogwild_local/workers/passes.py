@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..engine.protocols import SamplerLike
+from .asides import Asides
 from .context import Context
 from .feeds import Feed, Kind
 from .opening import Opening
 from .team import Team
-from .worker import Worker
+from .writer import Writer
 
 
 class Passes:
-    """Passes of all active workers, until none is left."""
+    """Passes of all active workers, and of what is fed beside them, until none is left."""
 
-    def __init__(self, run: Context, team: Team, opening: Opening) -> None:
-        self._run, self._team, self._opening = run, team, opening
-        self._fed: list[tuple[Worker, list[int]]] = []
+    def __init__(self, run: Context, team: Team, asides: Asides, opening: Opening) -> None:
+        self._run, self._team, self._asides, self._opening = run, team, asides, opening
+        self._fed: list[tuple[Writer, list[int]]] = []
 
     @property
     def kind(self) -> Kind:
@@ -25,31 +27,44 @@ class Passes:
 
     def plan(self) -> list[Feed]:
         run, team = self._run, self._team
+        has_budget = run.meter.passes < run.settings.max_passes
         if team.answer:
-            team.leave(list(team.active), "answer")
+            team.leave_all("answer")
+        if has_budget and not team.is_over:
+            self._asides.begin()
         team.leave_if_stopped()
-        if run.meter.passes >= run.settings.max_passes:
-            team.leave(list(team.active), "budget")
-        self._fed = self._collect()
-        return [
-            Feed(
-                team.view(worker),
-                tokens,
-                None if worker.leaving or len(tokens) < len(worker.pending) else worker.sampler,
-            )
-            for worker, tokens in self._fed
-        ]
+        if not has_budget:
+            team.leave_all("budget")
+        self._fed = []
+        # No pass has room for all workers and for more: then it has a pass of its own.
+        feeds = self._beside(run.cache.n_batch) if len(team.active) >= run.cache.n_batch else []
+        if not feeds:
+            self._fed = self._collect()
+            feeds = [Feed(team.view(worker), tokens, self._sampler(worker, tokens)) for worker, tokens in self._fed]
+            feeds += self._beside(run.cache.n_batch - sum([len(tokens) for _, tokens in self._fed]))
+        return feeds
 
     def take(self, tokens: Sequence[int | None]) -> None:
-        for (worker, fed), sampled in zip(self._fed, tokens, strict=True):
+        for (worker, fed), sampled in zip(self._fed, tokens[: len(self._fed)], strict=True):
             self._team.n_fed += len(fed)
             if sampled is not None:
                 self._team.take(worker, sampled)
             else:
                 del worker.pending[: len(fed)]
+        # First: it was fed behind the history as that was before the steps that end now.
+        self._asides.take()
         self._team.settle([worker for worker, _ in self._fed])
 
-    def _collect(self) -> list[tuple[Worker, list[int]]]:
+    def _sampler(self, worker: Writer, tokens: Sequence[int]) -> SamplerLike | None:
+        return None if worker.leaving or len(tokens) < len(worker.pending) else worker.sampler
+
+    def _beside(self, n: int) -> list[Feed]:
+        """What is fed beside the workers, of at most n tokens; when all have ended, only who is to join."""
+        team = self._team
+        is_of_use = not team.is_over and (team.active or team.n_expected)
+        return self._asides.plan(n, self._grow) if is_of_use else []
+
+    def _collect(self) -> list[tuple[Writer, list[int]]]:
         """What each active worker feeds in this pass."""
         active = self._team.active
         total = sum([len(worker.pending) for worker in active])
@@ -57,10 +72,10 @@ class Passes:
             return [(worker, worker.pending) for worker in active]
         return self._collect_in_tight_space()
 
-    def _collect_in_tight_space(self) -> list[tuple[Worker, list[int]]]:
+    def _collect_in_tight_space(self) -> list[tuple[Writer, list[int]]]:
         """Not all fits: a worker that the batch has no room for feeds the rest in the next pass; one that the cache
         has no room for is stopped, and its unfinished step makes room for the others."""
-        fed: list[tuple[Worker, list[int]]] = []
+        fed: list[tuple[Writer, list[int]]] = []
         batch_left, later = self._run.cache.n_batch, len(self._team.active)
         for worker in list(self._team.active):
             later -= 1

@@ -9,7 +9,7 @@ from .. import events as ev
 from ..errors import HogwildError
 from .context import Context
 from .feeds import Feed, Kind
-from .worker import Worker
+from .writer import Writer
 
 
 class Prefill:
@@ -18,9 +18,9 @@ class Prefill:
 
     kind: Kind = "prompt"
 
-    def __init__(self, run: Context, workers: Sequence[Worker]) -> None:
+    def __init__(self, run: Context, workers: Sequence[Writer]) -> None:
         self._run = run
-        self._workers: Sequence[Worker] = workers
+        self._workers: Sequence[Writer] = workers
         self._keeps = run.settings.cache_prompt
         self._chunks = self._cut(run.cache.n_batch)
         self._done, self._n = run.meter.cached_tokens, 0
@@ -58,5 +58,4 @@ class Prefill:
         layout = self._run.layout
         for block, tokens in layout.prefills:
             for at in range(len(block), len(tokens), n_batch):
-                view = layout.history if block is layout.shared else [block]
-                yield Feed(view, tokens[at : at + n_batch])
+                yield Feed(layout.prefill_view(block), tokens[at : at + n_batch])

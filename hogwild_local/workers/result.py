@@ -13,19 +13,21 @@ from ..events import (
     ReplyEnded,
     RunEnded,
     RunStarted,
+    Said,
     StepEnded,
     Timings,
     Token,
     Usage,
     WorkerFinished,
+    WorkerJoined,
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A whole run. texts: what each worker wrote, without step prefixes; history: all steps, with their
-    prefixes, in the order in which they ended; finisher: what it wrote, None if it was not asked; reply: what was said
-    to the user in the end, None if nothing was; seed and date repeat the run."""
+    """A whole run. texts: what each worker wrote, without step prefixes; history: all steps, with their prefixes, in
+    the order in which they ended, and between them what the user said; finisher: what it wrote, None if it was not
+    asked; reply: what was said to the user in the end, None if nothing was; seed and date repeat the run."""
 
     answer: str | None
     texts: Mapping[str, str]
@@ -45,7 +47,7 @@ class Collector:
     def __init__(self) -> None:
         self._texts: dict[str, list[str]] = {}
         self._steps: list[str] = []
-        self._said: list[str] | None = None
+        self._finisher: list[str] | None = None
         self._reply: str | None = None
         self._started: RunStarted | None = None
         self._ended: RunEnded | None = None
@@ -57,16 +59,20 @@ class Collector:
                 self._texts = {name: [] for name in event.workers}
             case Token(worker=str() as worker):
                 self._texts[worker].append(event.text)
+            case WorkerJoined():
+                self._texts[event.worker] = []
             case WorkerFinished():  # of a run that was cancelled before it began: the first that is heard of them
                 self._texts.setdefault(event.worker, [])
             case FinisherStarted():
-                self._said = []
-            case Token(worker=None) if self._said is not None:
-                self._said.append(event.text)
+                self._finisher = []
+            case Token(worker=None) if self._finisher is not None:
+                self._finisher.append(event.text)
             case ReplyEnded():
                 self._reply = event.text
             case StepEnded():
                 self._steps.append(event.text)
+            case Said():
+                self._steps.append(event.shown.strip())
             case RunEnded():
                 self._ended = event
 
@@ -78,7 +84,7 @@ class Collector:
             answer=self._ended.answer,
             texts={name: "".join(pieces) for name, pieces in self._texts.items()},
             history="\n\n".join(self._steps),
-            finisher=None if self._said is None else "".join(self._said),
+            finisher=None if self._finisher is None else "".join(self._finisher),
             reply=self._reply,
             reason=self._ended.reason,
             seed=self._started.seed if self._started else 0,

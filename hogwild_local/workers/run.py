@@ -8,10 +8,12 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequen
 from typing import Self
 
 from .. import events as ev
+from ..checks import text as checked_text
 from ..engine.protocols import CacheLike
-from ..errors import InvalidArgument
+from ..errors import Closed, InvalidArgument
+from ..options import Worker, as_worker
 from .asynchronous import events_of
-from .commands import Cancel, Stop
+from .commands import Cancel, Say, Stop
 from .loop import Loop
 from .result import Collector, Result
 
@@ -43,9 +45,9 @@ class Run:
             for event in run: ...
 
     Leaving the for loop (break, an exception), the with block, or close() ends the run and frees what it
-    holds; so does dropping the last reference. next(run) does not. stop(), cancel() and
-    close() may be called from any thread and take effect within one pass, or one chunk of the prompt; at once, where
-    the run waits in the queue.
+    holds; so does dropping the last reference. next(run) does not. say(), add(), stop(), cancel() and
+    close() may be called from any thread and take effect within one pass, or one chunk of the prompt; the last two at
+    once, where the run waits in the queue.
 
     In a coroutine, `async for event in run` does the same: the run goes on in a thread of its own, the event loop waits
     for nothing, and whatever ends the loop (break, a cancelled task) ends the run.
@@ -63,8 +65,8 @@ class Run:
 
     @property
     def workers(self) -> tuple[str, ...]:
-        """All workers' names."""
-        return self._loop.settings.names
+        """All workers' names: those who have ended too, and those who are to join."""
+        return self._loop.commands.names
 
     @property
     def done(self) -> bool:
@@ -74,9 +76,34 @@ class Run:
     def stop(self, worker: str) -> None:
         """Lets one worker end: it samples no more from the next pass on; the others go on. Raises InvalidArgument for
         an unknown name."""
-        if worker not in self.workers:
-            raise InvalidArgument(f"worker must be one of {', '.join(self.workers)}, not {worker!r}")
         self._loop.commands.put(Stop(worker))
+
+    def say(self, text: str, to: str | None = None) -> None:
+        """Says something to all workers; to: the name of the one who is meant. All read it, as a step of the user's in
+        the history: it is fed beside their next pass (a long one beside several), and read from the one after that.
+        Said tells of it, or NotSaid, where the cache has no room, or the work ends before. Several are said in their
+        order. Waits for nothing. Raises InvalidArgument for what is no text, an unknown name, or prompts without words
+        for it; Closed when the workers have ended.
+        """
+        if not checked_text(text, "text").strip():
+            raise InvalidArgument("text must not be empty")
+        self._check_going_on()
+        self._loop.commands.put(Say(text, to))
+
+    def add(self, worker: Worker | str | None = None) -> str:
+        """One more worker, or its name; None: by the next usual name that is free. Returns the name.
+
+        It joins before the next pass, or when its role is fed: WorkerJoined tells of it, or WorkerRefused, where the
+        cache has no room, the work ends before, or no sampler can be made of its settings. Waits for nothing. Raises
+        InvalidArgument for a name that is taken, and for more workers than a pass or the prompts have room for; Closed
+        when the workers have ended.
+        """
+        self._check_going_on()
+        return self._loop.commands.add(None if worker is None else as_worker(worker))
+
+    def _check_going_on(self) -> None:
+        if self._closing or self.done:
+            raise Closed("this run has ended")
 
     def cancel(self) -> None:
         """Ends the run early but in order: WorkerFinished and RunEnded, reason "cancelled", are its last

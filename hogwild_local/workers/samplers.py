@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, TypeAlias
 
 from ..engine.protocols import ModelLike, SamplerLike
 from ..errors import InvalidArgument
-from ..options import SamplingParams, WorkEnds
+from ..options import SamplingParams, WorkEnds, Worker
 from ..prompts.chat_template import ThinkTags
-from .worker import worker_seed
+from .writer import worker_seed
 
 Role: TypeAlias = Literal["finisher", "reply"]
 """Who writes after the workers."""
@@ -51,42 +51,28 @@ def forbidden_tokens(model: ModelLike, tags: ThinkTags | None, names: Sequence[s
 
 @dataclass(frozen=True, slots=True)
 class Samplers:
-    """Those of one run. sampler: makes one; of_workers, reply: their settings; forbidden: asked when the first is made.
-    Each has random numbers of its own, by the run's seed or that of its settings."""
+    """Those of one run. sampler: makes one; of_run: the settings of the reply, and of workers without their own;
+    forbidden: asked when the first is made. Each has random numbers of its own, by the run's seed or that of its
+    settings."""
 
     sampler: Callable[[SamplingParams], SamplerLike]
-    of_workers: Sequence[SamplingParams]
-    reply: SamplingParams
+    of_run: SamplingParams
     forbidden: Callable[[], Sequence[int]]
     closing: Closing
     seed: int
 
-    def make(self, who: int | Role) -> SamplerLike:
-        """The sampler of a worker, by number, who may not choose forbidden tokens; of the finisher, which is greedy; of
-        the reply, which may choose any, and which a grammar of the workers' does not bind."""
+    def of_voice(self, who: Role) -> SamplerLike:
+        """The sampler of the finisher, which is greedy; of the reply, which may choose any token, and which a grammar
+        of the workers' does not bind."""
         if who == "finisher":
             return self.sampler(SamplingParams(temperature=0))
-        if who == "reply":
-            return self.sampler(replace(self._seeded(self.reply, REPLY), grammar=None))
-        params = self.of_workers[who]
+        return self.sampler(replace(self._seeded(self.of_run, REPLY), grammar=None))
+
+    def of_worker(self, worker: Worker, index: int) -> SamplerLike:
+        """The sampler of a worker, and of its number, who may not choose forbidden tokens."""
+        params = worker.sampling_in(self.of_run)
         bias = {token: -math.inf for token in self.forbidden() if token != self.closing.token}
-        return self.sampler(replace(self._seeded(params, who), logit_bias={**bias, **params.logit_bias}))
+        return self.sampler(replace(self._seeded(params, index), logit_bias={**bias, **params.logit_bias}))
 
     def _seeded(self, params: SamplingParams, index: int) -> SamplingParams:
         return replace(params, seed=worker_seed(self.seed if params.seed is None else params.seed, index))
-
-
-def checked_sampling(
-    sampling: SamplingParams | Mapping[str, SamplingParams] | None, names: Sequence[str], default: SamplingParams
-) -> list[SamplingParams]:
-    """The settings of each worker. Raises InvalidArgument."""
-    if sampling is None or isinstance(sampling, SamplingParams):
-        return [sampling or default] * len(names)
-    if not isinstance(sampling, Mapping):
-        raise InvalidArgument(f"sampling must be SamplingParams, or those of workers by name, not {sampling!r}")
-    for name, params in sampling.items():
-        if name not in names:
-            raise InvalidArgument(f"sampling: there is no worker {name!r} (there are {', '.join(names)})")
-        if not isinstance(params, SamplingParams):
-            raise InvalidArgument(f"sampling: of {name!r} must be SamplingParams, not {params!r}")
-    return [sampling.get(name, default) for name in names]

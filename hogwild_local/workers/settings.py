@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
-from ..options import AnswerAt, RunOptions, WorkEnds
+from ..options import AnswerAt, RunOptions, WorkEnds, Worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +14,8 @@ class RunSettings:
     """What the loop needs to know of a run's options. seed and date are only reported: they are in the samplers
     and the prompt already."""
 
-    names: tuple[str, ...]
+    workers: tuple[Worker, ...]
+    """Those that it begins with."""
     seed: int
     max_passes: int = RunOptions.max_passes
     """Budget of the workers' passes after the prompt; what the finisher needs comes on top."""
@@ -35,13 +36,18 @@ class RunSettings:
     """Whether earlier runs' prompts are made use of, and this one's is kept for later ones."""
     date: str = ""
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Those of the workers."""
+        return tuple(worker.name for worker in self.workers)
+
     @classmethod
-    def of(cls, options: RunOptions, names: Sequence[str], seed: int, date: str, can_reply: bool) -> Self:
-        """Those of a run with these options, by their names; and what was made of the options. can_reply: whether there
+    def of(cls, options: RunOptions, workers: Sequence[Worker], seed: int, date: str, can_reply: bool) -> Self:
+        """Those of a run with these options, by the options' names; and what was made of some. can_reply: whether there
         are words that open a reply."""
         replies = options.reply and can_reply
         made: dict[str, Any] = {
-            "names": tuple(names),
+            "workers": tuple(workers),
             "seed": seed,
             "finisher_tokens": options.finisher_tokens if options.finisher and not replies else 0,
             "reply_tokens": options.reply_tokens if replies else 0,

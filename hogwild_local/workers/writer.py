@@ -1,4 +1,4 @@
-"""One worker: its name, sampler and text stream, and the state of the step it is writing."""
+"""One worker at work: its name, sampler and text stream, and the state of the step it is writing."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def worker_seed(seed: int, worker: int) -> int:
     return int.from_bytes(digest, "little") % (2**32 - 1)
 
 
-class Worker:
+class Writer:
     """The state of one stream of the model. It knows nothing of blocks and layouts.
 
     .pending are the tokens to feed next. A worker that has fed all of them samples one more, which takes
