@@ -89,8 +89,7 @@ class Chat:
         return run
 
     def _end(self, messages: list[dict[str, Any]], result: Result) -> None:
-        # Prompts without words for a reply may lead to an answer.
-        said = result.answer if result.reply is None else result.reply
+        said = result.transcript.said
         if said is not None:
             thoughts = {"reasoning_content": result.history} if self._keep_thoughts else {}
             self._messages = [*messages, {"role": "assistant", "content": said, **thoughts}]

@@ -1,4 +1,4 @@
-"""Files that are there, and whole, also after the machine went down; and where they lie if they can be made again."""
+"""Files that are there, and whole, also after the machine went down; and folders of this user."""
 
 from __future__ import annotations
 
@@ -17,6 +17,15 @@ def cache_folder() -> Path:
     else:
         base = str(Path.home() / ".cache")
     return Path(os.environ.get("XDG_CACHE_HOME") or base) / "hogwild-local"
+
+
+def state_folder() -> Path:
+    """Where programs of this user keep what he did, such as lines typed."""
+    if sys.platform in ("win32", "darwin"):
+        base = os.environ.get("LOCALAPPDATA") or str(Path.home() / "Library" / "Application Support")
+    else:
+        base = str(Path.home() / ".local" / "state")
+    return Path(os.environ.get("XDG_STATE_HOME") or base) / "hogwild-local"
 
 
 def write_whole(file: Path, text: str) -> None:

@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
-import pty
-import signal
-import subprocess
-import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 from fakes import FakeEngine
+from terminals import Terminal
 
 from hogwild_local.cli.main import cli
-
-FAKE_PROGRAM = """
-import sys, time
-sys.path.insert(0, {tests!r})
-from fakes import FakeEngine
-from hogwild_local.cli.main import cli
-fake = FakeEngine("a" * 10**5, "b" * 10**5)
-fake.on_decode = lambda cache: time.sleep(0.01)
-cli(obj=fake.engine, prog_name="hogwild")
-"""
 
 
 def talk(*lines: str, arguments: tuple[str, ...] = ()) -> Result:
@@ -40,7 +28,7 @@ def talk(*lines: str, arguments: tuple[str, ...] = ()) -> Result:
 
 def messages_of(*lines: str, folder: Path, arguments: tuple[str, ...] = ()) -> list[dict[str, str]]:
     talk(*lines, f"/save {folder / 'saved.json'}", arguments=arguments)
-    messages: list[dict[str, str]] = json.loads((folder / "saved.json").read_text())
+    messages: list[dict[str, str]] = json.loads((folder / "saved.json").read_text())["messages"]
     return messages
 
 
@@ -69,14 +57,46 @@ def test_a_turn_can_be_said_again_or_taken_back(tmp_path: Path) -> None:
     assert [message["content"] for message in messages[::2]] == ["one", "three"]
 
 
+def test_a_message_that_is_refused_is_not_said_again() -> None:
+    lines = "a=01+02\nHello\n/regen\n"
+    result = CliRunner().invoke(cli, ["chat", "-t", "1", "-w", "1"], input=lines)  # the embedded model cannot read it
+    assert result.stderr.count("no tokens for") == 1
+    assert result.stdout.count("Answer: ") == 2
+
+
 def test_a_copy_goes_its_own_way(tmp_path: Path) -> None:
     assert len(messages_of("one", "/fork", "two", folder=tmp_path)) == 4
     assert len(messages_of("one", "/fork", "two", "/back", folder=tmp_path)) == 2
 
 
-def test_a_conversation_is_saved_as_markdown(tmp_path: Path) -> None:
-    talk("one", f"/save {tmp_path / 'saved.md'}")
-    assert (tmp_path / "saved.md").read_text().startswith("## User\n\none\n\n## Assistant\n\n")
+def test_a_conversation_is_saved_as_markdown_with_the_thoughts_of_each_turn(tmp_path: Path) -> None:
+    talk("one", "two", f"/save {tmp_path / 'saved.md'}")
+    titles = [line for line in (tmp_path / "saved.md").read_text().splitlines() if line.startswith("#")]
+    turn = ["## User", "## Thoughts of Alice and Bob", "### Alice, step 1", "### Bob, step 1", "### How it ended"]
+    assert titles == [*turn, "## Assistant"] * 2
+
+
+def test_thoughts_are_those_of_the_turns_that_are_left(tmp_path: Path) -> None:
+    def after(*lines: str) -> list[int]:
+        talk(*lines, f"/save {tmp_path / 'saved.json'}")
+        return [run["after"] for run in json.loads((tmp_path / "saved.json").read_text())["runs"]]
+
+    assert after("one", "two") == [1, 3]
+    assert after("one", "two", "/undo") == [1]
+    assert after("one", "two", "/regen") == [1, 3]
+    assert after("one", "/fork", "two", "/back") == [1]
+    assert after("one", "/fork", "two") == [1, 3]
+
+
+def test_thoughts_of_the_last_turn_are_shown_again() -> None:
+    lines = talk("one", "/workers 1", "two", "/thoughts").stdout.splitlines()
+    assert lines.count("Alice, step 1") == 1
+    assert "Bob, step 1" not in lines
+
+
+def test_a_message_of_several_lines_stands_between_quotes(tmp_path: Path) -> None:
+    messages = messages_of('"""one', "  /two", 'three"""', '"""four"""', folder=tmp_path)
+    assert [message["content"] for message in messages[::2]] == ["one\n  /two\nthree", "four"]
 
 
 @pytest.mark.parametrize(
@@ -84,9 +104,11 @@ def test_a_conversation_is_saved_as_markdown(tmp_path: Path) -> None:
     [
         ("/nothing", "there is no /nothing"),
         ("/workers many", "wants a number"),
+        ("/workers ²", "wants a number"),
         ("/workers 0", "workers"),
         ("/layout x", "layout must be one of"),
         ("/undo", "no turn to take back"),
+        ("/thoughts", "no thoughts yet"),
         ("/regen", "no message of the user's"),
         ("/back", "no copy"),
         ("/save", "name of a file"),
@@ -101,35 +123,109 @@ def test_a_fault_is_said_and_the_conversation_goes_on(line: str, said: str) -> N
 
 def test_help_lists_every_command() -> None:
     shown = talk("/help").stdout
-    for name in ("workers", "layout", "regen", "undo", "fork", "back", "save", "help", "quit"):
+    for name in ("workers", "layout", "regen", "undo", "fork", "back", "thoughts", "save", "help", "quit", "stop"):
         assert f"/{name}" in shown
+    assert max(map(len, shown.splitlines())) <= 80
 
 
-def test_ctrl_c_ends_the_turn_and_not_the_program() -> None:
-    main, other = pty.openpty()
-    code = FAKE_PROGRAM.format(tests=str(Path(__file__).parent))
-    command = [sys.executable, "-P", "-c", code, "chat", "-m", "m.gguf", "-n", "100000"]
-    process = subprocess.Popen(command, stdin=other, stdout=other, stderr=other, start_new_session=True)
-    os.close(other)
-    seen = b""
+# -- on a terminal --
 
-    def until(text: bytes) -> None:
-        nonlocal seen
-        end = time.monotonic() + 20
-        while text not in seen:
-            assert time.monotonic() < end, seen
-            seen += os.read(main, 65536)
+LONG = '"a" * 10**5, "b" * 10**5'
 
-    try:
-        until(b"> ")
-        os.write(main, b"one\n")
-        until(b"pass 3")
-        seen = b""
-        process.send_signal(signal.SIGINT)
-        until(b"stopped")
-        until(b"> ")
-        os.write(main, b"/quit\n")
-        assert process.wait(20) == 0
-    finally:
-        process.kill()
-        os.close(main)
+
+@pytest.fixture
+def chat(tmp_path: Path) -> Iterator[Callable[..., Terminal]]:
+    with contextlib.ExitStack() as stack:
+
+        def begin(*arguments: str, scripts: str = LONG) -> Terminal:
+            options = ["chat", "-m", "m.gguf", "--reply-tokens", "4", *arguments]
+            return stack.enter_context(Terminal(*options, scripts=scripts, XDG_STATE_HOME=str(tmp_path)))
+
+        yield begin
+
+
+def test_ctrl_c_ends_the_turn_and_not_the_program(chat: Callable[..., Terminal]) -> None:
+    terminal = chat("-n", "100000")
+    before = terminal.settings
+    terminal.until("/help")
+    terminal.type("one\n")
+    terminal.until("pass 3")
+    terminal.interrupt()
+    terminal.until("hogwild: stopped; what was said before stands, and /regen tries again\n>")
+    terminal.type("/regen\n")
+    terminal.until("pass 3")
+    terminal.interrupt()
+    terminal.until("hogwild: stopped", times=2)
+    terminal.type("/quit\n")
+    assert terminal.ended() == 0
+    assert terminal.settings == before
+
+
+def test_ctrl_c_in_a_reply_keeps_what_there_is_of_it(chat: Callable[..., Terminal], tmp_path: Path) -> None:
+    terminal = chat("-n", "2", "--reply-tokens", "100000", "--plain")
+    terminal.until("/help")
+    terminal.type("one\n")
+    terminal.until("Bob: [budget]")
+    time.sleep(0.2)
+    terminal.interrupt()
+    terminal.until("hogwild: stopped; the reply so far stands")
+    terminal.type(f"/save {tmp_path / 'saved.json'}\n")
+    terminal.until("2 messages are in")
+    terminal.type("/quit\n")
+    assert terminal.ended() == 0
+    assert json.loads((tmp_path / "saved.json").read_text())["messages"][1]["content"]
+
+
+def test_a_worker_can_be_stopped_while_they_work_and_what_is_not_entered_is_the_next_line(
+    chat: Callable[..., Terminal],
+) -> None:
+    terminal = chat("-n", "100000")
+    terminal.until("/help")
+    terminal.type("one\n")
+    terminal.until("pass 3")
+    terminal.type("hello\n")
+    terminal.until("while they work: /stop NAME")
+    terminal.until("> hello")  # it was not taken
+    terminal.type("\x15/stop Nobody\n")
+    terminal.until("worker must be one of Alice, Bob")
+    terminal.type("\x15/stop Bob\n")
+    terminal.until("Bob writes no more")
+    terminal.until("Bob [stopped]")
+    terminal.type("/wor")
+    terminal.until("> /wor")
+    terminal.interrupt()
+    terminal.until("/regen tries again\n> /wor")
+    terminal.type("kers x\n")
+    terminal.until("wants a number, not 'x'")
+    terminal.type("/qu\t\n")  # Tab completes it
+    assert terminal.ended() == 0
+
+
+def test_a_paste_of_several_lines_is_one_message(chat: Callable[..., Terminal], tmp_path: Path) -> None:
+    terminal = chat("-n", "2", "--reply-tokens", "2")
+    terminal.until("/help")
+    terminal.until_written(b"\x1b[?2004h", times=1)  # then terminals put these around what is pasted
+    terminal.type("\x1b[200~one\ntwo\x1b[201~\n")
+    terminal.until("tokens/s;")
+    terminal.type(f"/save {tmp_path / 'saved.json'}\n")
+    terminal.until("2 messages are in")
+    assert json.loads((tmp_path / "saved.json").read_text())["messages"][0]["content"] == "one\ntwo"
+
+
+def test_lines_are_kept_for_the_next_conversation_and_read_by_nobody_else(
+    chat: Callable[..., Terminal], tmp_path: Path
+) -> None:
+    for arguments in ((), ("--no-history",)):
+        terminal = chat(*arguments)
+        terminal.until("/help")
+        terminal.type("/layout combined\n")
+        terminal.until("layout combined\n")
+        terminal.type("/quit\n")
+        assert terminal.ended() == 0
+    file = tmp_path / "hogwild-local" / "chat-history"
+    assert file.read_text() == "/layout combined\n/quit\n"
+    assert file.stat().st_mode & 0o077 == 0
+    terminal = chat()
+    terminal.until("/help")
+    terminal.type("\x1b[A\x1b[A\n")  # twice the arrow up
+    terminal.until("hogwild: layout combined")

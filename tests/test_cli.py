@@ -49,9 +49,10 @@ def test_without_a_terminal_lines_begin_with_the_workers_name() -> None:
     result = run("2+2?")
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
-    assert all(line.startswith(("Alice: ", "Bob: ", "reply: ")) for line in lines[:-2])
+    assert all(line.startswith(("Alice: ", "Bob: ", "reply: ")) for line in lines[:-3])
     assert any(line.startswith("reply: ") for line in lines)
-    assert lines[-2] == "Answer: 4"
+    assert lines[-3] == "Answer: 4"
+    assert re.fullmatch(r"Ended: an answer was found\b.* Seed: \d+", lines[-2])
     assert "tokens/s" in lines[-1]
     assert result.stderr == ""
 
@@ -342,7 +343,7 @@ def test_only_these_modules_write() -> None:
     folder = Path(inspect.getfile(terminal)).parent
     writes = re.compile(r"click\.s?echo|\bprint\(|\.write\(")
     found = {path.name for path in folder.glob("*.py") if writes.search(path.read_text())}
-    assert found == {"terminal.py", "display.py", "bench.py", "runahead_bench.py", "machine.py"}
+    assert found == {"terminal.py", "display.py", "report.py", "bench.py", "runahead_bench.py", "machine.py"}
 
 
 def test_help_shows_groups_and_each_line_explains() -> None:

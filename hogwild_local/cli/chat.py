@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,13 +9,16 @@ from typing import Any
 import click
 
 from ..chat import Chat
+from ..disk import state_folder
 from ..errors import HogwildError, InvalidArgument
 from ..hogwild import Hogwild
 from ..options import RunOptions
 from ..workers.layouts import make_layout
 from ..workers.run import Run
-from .display import LiveOutput, shown
+from ..workers.transcript import Transcript
 from .grouped import Command, option
+from .lines import Lines
+from .live import LiveOutput
 from .options import (
     engine_of,
     field_option,
@@ -28,15 +28,24 @@ from .options import (
     sampling,
     worker_options,
 )
-from .terminal import Terminated, note, say
+from .report import report_thoughts
+from .saved import save
+from .session import shown, watch
+from .terminal import Terminated, interrupt_calls, note, say
 
 HELP = """\
-/workers N      so many workers from now on        /layout NAME    what they see of each other
-/regen          the last turn again                /undo           the last turn is taken back
-/fork           go on in a copy                    /back           return to where the copy was made
-/save FILE      all messages, as Markdown or, to a file that ends in .json, as JSON
-/help           this                               /quit           end; so does Ctrl+D
-Ctrl+C ends what the workers are doing, and keeps what was said before."""
+/workers N    so many workers from now on
+/layout NAME  what they see of each other from now on
+/regen        the last turn again
+/undo         the last turn is taken back
+/fork         go on in a copy; /back returns to where it was made
+/thoughts     what the workers wrote in the last turn
+/save FILE    messages and thoughts, as Markdown; as JSON if FILE ends in .json
+/help         this
+/quit         end; so does Ctrl+D
+Three quotes (\"\"\") begin a message of several lines, and end it.
+While they work: /stop NAME lets one of them end. Ctrl+C ends the turn, and what
+was said stands; a second Ctrl+C does not even wait for the end of the pass."""
 
 
 @click.command(cls=Command)
@@ -44,8 +53,11 @@ Ctrl+C ends what the workers are doing, and keeps what was said before."""
 @field_option("Workers", RunOptions, "workers")
 @worker_options
 @option("Output", "--plain", is_flag=True, help="Write plain lines also on a terminal.")
+@option(
+    "Output", "--history/--no-history", default=True, help="Keep the lines that are typed, for later conversations."
+)
 @click.pass_context
-def chat(ctx: click.Context, /, system: str | None, plain: bool, **options: Any) -> None:
+def chat(ctx: click.Context, /, system: str | None, plain: bool, history: bool, **options: Any) -> None:
     """Talk with a model that thinks with several workers and then replies. /help lists what can be typed beside
     messages.
 
@@ -54,7 +66,8 @@ def chat(ctx: click.Context, /, system: str | None, plain: bool, **options: Any)
     engine = engine_of(ctx, options)
     with load(engine, model_path(engine, options), options) as hogwild:
         chosen = given(RunOptions, options) | {"sampling": sampling(options, hogwild.sampling)}
-        Talk(hogwild, hogwild.chat(system=system, **chosen), plain).go_on()
+        talk = Talk(hogwild, hogwild.chat(system=system, **chosen), plain)
+        talk.go_on(state_folder() / "chat-history" if history else None)
 
 
 class Talk:
@@ -63,27 +76,34 @@ class Talk:
     def __init__(self, hogwild: Hogwild, chat: Chat, plain: bool) -> None:
         self._hogwild, self._chat, self._plain = hogwild, chat, plain
         self._options: dict[str, Any] = {}
-        self._before: list[Chat] = []
+        self._thoughts: dict[int, Transcript] = {}
+        """Of each turn, by how many messages came before its reply."""
+        self._last: Transcript | None = None
+        self._before: list[tuple[Chat, dict[int, Transcript]]] = []
         """The conversations that this one was copied from."""
+        self._typed = ""
+        """What was typed of the next line during a turn."""
+        self._unanswered: str | None = None
+        """The message of a turn that ended without a reply, which is not part of the conversation."""
         self._commands: dict[str, Callable[[str], object]] = {
             "workers": self._workers,
             "layout": self._layout,
-            "regen": lambda _: self._show(self._chat.regenerate(**self._options)),
+            "regen": lambda _: self._again(),
             "undo": lambda _: self._undo(),
             "fork": lambda _: self._fork(),
             "back": lambda _: self._back(),
+            "thoughts": lambda _: self._show_thoughts(),
             "save": self._save,
             "help": lambda _: say(HELP),
         }
 
-    def go_on(self) -> None:
-        """Until /quit, or the end of standard input."""
-        is_terminal = sys.stdin.isatty()
-        if is_terminal:
-            with contextlib.suppress(ImportError):
-                import readline  # noqa: F401  arrow keys, and earlier lines
+    def go_on(self, history: Path | None) -> None:
+        """Until /quit, or the end of standard input. history: the file that lines are kept in."""
+        lines = Lines([f"/{name}" for name in (*self._commands, "quit")], history)
+        if lines.is_terminal:
             note("hogwild: /help lists what can be typed beside messages")
-        while (line := _line(is_terminal)) is not None:
+        while (line := lines.next(self._typed)) is not None:
+            self._typed = ""
             if line.strip() in ("/quit", "/exit"):
                 return
             try:
@@ -91,30 +111,58 @@ class Talk:
             except Terminated:
                 raise
             except KeyboardInterrupt:
-                note("hogwild: stopped; what was said before stands")
+                note("hogwild: stopped; what was said before stands, and /regen tries again")
             except HogwildError as error:
                 note(f"hogwild: {' '.join(str(error).split())}")
 
     def _take(self, line: str) -> None:
         name, _, rest = line[1:].partition(" ")
         if line and not line.startswith("/"):
-            self._show(self._chat.send(line, **self._options))
+            self._send(line)
         elif name in self._commands:
             self._commands[name](rest.strip())
         elif line:
             raise InvalidArgument(f"there is no /{name}: /help lists what there is")
 
+    def _send(self, message: str) -> None:
+        run = self._chat.send(message, **self._options)
+        self._unanswered = message
+        try:
+            self._show(run)
+        except InvalidArgument:
+            self._unanswered = None  # it would be refused again
+            raise
+
+    def _again(self) -> None:
+        if self._unanswered is not None:
+            self._send(self._unanswered)
+        else:
+            self._show(self._chat.regenerate(**self._options))
+
     def _show(self, run: Run) -> None:
-        before = self._chat.messages
-        output = shown(run, self._plain)
-        with run, output:
-            for event in run:
-                output.feed(event)
-        if isinstance(output, LiveOutput) and self._chat.messages != before:
-            say(f"\n{self._chat.messages[-1]['content']}\n")
+        output = shown(run, self._plain, of_turn=True)
+        try:
+            with interrupt_calls(run.cancel):
+                watch(run, output)
+        finally:
+            self._typed = output.typed if isinstance(output, LiveOutput) else ""
+            self._last = output.transcript
+        if self._last.said is not None:
+            self._unanswered = None
+            self._thoughts = {**self._thoughts, len(self._chat.messages) - 1: self._last}
+        if self._last.reason == "cancelled":
+            stands = "what was said before stands" if self._unanswered else "the reply so far stands"
+            note(f"hogwild: stopped; {stands}, and /regen tries again")
+
+    def _show_thoughts(self) -> None:
+        if self._last is None:
+            raise InvalidArgument("there are no thoughts yet")
+        from rich.console import Console
+
+        report_thoughts(Console(), self._last)
 
     def _workers(self, text: str) -> None:
-        if not text.isdigit():
+        if not text.isdecimal():
             raise InvalidArgument(f"/workers wants a number, not {text!r}")
         self._change(workers=int(text))
 
@@ -132,46 +180,24 @@ class Talk:
         if not users:
             raise InvalidArgument("there is no turn to take back")
         said = self._chat.messages[users[-1]]["content"]
-        self._chat = self._chat.fork(users[-1])
+        self._chat, self._unanswered = self._chat.fork(users[-1]), None
+        self._thoughts = {after: thoughts for after, thoughts in self._thoughts.items() if after < users[-1]}
         note(f"hogwild: taken back: {said}")
 
     def _fork(self) -> None:
-        self._before.append(self._chat)
+        self._before.append((self._chat, self._thoughts))
         self._chat = self._chat.fork()
         note(f"hogwild: a copy; /back returns to the {len(self._before)}. one before")
 
     def _back(self) -> None:
         if not self._before:
             raise InvalidArgument("this is no copy")
-        self._chat = self._before.pop()
+        (self._chat, self._thoughts), self._unanswered = self._before.pop(), None
         note(f"hogwild: back, with {len(self._chat.messages)} messages")
 
     def _save(self, name: str) -> None:
         if not name:
             raise InvalidArgument("/save wants the name of a file")
         messages = self._chat.messages
-        as_json = json.dumps(messages, indent=1, ensure_ascii=False) + "\n"
-        as_text = "".join(f"## {message['role'].capitalize()}\n\n{message['content']}\n\n" for message in messages)
-        try:
-            Path(name).write_text(as_json if name.endswith(".json") else as_text, encoding="utf-8")
-        except OSError as error:
-            raise InvalidArgument(f"{name} cannot be written: {error}") from None
+        save(Path(name).expanduser(), messages, self._thoughts)
         note(f"hogwild: {len(messages)} messages are in {name}")
-
-
-def _line(is_terminal: bool) -> str | None:
-    """The next one; None: there is none."""
-    while True:
-        try:
-            if is_terminal:
-                return input("> ")
-            line = sys.stdin.readline()
-            return line or None
-        except EOFError:
-            return None
-        except Terminated:
-            raise
-        except KeyboardInterrupt:
-            if not is_terminal:
-                raise
-            note("\nhogwild: /quit or Ctrl+D ends")

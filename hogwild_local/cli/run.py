@@ -7,21 +7,21 @@ import random
 import select
 import stat
 import sys
-import time
+from pathlib import Path
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
 from ..errors import InvalidArgument
-from ..events import Token
 from ..hogwild import Hogwild
 from ..options import RunOptions
 from ..prompts.readable import check_readable
 from ..runahead.launched import of_launcher
-from ..workers.run import Run
-from .display import JsonOutput, LiveOutput, Output, shown
+from ..workers.transcript import Transcript
+from .display import JsonOutput
 from .grouped import Command, option
+from .live import LiveOutput
 from .options import (
     engine_of,
     field_option,
@@ -32,6 +32,8 @@ from .options import (
     worker_options,
 )
 from .ranks import RanksProgress
+from .saved import check_can_be_saved, save
+from .session import shown, watch
 from .terminal import note
 
 EXAMPLE_PACE = 40.0  # the embedded model is too fast to watch
@@ -53,49 +55,63 @@ EPILOG = "Each option can be given as an environment variable: HOGWILD_RUN_MAX_P
 @option("Output", "--json", "as_json", is_flag=True, help="Write one JSON event a line (see hogwild_local.events).")
 @option("Output", "--plain", is_flag=True, help="Write plain lines also on a terminal.")
 @option(
+    "Output", "--save", "save_to", type=click.Path(path_type=Path), metavar="FILE",
+    help="Write the transcript to a file, however the run ends: JSON if its name ends in .json, Markdown otherwise.",
+)  # fmt: skip
+@option(
     "Output", "--pace", type=click.FloatRange(min=0),
     show_default=f"0, as fast as it goes; an example on a terminal: {EXAMPLE_PACE:g}",
     help="Show at most so many passes a second.",
 )  # fmt: skip
 @option("Output", "-v", "--verbose", is_flag=True, help="Show llama.cpp's log, and what lies on which device.")
 @click.pass_context
-def run(ctx: click.Context, /, prompt: str | None, file: Any, as_json: bool, plain: bool, **options: Any) -> None:
+def run(
+    ctx: click.Context,
+    /,
+    prompt: str | None,
+    file: Any,
+    as_json: bool,
+    plain: bool,
+    save_to: Path | None,
+    **options: Any,
+) -> None:
     """Let several workers think about PROMPT together. Without one, about an example that comes with the model.
 
-    On a terminal the workers are shown side by side; elsewhere as plain lines that begin with the worker's
-    name.
+    On a terminal the workers are shown side by side, and when they have ended, all that they wrote; elsewhere as plain
+    lines that begin with the worker's name. While they work, /stop NAME lets one of them end.
     """
+    if save_to is not None:
+        check_can_be_saved(save_to)
     engine = of_launcher() or engine_of(ctx, options)  # first: other ranks than the last one do nothing else
     text = _read_prompt(prompt, file)
     if options["verbose"]:
         _show_log()
     with load(engine, model_path(engine, options), options, quiet=as_json) as hogwild:
-        if not as_json:
-            hogwild.watch_ranks(RanksProgress())
         if text is not None and options["model"] is None:
             _check_embedded(hogwild, text)
         chosen = given(RunOptions, options)
         chosen |= {"workers": _workers(ctx, options), "sampling": sampling(options, hogwild.sampling)}
-        stream = hogwild.stream(text if text is not None else _example(hogwild, options["seed"]), **chosen)
+        asked = text if text is not None else _example(hogwild, options["seed"])
+        stream = hogwild.stream(asked, **chosen)
         output = JsonOutput() if as_json else shown(stream, plain)
+        if not as_json:
+            hogwild.watch_ranks(output.ranks if isinstance(output, LiveOutput) else RanksProgress())
         pace = options["pace"]
         if pace is None:
             pace = EXAMPLE_PACE if text is None and isinstance(output, LiveOutput) else 0.0
-        _show(stream, output, pace)
+        try:
+            watch(stream, output, pace)
+        finally:
+            if save_to is not None and output.transcript.seed is not None:  # it has begun
+                _save(save_to, asked, output.transcript)
         for trace in [] if as_json else hogwild.ranks:
             note(f"hogwild: {trace}")
 
 
-def _show(run: Run, output: Output, pace: float) -> None:
-    """Feeds all events to the output, of at most pace passes a second (0: any number). After Ctrl+C it has shown what
-    there was, and the terminal is as before."""
-    n_pass, start = 0, time.monotonic()
-    with run, output:
-        for event in run:
-            if pace and isinstance(event, Token) and event.n_pass > n_pass:
-                n_pass = event.n_pass
-                time.sleep(max(0.0, start + n_pass / pace - time.monotonic()))
-            output.feed(event)
+def _save(file: Path, asked: str, transcript: Transcript) -> None:
+    said = [] if transcript.reply is None else [{"role": "assistant", "content": transcript.reply}]
+    save(file, [{"role": "user", "content": asked}, *said], {1: transcript})
+    note(f"hogwild: the transcript is in {file}")
 
 
 def _show_log() -> None:
