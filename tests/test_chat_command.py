@@ -183,9 +183,9 @@ def test_a_worker_can_be_stopped_while_they_work_and_what_is_not_entered_is_the_
     terminal.until("/help")
     terminal.type("one\n")
     terminal.until("pass 3")
-    terminal.type("hello\n")
-    terminal.until("while they work: /stop NAME")
-    terminal.until("> hello")  # it was not taken
+    terminal.type("/hello\n")
+    terminal.until("while they work: a line is said to all")
+    terminal.until("> /hello")  # it was not taken
     terminal.type("\x15/stop Nobody\n")
     terminal.until("worker must be one of Alice, Bob")
     terminal.type("\x15/stop Bob\n")
@@ -199,6 +199,26 @@ def test_a_worker_can_be_stopped_while_they_work_and_what_is_not_entered_is_the_
     terminal.until("wants a number, not 'x'")
     terminal.type("/qu\t\n")  # Tab completes it
     assert terminal.ended() == 0
+
+
+def test_a_line_that_is_typed_while_they_work_is_said_to_them(chat: Callable[..., Terminal]) -> None:
+    terminal = chat("-n", "100000")
+    terminal.until("/help")
+    terminal.type("one\n")
+    terminal.until("pass 3")
+    terminal.type("Look twice.\n")
+    terminal.until("You ")
+    terminal.until("Look twice.")
+    terminal.type("@Nobody are you there?\n")
+    terminal.until("they are Alice, Bob")
+    terminal.type("\x15@Bob, and you once.\n")
+    terminal.until("and you once.")
+    terminal.type("/add Carol\n")
+    terminal.until("Carol step 1")
+    terminal.interrupt()
+    terminal.until("stopped;")
+    terminal.type("/thoughts\n")
+    terminal.until("\nYou\n", times=2)
 
 
 def test_a_paste_of_several_lines_is_one_message(chat: Callable[..., Terminal], tmp_path: Path) -> None:

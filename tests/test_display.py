@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import pytest
 from fakes import TINY_STYLE, FakeEngine
+from spoken import hogwild as spoken_to
 
 from hogwild_local.cli.display import JsonOutput, Output, PlainOutput
 from hogwild_local.cli.ending import last_lines
@@ -100,6 +101,18 @@ def test_that_there_is_no_answer_is_said(reply: str | None, line: str) -> None:
 
 def test_a_run_that_did_not_begin_has_no_end() -> None:
     assert last_lines(Transcriber().transcript(), ModelError("it broke")) == []
+
+
+def test_plain_lines_have_what_was_said_meanwhile_and_what_came_to_nothing() -> None:
+    file = io.StringIO()
+    with spoken_to(FakeEngine(), n_ctx=200) as hw:
+        run = hw.stream("P", max_passes=5, seed=1)
+        for text in ("Look twice.", "more " * 100):
+            run.say(text)
+        show(run, PlainOutput(file))
+    said = [line for line in file.getvalue().splitlines() if line.startswith("you: ")]
+    assert said[0] == "you: Look twice."
+    assert said[1].startswith("you: [")
 
 
 def test_json_lines_hold_all_of_every_event() -> None:

@@ -6,7 +6,9 @@ import io
 
 import pytest
 
+from hogwild_local.cli.heard import heard
 from hogwild_local.cli.keyboard import Keyboard, Line
+from hogwild_local.errors import InvalidArgument
 
 
 @pytest.mark.parametrize(
@@ -45,3 +47,46 @@ def test_without_a_terminal_it_hears_nothing(stdin: object, monkeypatch: pytest.
     monkeypatch.setattr("sys.stdin", stdin)
     with Keyboard(lambda line: True) as keyboard:
         assert keyboard.typed == ""
+
+
+class Spoken:
+    """What of a run a line can reach."""
+
+    workers = ("Ann", "Ann Lee", "Bob")
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str | None, ...]] = []
+
+    def say(self, text: str, to: str | None = None) -> None:
+        self.asked.append(("say", text, to))
+
+    def add(self, worker: str) -> None:
+        self.asked.append(("add", worker))
+
+    def stop(self, worker: str) -> None:
+        self.asked.append(("stop", worker))
+
+
+@pytest.mark.parametrize(
+    ("line", "asked"),
+    [
+        ("Look twice. ", ("say", "Look twice.", None)),
+        ("@Bob, look twice.", ("say", "look twice.", "Bob")),
+        ("@Ann Lee: you too", ("say", "you too", "Ann Lee")),
+        ("@Ann Leere", ("say", "Leere", "Ann")),
+        ("/add Dave Jr", ("add", "Dave Jr")),
+        ("/stop  Ann Lee", ("stop", "Ann Lee")),
+    ],
+)
+def test_a_line_is_said_to_all_or_to_the_one_it_names_or_changes_who_works(line: str, asked: tuple[str, ...]) -> None:
+    run = Spoken()
+    assert heard(run, line)  # type: ignore[arg-type]
+    assert run.asked == [asked]
+
+
+@pytest.mark.parametrize("line", ["/help", "@Bobby hello", "@", "/quit now"])
+def test_a_line_that_means_nothing_says_what_there_is(line: str) -> None:
+    run = Spoken()
+    with pytest.raises(InvalidArgument, match=r"/add NAME|they are Ann"):
+        heard(run, line)  # type: ignore[arg-type]
+    assert run.asked == []

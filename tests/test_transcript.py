@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from fakes import FakeCache, FakeEngine
+from spoken import hogwild as spoken_to
 from test_display import running
 
 from hogwild_local.cli.main import cli
@@ -63,6 +64,20 @@ def test_a_reply_is_there_while_it_is_written_and_why_it_was_cut_is_said() -> No
     transcript = transcriber.transcript()
     transcriber.take(RunEnded("budget", None, transcript.timings, transcript.usage))
     assert transcriber.transcript().why == f"{WHY['budget']}; the reply ended because {WHY['length']}"
+
+
+def test_what_was_said_meanwhile_and_who_joined_stand_in_it() -> None:
+    with spoken_to(FakeEngine()) as hw:
+        run = hw.stream("P", max_passes=20, seed=1)
+        run.say("Look twice.", "Bob")
+        run.add("Carol")
+        result = run.result()
+    transcript = result.transcript
+    assert transcript.workers == ("Alice", "Bob", "Carol")
+    (said,) = [text for title, text in transcript.parts if title == "You"]
+    assert said == "[Bob:Look twice.]"
+    assert said in result.history
+    assert "Carol, step 1" in dict(transcript.parts)
 
 
 def test_without_a_reply_the_answer_is_what_is_said() -> None:

@@ -44,8 +44,9 @@ HELP = """\
 /help         this
 /quit         end; so does Ctrl+D
 Three quotes (\"\"\") begin a message of several lines, and end it.
-While they work: /stop NAME lets one of them end. Ctrl+C ends the turn, and what
-was said stands; a second Ctrl+C does not even wait for the end of the pass."""
+While they work, a line is said to all of them, and "@Bob ..." to one. /add NAME
+and /stop NAME change who works. Ctrl+C ends the turn, and what was said before
+stands; a second Ctrl+C does not even wait for the end of the pass."""
 
 
 @click.command(cls=Command)

@@ -71,6 +71,12 @@ class PlainOutput(Output):
                 self._write(event.worker, event.text)
             case ev.Token():
                 self._write(event.worker or "finisher", event.text)
+            case ev.Said():
+                self._print(f"you: {event.text}")
+            case ev.NotSaid():
+                self._print(f"you: [{event.message}]")
+            case ev.WorkerRefused():
+                self._print(f"{event.worker}: [{event.message}]")
             case ev.WorkerFinished():
                 self._flush(event.worker)
                 self._print(f"{event.worker}: [{event.reason}]")

@@ -124,6 +124,13 @@ class LiveOutput(Output):
             case ev.StepEnded():
                 self._done.append(Part(event.worker, event.text, self._styles[event.worker]))
                 self._steps[event.worker] = ""
+            case ev.WorkerJoined():
+                self._join(event.worker)
+            case ev.Said():
+                self._done.append(Part("You", event.shown, "bold"))
+                self._notice = ""
+            case ev.NotSaid() | ev.WorkerRefused():
+                self._notice = event.message
             case ev.WorkerFinished():
                 self._notes[event.worker] = f"[{event.reason}]"
             case ev.FinisherStarted():

@@ -78,7 +78,8 @@ def run(
     """Let several workers think about PROMPT together. Without one, about an example that comes with the model.
 
     On a terminal the workers are shown side by side, and when they have ended, all that they wrote; elsewhere as plain
-    lines that begin with the worker's name. While they work, /stop NAME lets one of them end.
+    lines that begin with the worker's name. On a terminal a line that is typed while they work is said to all of them,
+    "@Bob ..." to one; /add NAME and /stop NAME change who works.
     """
     if save_to is not None:
         check_can_be_saved(save_to)

@@ -28,9 +28,9 @@ WHY: dict[str | None, str] = {
 @dataclass(frozen=True, slots=True)
 class Step:
     """A step of a worker: its number, from 1, and its text, prefix included. reason: as in StepEnded, or None where it
-    was still being written."""
+    was still being written. worker None: what the user said meanwhile."""
 
-    worker: str
+    worker: str | None
     step: int
     text: str
     reason: str | None
@@ -71,7 +71,7 @@ class Transcript:
     @property
     def parts(self) -> list[tuple[str, str]]:
         """All that was written, each part with a title: steps and finisher, not the reply."""
-        parts = [(f"{step.worker}, step {step.step}", step.text) for step in self.steps]
+        parts = [(f"{step.worker}, step {step.step}" if step.worker else "You", step.text) for step in self.steps]
         return parts + ([] if self.finisher is None else [("Finisher", self.finisher)])
 
     @property
@@ -113,6 +113,10 @@ class Transcriber:
             case ev.StepEnded():
                 self._open.pop(event.worker, None)
                 self._steps.append(Step(event.worker, event.step, event.text, event.reason))
+            case ev.WorkerJoined():
+                self._workers.append(event.worker)
+            case ev.Said():
+                self._steps.append(Step(None, 0, event.shown.strip(), "end"))
             case ev.WorkerFinished():
                 self._open.pop(event.worker, None)
                 self._finished[event.worker] = event.reason
