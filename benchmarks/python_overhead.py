@@ -65,6 +65,7 @@ def one_run(workers: int, passes: int) -> float:
         def close(self) -> None:
             pass
 
+    fake.model.n_ctx_train = 0  # unknown
     engine = replace(fake.engine, cache=Cache, sampler=Sampler)
     with Hogwild("fake.gguf", n_ctx=10**6, n_batch=4096, engine=engine) as hogwild:
         run = hogwild.stream("P", workers=workers, max_passes=passes, finisher=False, stop=["STOP"], seed=1)

@@ -26,8 +26,8 @@ from typing import Any, Literal
 Reason = Literal["answer", "closed", "eos", "stop", "stopped", "cache_full", "budget", "cancelled"]
 """Why a worker or a run ended: an answer was found; it closed its thoughts, or enough of the workers had done so; the
 model said end of text; a stop string was written; stop() was called; the cache had no room for it; max_passes passes
-were made; cancel() was called. Of several workers' reasons, a run's is the first in this order: answer, cancelled,
-closed, budget, cache_full, stopped, stop, eos."""
+were made, or without such a number the room was used up; cancel() was called. Of several workers' reasons, a run's is
+the first in this order: answer, cancelled, closed, budget, cache_full, stopped, stop, eos."""
 
 ReplyReason = Literal["eos", "stop", "length", "cache_full", "cancelled"]
 """Why a reply ended: the model said end of text; a stop string was written; reply_tokens were written; the cache had no

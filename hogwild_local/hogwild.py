@@ -22,15 +22,8 @@ from .engine.protocols import Engine, ModelLike, native_engine
 from .engine.rpc import listed
 from .errors import Closed, InvalidArgument
 from .events import Event
-from .options import (
-    OF_CACHE,
-    USUAL_N_CTX,
-    EngineOptions,
-    RunOptions,
-    SamplingParams,
-    default_of,
-    takes,
-)
+from .hub import downloaded
+from .options import OF_CACHE, EngineOptions, RunOptions, SamplingParams, default_of, takes
 from .prompts.chat_template import ChatTemplate, checked_date
 from .prompts.messages import Message, Prompt, checked_messages
 from .prompts.model_defaults import ModelDefaults
@@ -113,8 +106,9 @@ class Hogwild:
     several runs may go on at the same time: each iterated in a thread of its own, or in turn in one thread. Each counts
     its own cells; one for which there is no room waits its turn (RunQueued).
 
-    .prompts is the style in use; .sampling how workers sample unless told otherwise, and .examples are prompts that
-    the model can be tried with: both come with the model (see model_defaults).
+    .prompts is the style in use; .sampling how workers sample unless told otherwise, of which .own_sampling is what the
+    model's file says, and .examples are prompts that the model can be tried with: all come with the model (see
+    model_defaults). To change one field of the model's sampling: dataclasses.replace(hw.sampling, top_k=20).
     """
 
     @takes(HogwildOptions)
@@ -139,10 +133,10 @@ class Hogwild:
             defaults = ModelDefaults.of(self.model.metadata)
             self.prompts: PromptStyle = style or defaults.prompts
             self.sampling: SamplingParams = defaults.sampling
+            self.own_sampling: Mapping[str, Any] = defaults.own_sampling
             self.examples: tuple[str, ...] = defaults.examples
-            self._cache = self._engine.cache(
-                self.model, n_ctx=_n_ctx(options.n_ctx, self.model.n_ctx_train), **options.of_cache()
-            )
+            _warn(self.model.n_ctx_train, options.n_ctx, defaults.unused)
+            self._cache = self._engine.cache(self.model, n_ctx=options.n_ctx, **options.of_cache())
         except BaseException:
             self._free()
             raise
@@ -151,9 +145,21 @@ class Hogwild:
         self._runs: weakref.WeakSet[Run] = weakref.WeakSet()
         self._closed = False
 
+    @classmethod
+    def from_pretrained(cls, repo: str, quant: str | None = None, filename: str | None = None, **options: Any) -> Self:
+        """A model from the Hugging Face Hub, which stays in the cache of huggingface_hub (the extra hub). repo:
+        "USER/REPO"; quant, filename: which of its files, see hub.downloaded(); options: those of Hogwild().
+
+            hw = Hogwild.from_pretrained("USER/REPO", quant="Q4_K_M", n_ctx=8192)
+
+        Raises ImportError without huggingface_hub, InvalidArgument (with what there is), ModelError, and as Hogwild().
+        """
+        HogwildOptions(**options)  # what is wrong with them is told before anything is fetched
+        return cls(downloaded(repo, quant, filename), **options)
+
     @property
     def n_ctx(self) -> int:
-        """Tokens that the cache holds."""
+        """Tokens that the cache holds, as asked for or as chosen."""
         return int(self._cache.n_ctx)
 
     @property
@@ -349,17 +355,17 @@ def _check_loaded(model: object, options: HogwildOptions) -> None:
         raise InvalidArgument(f"{', '.join(given)}: the model is loaded already; give it to the Model that is passed")
 
 
-def _n_ctx(given: int | None, trained: int) -> int:
-    """Tokens of the cache. trained: those of the longest text that the model was trained on; 0: unknown."""
-    if given is None:
-        return min(USUAL_N_CTX, trained or USUAL_N_CTX)
-    if 0 < trained < given:
+def _warn(trained: int, n_ctx: int | None, unused: Sequence[str]) -> None:
+    """trained: tokens of the longest text that the model was trained on; 0: unknown. n_ctx: what was asked for. unused:
+    what the model's file asks for and does not get."""
+    if n_ctx is not None and 0 < trained < n_ctx:
         warnings.warn(
-            f"n_ctx is {given}, but the model was trained on texts of at most {trained} tokens: beyond them it may "
+            f"n_ctx is {n_ctx}, but the model was trained on texts of at most {trained} tokens: beyond them it may "
             "write nonsense",
             stacklevel=4,
         )
-    return given
+    for what in unused:
+        warnings.warn(f"the model's own {what}: there is no such sampler here, so this is left out", stacklevel=4)
 
 
 def _load_prompts(prompts: str | os.PathLike[str] | PromptStyle | None) -> PromptStyle | None:

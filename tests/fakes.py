@@ -18,6 +18,7 @@ import numpy as np
 
 from hogwild_local.engine.devices import Device
 from hogwild_local.engine.protocols import Engine, Logits
+from hogwild_local.engine.room import usual_n_ctx
 from hogwild_local.errors import BatchTooLarge, CacheFull, Closed, InvalidArgument, ModelError
 from hogwild_local.options import SamplingParams
 from hogwild_local.prompts.style import PromptStyle
@@ -65,7 +66,7 @@ class FakeModel:
 
     def __init__(self, chat_template: str | None = TEMPLATE, words: bool = True, description: str = "fake") -> None:
         self.n_vocab = N_VOCAB
-        self.n_ctx_train = 0  # unknown
+        self.n_ctx_train = 8192
         self.chat_template = chat_template
         self.description = description
         self.metadata: dict[str, str] = {}
@@ -295,8 +296,10 @@ class FakeEngine:
         self.model_arguments = {"path": path, **arguments}
         return self.model
 
-    def _make_cache(self, model: FakeModel, **arguments: object) -> FakeCache:
-        self.cache = FakeCache(model, **arguments)  # type: ignore[arg-type]
+    def _make_cache(self, model: FakeModel, **arguments: Any) -> FakeCache:
+        if arguments.get("n_ctx") is None:
+            arguments["n_ctx"] = usual_n_ctx(model.n_ctx_train, lambda share, n: n)
+        self.cache = FakeCache(model, **arguments)
         self.cache.finisher = self._tokens(self.finisher) or []
         self.cache.on_decode = lambda cache: self.on_decode(cache)
         return self.cache

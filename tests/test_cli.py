@@ -35,6 +35,8 @@ fake.on_decode = lambda cache: time.sleep(0.01)
 cli(obj=fake.engine, prog_name="hogwild")
 """
 
+LOADED = "hogwild: context 8192 tokens\n"
+
 
 def hogwild(fake: FakeEngine, *arguments: str, stdin: str | None = None, **env: str) -> Result:
     return CliRunner().invoke(cli, arguments, obj=fake.engine, input=stdin, env=env)
@@ -54,7 +56,7 @@ def test_without_a_terminal_lines_begin_with_the_workers_name() -> None:
     assert lines[-3] == "Answer: 4"
     assert re.fullmatch(r"Ended: an answer was found\b.* Seed: \d+", lines[-2])
     assert "tokens/s" in lines[-1]
-    assert result.stderr == ""
+    assert result.stderr == LOADED
 
 
 def test_json_is_one_event_a_line_and_nothing_else() -> None:
@@ -177,7 +179,7 @@ def test_a_missing_model_is_one_line_and_exit_code_1() -> None:
 def test_a_prompt_that_does_not_fit_is_one_line_and_exit_code_1() -> None:
     result = run("--ctx", "50", "P")
     assert result.exit_code == 1
-    assert len(result.stderr.splitlines()) == 1
+    assert len(result.stderr.splitlines()) == 2
     assert "50 are free" in result.stderr
 
 
@@ -185,7 +187,8 @@ def test_without_model_the_embedded_one_is_used_and_one_line_says_so() -> None:
     fake = FakeEngine()
     result = hogwild(fake, "run", "-n", "1", "P")
     assert fake.model_arguments["path"] == Path("embedded.gguf")
-    assert len(result.stderr.splitlines()) == 1
+    assert result.stderr.endswith(LOADED)
+    assert len(result.stderr.splitlines()) == 2
     assert "embedded" in result.stderr
 
 
@@ -373,7 +376,7 @@ def test_version_is_ours_and_that_of_llama_cpp_python() -> None:
 
 def test_what_is_not_on_the_cpu_is_said_on_load() -> None:
     fake = FakeEngine()
-    assert hogwild(fake, "run", "-m", "m.gguf", "-n", "1", "P").stderr == ""
+    assert hogwild(fake, "run", "-m", "m.gguf", "-n", "1", "P").stderr == LOADED
     fake.model.devices = [Device("CUDA0", "a GPU", layers=(0, 1), weight_bytes=2**20)]
     assert "CUDA0 (a GPU): layers 0-1" in hogwild(fake, "run", "-m", "m.gguf", "-n", "1", "P").stderr
 
@@ -383,7 +386,7 @@ def test_a_warning_is_one_line() -> None:
     fake.model.n_ctx_train = 100
     result = hogwild(fake, "run", "-m", "m.gguf", "-n", "1", "--ctx", "4000", "P")
     assert result.exit_code == 0
-    assert len(result.stderr.splitlines()) == 1
+    assert len(result.stderr.splitlines()) == 2
     assert "trained" in result.stderr
 
 

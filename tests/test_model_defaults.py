@@ -12,7 +12,7 @@ from fakes import TINY_STYLE, FakeEngine, FakeModel
 from hogwild_local.cli.main import cli
 from hogwild_local.errors import InvalidArgument, ModelError
 from hogwild_local.hogwild import Hogwild
-from hogwild_local.options import SamplingParams, Worker
+from hogwild_local.options import SAMPLERS, SamplingParams, Worker
 from hogwild_local.prompts.patterns import check_pattern
 from hogwild_local.prompts.style import PromptStyle
 
@@ -65,8 +65,47 @@ def test_an_option_of_the_command_line_changes_only_what_it_names() -> None:
 
 
 @pytest.mark.parametrize(
+    ("sequence", "order"),
+    [
+        ("penalties;temperature;top_k;top_p;min_p", ("penalties", "temperature", "top_k", "top_p", "min_p")),
+        ("penalties;dry;top_n_sigma;top_k;typ_p;top_p;min_p;xtc;temperature", SAMPLERS),
+        ("temp;top-p", ("temperature", "top_p")),
+        (" ; ", SAMPLERS),
+    ],
+)
+def test_the_order_of_the_models_sampler_is_used(sequence: str, order: tuple[str, ...]) -> None:
+    with opened(engine(general__sampling__sequence=sequence)) as hw:
+        assert hw.sampling == SamplingParams(sampler_order=order)
+        assert hw.own_sampling == ({"sampler_order": order} if sequence.strip(" ;") else {})
+
+
+def test_what_the_models_file_says_is_known_field_by_field() -> None:
+    with opened(engine(general__sampling__temp="0.6", general__sampling__xtc_probability="0.0")) as hw:
+        assert hw.own_sampling == {"temperature": 0.6}
+    with opened(engine()) as hw:
+        assert hw.own_sampling == {}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("xtc_probability", "0.500000", r"xtc_probability is 0\.500000"),
+        ("mirostat", "2", "mirostat is 2"),
+        ("sequence", "infill;top_k", "sequence has 'infill'"),
+    ],
+)
+def test_a_sampler_that_there_is_not_here_is_warned_of(key: str, value: str, said: str) -> None:
+    with pytest.warns(UserWarning, match=rf"the model's own general\.sampling\.{said}.*left out") as caught:
+        opened(engine(**{f"general__sampling__{key}": value})).close()
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+
+
+@pytest.mark.parametrize(
     ("key", "value"),
     [
+        ("general__sampling__sequence", "top_k;" * 100),
+        ("general__sampling__sequence", "top_k;top_p;top_k"),
         ("hogwild__prompts", "[rules]\none = 1"),
         ("hogwild__examples", "[1"),
         ("hogwild__examples", '["a", 1]'),
@@ -133,7 +172,7 @@ def test_without_a_prompt_an_example_of_the_model_runs_and_is_shown() -> None:
         fake = engine(hogwild__examples=json.dumps(examples))
         result = command(fake, "--seed", str(seed))
         assert result.exit_code == 0, result.stderr
-        line = result.stderr.splitlines()[0]
+        line = result.stderr.splitlines()[1]
         assert line in examples
         assert fake.cache is not None
         prompt = [token for feeds in fake.cache.passes for token in feeds[0].tokens]

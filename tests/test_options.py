@@ -20,7 +20,6 @@ from hogwild_local.cli.options import flags_of
 from hogwild_local.errors import InvalidArgument
 from hogwild_local.hogwild import Hogwild
 from hogwild_local.options import (
-    USUAL_N_CTX,
     EngineOptions,
     Options,
     RunOptions,
@@ -185,12 +184,6 @@ def test_a_cache_beyond_what_the_model_was_trained_for_is_warned_of() -> None:
         Hogwild("m.gguf", n_ctx=1001, engine=fake.engine).close()
     assert caught[0].filename == __file__
     Hogwild("m.gguf", n_ctx=1000, engine=fake.engine).close()
-
-
-@pytest.mark.parametrize(("trained", "n_ctx"), [(0, USUAL_N_CTX), (1000, 1000), (10**6, USUAL_N_CTX)])
-def test_without_n_ctx_a_cache_is_as_usual_or_as_the_model_was_trained_for(trained: int, n_ctx: int) -> None:
-    with Hogwild("m.gguf", engine=FakeEngine(model=trained_for(trained)).engine) as hw:
-        assert hw.n_ctx == n_ctx
 
 
 # -- what a model can read ----------------------------------------------------------------------------------------

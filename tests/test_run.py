@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from fakes import FakeEngine, FakeModel
+from fakes import TINY_STYLE, FakeEngine, FakeModel
 from runs import fed, finished, hogwild, of, passes, run, texts
 
 from hogwild_local import events as ev
@@ -158,6 +159,35 @@ def test_a_full_cache_stops_one_worker_only() -> None:
     assert texts(events) == {"Alice": "a" * 9, "Bob": "b" * 9, "Carol": "c" * 5}
     last = of(events, ev.StepEnded)[0]
     assert (last.worker, last.reason, last.text) == ("Carol", "cache_full", "<Carol1>ccccc")
+
+
+@pytest.mark.parametrize("reply", [False, True])
+def test_without_a_budget_all_go_on_until_the_room_is_used_up_and_end_together(reply: bool) -> None:
+    fake = FakeEngine("a" * 500, "b" * 500, "c" * 500)
+    style = replace(TINY_STYLE, reply=replace(TINY_STYLE.reply, text="R:")) if reply else TINY_STYLE
+    events = run(fake, workers=3, n_ctx=300, max_passes=None, reply_tokens=20, prompts=style)
+    assert finished(events) == dict.fromkeys(("Alice", "Bob", "Carol"), "budget")
+    assert events[-1].reason == "budget"  # type: ignore[attr-defined]
+    written = {name: text for name, text in texts(events).items() if name}
+    assert len({len(text) for text in written.values()}) == 1
+    # No pass of all three has room any more; the last token of a reply is not fed.
+    assert 0 <= events[-1].usage.context_left < 3 + reply  # type: ignore[attr-defined]
+    assert [event.reason for event in of(events, ev.StepEnded)] == ["budget"] * 3  # nothing written was dropped
+
+
+def test_without_a_budget_a_long_reply_has_room() -> None:
+    style = replace(TINY_STYLE, reply=replace(TINY_STYLE.reply, text="R:"))
+    fake = FakeEngine("a" * 9000, "b" * 9000, "r" * 900)
+    events = run(fake, n_ctx=4096, max_passes=None, reply_tokens=900, prompts=style)
+    [end] = of(events, ev.ReplyEnded)
+    assert (end.reason, len(end.text)) == ("length", 900)
+    assert len(texts(events)["Alice"]) > 1500
+
+
+def test_without_a_budget_who_cannot_begin_for_want_of_room_leaves_it_to_the_others() -> None:
+    events = run(FakeEngine("a" * 99, "b" * 99), n_ctx=15 + 8 + 4, max_passes=None)
+    assert finished(events) == {"Alice": "budget", "Bob": "cache_full"}
+    assert len(texts(events)["Alice"]) > 3
 
 
 def test_all_stopped_by_a_full_cache_one_by_one_still_get_their_finisher() -> None:

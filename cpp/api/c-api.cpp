@@ -92,6 +92,10 @@ int32_t hw_model_n_ctx_train(const hw_model* model) {
     return answer(-1, [&] { return of(model).n_ctx_train(); });
 }
 
+size_t hw_model_n_mapped_bytes(const hw_model* model) {
+    return answer<size_t>(0, [&] { return of(model).n_mapped_bytes(); });
+}
+
 int32_t hw_model_n_threads(const hw_model* model) {
     return answer(-1, [&] { return of(model).n_threads(); });
 }
@@ -210,7 +214,17 @@ int32_t hw_detokenize(const hw_model* model, const int32_t* tokens, int32_t n_to
 hw_status hw_cache_new(hw_model* model, const hw_cache_params* params, hw_cache** cache, char* err, size_t err_size) {
     return guard(err, err_size, [&] {
         hw_cache*& made = not_null(cache, "cache");
-        made = new hw_cache{{not_null(model, "model").model, not_null(params, "params")}};
+        const hw::ModelPtr& of_model = not_null(model, "model").model;
+        made = new hw_cache{{of_model, hw::checked(not_null(params, "params"), *of_model)}};
+    });
+}
+
+hw_status hw_cache_room(hw_model* model, const hw_cache_params* params, double share, int32_t* n_ctx, char* err,
+                        size_t err_size) {
+    return guard(err, err_size, [&] {
+        int32_t& room = not_null(n_ctx, "n_ctx");
+        const hw::ModelPtr& of_model = not_null(model, "model").model;
+        room = hw::room_for(of_model, hw::checked(not_null(params, "params"), *of_model), share);
     });
 }
 

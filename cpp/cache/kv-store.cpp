@@ -1,5 +1,6 @@
 #include "cache/kv-store.h"
 
+#include <algorithm>
 #include <cstdint>
 
 #include "base/error.h"
@@ -20,22 +21,29 @@ void check_type(ggml_type type, int64_t d, const char* what) {
 // Scores of float-sized keys must not overflow either. The scale of a quantized block is f16.
 float largest(ggml_type type) { return type == GGML_TYPE_F32 || type == GGML_TYPE_BF16 ? 1e15f : 65504.0f; }
 
-// ggml calls all host memory free.
-size_t free_memory(ggml_backend_buffer_type_t type) {
-    if (ggml_backend_buft_is_host(type)) {
-        return free_host_memory();
-    }
-    size_t free = SIZE_MAX;
-    size_t total = 0;
-    if (ggml_backend_dev_t device = ggml_backend_buft_get_device(type)) {
-        ggml_backend_dev_memory(device, &free, &total);
-    }
-    return free > 0 ? free : SIZE_MAX;  // 0: the backend does not know
-}
-
 }  // namespace
 
 KvStore::KvStore(const std::map<int, LayerSpec>& layers, int64_t n_cells, ggml_type type_k, ggml_type type_v) {
+    make_tensors(layers, n_cells, type_k, type_v);
+    for (const auto& entry : contexts_) {
+        allocate(entry.first);
+    }
+    fill_hadamards();
+}
+
+KvBytes KvStore::bytes_for(const std::map<int, LayerSpec>& layers, int64_t n_cells, ggml_type type_k,
+                           ggml_type type_v) {
+    KvStore store;
+    store.make_tensors(layers, n_cells, type_k, type_v);
+    KvBytes bytes;
+    for (const auto& [type, ctx] : store.contexts_) {
+        bytes[type] = ggml_backend_alloc_ctx_tensors_from_buft_size(ctx.get(), type);
+    }
+    return bytes;
+}
+
+void KvStore::make_tensors(const std::map<int, LayerSpec>& layers, int64_t n_cells, ggml_type type_k,
+                           ggml_type type_v) {
     for (const auto& [index, layer] : layers) {
         check_type(type_k, layer.d_k, "keys");
         check_type(layer.is_v_in_k ? type_k : type_v, layer.d_v, "values");
@@ -57,10 +65,6 @@ KvStore::KvStore(const std::map<int, LayerSpec>& layers, int64_t n_cells, ggml_t
         tensors.hadamard_k = new_hadamard(ctx.get(), n_k);
         tensors.hadamard_v = new_hadamard(ctx.get(), n_v);
     }
-    for (const auto& entry : contexts_) {
-        allocate(entry.first);
-    }
-    fill_hadamards();
 }
 
 ggml_tensor* KvStore::new_hadamard(ggml_context* ctx, int64_t n) {
@@ -104,6 +108,17 @@ size_t KvStore::n_bytes() const {
         sum += ggml_nbytes(entry.second.k) + (entry.second.has_values() ? ggml_nbytes(entry.second.v) : 0);
     }
     return sum;
+}
+
+// ggml calls all of a machine's memory free, but it knows what a GPU that shares it may use.
+size_t free_memory(ggml_backend_buffer_type_t type) {
+    const size_t host = ggml_backend_buft_is_host(type) ? free_host_memory() : SIZE_MAX;
+    size_t free = 0;
+    size_t total = 0;
+    if (ggml_backend_dev_t device = ggml_backend_buft_get_device(type)) {
+        ggml_backend_dev_memory(device, &free, &total);
+    }
+    return free > 0 ? std::min(free, host) : host;  // 0: the backend does not know
 }
 
 // Memory that a GPU shares with the CPU is host memory too, but the layer belongs to the GPU.

@@ -27,16 +27,23 @@ struct KvTensors {
     bool has_values() const { return v->view_src == nullptr || v->op == GGML_OP_SET_ROWS; }
 };
 
+using KvBytes = std::map<ggml_backend_buffer_type_t, size_t>;
+
 class KvStore {
   public:
     // Throws HW_ERROR_MEMORY, and HW_ERROR_UNSUPPORTED if a head does not fit the type's blocks.
     KvStore(const std::map<int, LayerSpec>& layers, int64_t n_cells, ggml_type type_k, ggml_type type_v);
+    // What such a store would take of each kind of memory. Throws HW_ERROR_UNSUPPORTED.
+    static KvBytes bytes_for(const std::map<int, LayerSpec>& layers, int64_t n_cells, ggml_type type_k,
+                             ggml_type type_v);
 
     const KvTensors& layer(int index) const { return tensors_.at(index); }
     const std::map<int, KvTensors>& layers() const { return tensors_; }
     size_t n_bytes() const;
 
   private:
+    KvStore() = default;
+    void make_tensors(const std::map<int, LayerSpec>& layers, int64_t n_cells, ggml_type type_k, ggml_type type_v);
     ggml_tensor* new_hadamard(ggml_context* ctx, int64_t n);
     void allocate(ggml_backend_buffer_type_t type);
     void fill_hadamards() const;
@@ -46,6 +53,8 @@ class KvStore {
     std::map<std::pair<ggml_context*, int64_t>, ggml_tensor*> hadamards_;  // by the context of a device, and size
 };
 
+// Bytes of such memory that can still be had; SIZE_MAX: nothing here tells.
+size_t free_memory(ggml_backend_buffer_type_t type);
 // Whether our CPU kernel can read this memory.
 bool is_host_memory(ggml_backend_buffer_type_t type);
 // x F32 as it may be stored: nothing beyond the limit, no NaN. Contiguous.

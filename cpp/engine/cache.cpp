@@ -1,7 +1,6 @@
 #include "engine/cache.h"
 
 #include <algorithm>
-#include <cstring>
 #include <iterator>
 #include <map>
 #include <set>
@@ -21,71 +20,24 @@ constexpr size_t max_graphs = 16;
 constexpr size_t max_large_graphs = 2;
 constexpr int32_t large = 64;
 
-// The kernel counts the keys of a block in floats.
-constexpr int32_t max_n_ctx = 1 << 24;
-
-// Cells beyond n_ctx, so that a cache that is nearly full need not pack its blocks at every pass, nor a full one find
-// room elsewhere to append one block to another; and that flash attention finds room for its mirrors.
-int64_t headroom(int64_t n_ctx, bool has_mirrors) { return 64 + n_ctx / 32 + (has_mirrors ? n_ctx / 8 : 0); }
-
-// Cells that a block goes by when it moves by less than its length. The fewer, the more copies that takes.
-int64_t scratch_cells(int64_t n_ctx) { return std::clamp<int64_t>(n_ctx / 32, 16, 512); }
-
-// What ggml can write rows of and read again. It has more types (i32, f64, q8_1, ...): those end the process.
-constexpr ggml_type cache_types[] = {GGML_TYPE_F32,  GGML_TYPE_F16,  GGML_TYPE_BF16, GGML_TYPE_Q8_0,  GGML_TYPE_Q5_1,
-                                     GGML_TYPE_Q5_0, GGML_TYPE_Q4_1, GGML_TYPE_Q4_0, GGML_TYPE_IQ4_NL};
-
-ggml_type type_named(const char* name, const char* what) {
-    std::string known;
-    for (const ggml_type type : cache_types) {
-        if (name != nullptr && std::strcmp(ggml_type_name(type), name) == 0) {
-            return type;
-        }
-        known += (known.empty() ? "" : ", ") + std::string(ggml_type_name(type));
-    }
-    fail(HW_ERROR_ARGUMENT, "%s is '%s': it must be one of %s", what, name ? name : "(null)", known.c_str());
-}
-
-// Before anything is made of the model: without weights its graph cannot even be built.
-ModelPtr with_weights(ModelPtr model) {
-    if (model->vocab_only()) {
-        fail(HW_ERROR_ARGUMENT, "the model was loaded with vocab_only: load it without, to have weights to run");
-    }
-    return model;
-}
-
-void check_params(const hw_cache_params& params) {
-    if (params.n_ctx < 1 || params.n_ctx > max_n_ctx) {
-        fail(HW_ERROR_ARGUMENT, "n_ctx is %d: it must be 1 to %d", params.n_ctx, max_n_ctx);
-    }
-    if (params.n_batch < 1 || params.n_batch > 8192) {
-        fail(HW_ERROR_ARGUMENT, "n_batch is %d: it must be 1 to 8192", params.n_batch);
-    }
-    if (params.attention < HW_ATTENTION_AUTO || params.attention > HW_ATTENTION_COMPOSED) {
-        fail(HW_ERROR_ARGUMENT, "attention is %d, no value of hw_attention", static_cast<int>(params.attention));
-    }
-}
-
 }  // namespace
 
-Cache::Cache(ModelPtr model, const hw_cache_params& params)
-    : model_(with_weights(std::move(model))),
+Cache::Cache(ModelPtr model, const CacheParams& params)
+    : model_(std::move(model)),
       n_batch_(params.n_batch),
       source_(model_, params.n_ctx),
       backends_(*model_),
-      pool_(model_->n_threads()) {
-    check_params(params);
-    type_k_ = type_named(params.type_k, "type_k");
-    type_v_ = type_named(params.type_v, "type_v");
+      pool_(model_->n_threads()),
+      type_k_(params.type_k),
+      type_v_(params.type_v) {
     const ModelSpec& probe = source_.spec();
     pass_cost_.emplace(source_.of(1, 1).graph);
     choice_.emplace(probe, params.attention, type_k_);
-    const int64_t n_cells = params.n_ctx + headroom(params.n_ctx, choice_->may_mirror());
-    const ScratchCells scratch = {n_cells + 1, scratch_cells(params.n_ctx)};  // behind the spare cell
+    const CellCount count = count_cells(params.n_ctx, *choice_);
     rope_ = rope_digest(probe.layers);
-    store_ = std::make_unique<KvStore>(probe.layers, choice_->padded(scratch.begin + scratch.n), type_k_, type_v_);
+    store_ = std::make_unique<KvStore>(probe.layers, count.n_all, type_k_, type_v_);
     mover_ = std::make_unique<KvMover>(probe, *store_, backends_, mirrors_);
-    blocks_ = std::make_unique<Blocks>(params.n_ctx, n_cells, scratch, *mover_);
+    blocks_ = std::make_unique<Blocks>(params.n_ctx, count.n_cells, count.scratch, *mover_);
     choice_->ask_devices(probe, *store_);
 }
 

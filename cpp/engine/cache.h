@@ -8,6 +8,7 @@
 #include "attention/choose.h"
 #include "base/thread-pool.h"
 #include "engine/blocks.h"
+#include "engine/cache-size.h"
 #include "engine/fingerprint.h"
 #include "engine/kv-move.h"
 #include "engine/node-times.h"
@@ -30,8 +31,8 @@ class LockedBlocks {
 
 class Cache {
   public:
-    // Throws HW_ERROR_ARGUMENT, HW_ERROR_UNSUPPORTED, HW_ERROR_MEMORY.
-    Cache(ModelPtr model, const hw_cache_params& params);
+    // Throws HW_ERROR_ARGUMENT (fused attention, and a layer elsewhere), HW_ERROR_UNSUPPORTED, HW_ERROR_MEMORY.
+    Cache(ModelPtr model, const CacheParams& params);
 
     // Every public call takes the lock: calls from several threads wait for each other.
     LockedBlocks blocks() { return {mutex_, *blocks_}; }
@@ -82,8 +83,8 @@ class Cache {
     std::optional<AttentionChoice> choice_;
     Backends backends_;
     ThreadPool pool_;  // for the samplers of a pass
-    ggml_type type_k_ = GGML_TYPE_F16;
-    ggml_type type_v_ = GGML_TYPE_F16;
+    ggml_type type_k_;
+    ggml_type type_v_;
     std::string rope_;  // see engine/fingerprint.h
     Fingerprint fingerprint_;
     std::unique_ptr<KvStore> store_;

@@ -6,7 +6,7 @@
 //   block       a run of tokens inside a cache, named by an int32 id that the cache hands out. Owned by its cache.
 //   view        an ordered list of blocks, the last one its own; not an object, only an argument of hw_decode.
 //   hw_sampler  a chain of llama.cpp's samplers with its own random state. It keeps its model alive.
-// Each *_free takes NULL. Objects may be freed in any order.
+// hogwild-sampler.h has what is done with a sampler. Each *_free takes NULL. Objects may be freed in any order.
 //
 // Calls return a status. On anything but HW_OK the text of the error is in err (cut to err_size, always terminated),
 // every output argument is untouched, and the objects are as they were before the call. No call throws or aborts.
@@ -157,6 +157,8 @@ void hw_model_free(hw_model* model);
 int32_t hw_model_n_vocab(const hw_model* model);
 int32_t hw_model_n_ctx_train(const hw_model* model);  // 0 where vocab_only
 int32_t hw_model_n_threads(const hw_model* model);
+// Bytes of weights in pages of the model's files: a pass needs them, though the system calls such memory available.
+size_t hw_model_n_mapped_bytes(const hw_model* model);
 // The llama_model pointer, for callers that also use llama.cpp's API; owned by the model.
 void* hw_model_llama(const hw_model* model);
 
@@ -218,6 +220,12 @@ struct hw_cache_params {
 enum hw_status hw_cache_new(hw_model* model, const struct hw_cache_params* params, hw_cache** cache, char* err,
                             size_t err_size);
 void hw_cache_free(hw_cache* cache);
+// The most tokens, up to params->n_ctx, of which a cache with these params takes no more than a share (above 0, 1 at
+// most) of the memory that is free now, on each device that has some of its layers; 0: not even one. Of host memory
+// that is hw_free_host_memory, without the weights that are mapped from files, which the system calls available. What a
+// device does not tell limits nothing. Errors: HW_ERROR_ARGUMENT, HW_ERROR_UNSUPPORTED.
+enum hw_status hw_cache_room(hw_model* model, const struct hw_cache_params* params, double share, int32_t* n_ctx,
+                             char* err, size_t err_size);
 
 int32_t hw_cache_n_free(hw_cache* cache);  // cells not used by any block
 size_t hw_cache_n_bytes(hw_cache* cache);  // bytes of stored keys and values, all layers
@@ -365,34 +373,6 @@ enum hw_status hw_cache_check(hw_cache* cache, char* err, size_t err_size);
 // hw_cache_pass_size for such weights, on a CPU with or without AVX-512. For tests.
 enum hw_status hw_pass_size(const struct hw_weight_share* weights, int32_t n_weights, bool has_avx512, int32_t n,
                             int32_t* rows, char* err, size_t err_size);
-
-// -- sampler ----------------------------------------------------------------------------------------------------
-
-struct hw_sampler_params {
-    float temperature;  // <= 0: greedy
-    int32_t top_k;      // <= 0: off
-    float top_p;        // >= 1: off
-    float min_p;        // <= 0: off
-    float repeat_penalty;
-    float presence_penalty;
-    float frequency_penalty;
-    int32_t penalty_last_n;
-    uint32_t seed;  // not 2^32 - 1, which is "random" to llama.cpp
-    int32_t n_bias;
-    const int32_t* bias_tokens;  // [n_bias]
-    const float* bias_values;    // [n_bias], added to the logits
-    const char* grammar;         // GBNF with the root "root", or NULL
-};
-
-enum hw_status hw_sampler_new(hw_model* model, const struct hw_sampler_params* params, hw_sampler** sampler, char* err,
-                              size_t err_size);
-void hw_sampler_free(hw_sampler* sampler);
-// Back to the state after hw_sampler_new: penalties forgotten, grammar at its root, the seed as given.
-void hw_sampler_reset(hw_sampler* sampler);
-// Chooses a token from logits [n_vocab] and counts it as written (penalties, grammar). A grammar is tested on the drawn
-// token; where it refuses that one, all tokens that it allows are drawn from.
-// Errors: HW_ERROR_ARGUMENT (no finite logit, or no token is allowed).
-enum hw_status hw_sampler_sample(hw_sampler* sampler, const float* logits, int32_t* token, char* err, size_t err_size);
 
 #ifdef __cplusplus
 }

@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <cstdlib>
+#include <cstring>
 #include <set>
 
 #include "base/error.h"
@@ -168,6 +169,17 @@ BytesByPlace Model::placement() const {
         }
     }
     return bytes;
+}
+
+size_t Model::n_mapped_bytes() const {
+    size_t n_bytes = 0;
+    std::set<const ggml_tensor*> seen;
+    for (const auto& [name, tensor] : llama_internal_get_tensor_map(model_.get())) {
+        const bool is_mapped =
+            tensor->buffer != nullptr && std::strcmp(ggml_backend_buffer_name(tensor->buffer), "CPU_Mapped") == 0;
+        n_bytes += is_mapped && seen.insert(tensor).second ? ggml_nbytes(tensor) : 0;
+    }
+    return n_bytes;
 }
 
 }  // namespace hw

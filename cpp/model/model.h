@@ -42,6 +42,8 @@ class Model {
     std::vector<ggml_backend_dev_t> devices() const;
     // Bytes of weights.
     BytesByPlace placement() const;
+    // Bytes of weights that lie in pages of the model's files.
+    size_t n_mapped_bytes() const;
 
     // What is read off graphs of this model, see graph/sliding-window.h and graph/source-graph.h.
     const Once<SlidingWindow>& sliding_window() const { return sliding_window_; }

@@ -53,6 +53,44 @@ void check(const hw_sampler_params& params, int32_t n_vocab) {
     }
 }
 
+// Throws for a step that there is not, or twice.
+std::vector<hw_sampler_step> checked_steps(const hw_sampler_params& params) {
+    if (params.steps == nullptr) {
+        return {HW_STEP_PENALTIES, HW_STEP_TOP_K, HW_STEP_TOP_P, HW_STEP_MIN_P, HW_STEP_TEMPERATURE};
+    }
+    std::vector<hw_sampler_step> steps;
+    for (int32_t i = 0; i < params.n_steps; i++) {
+        const hw_sampler_step step = params.steps[i];
+        if (step < HW_STEP_PENALTIES || step > HW_STEP_TEMPERATURE) {
+            fail(HW_ERROR_ARGUMENT, "step %d of the sampler is %d, no value of hw_sampler_step", i,
+                 static_cast<int>(step));
+        }
+        if (std::find(steps.begin(), steps.end(), step) != steps.end()) {
+            fail(HW_ERROR_ARGUMENT, "step %d of the sampler, %d, is there twice", i, static_cast<int>(step));
+        }
+        steps.push_back(step);
+    }
+    return steps;
+}
+
+// Among so many of the best the chain chooses; 0: among all. Of what may stand before top_k, only top_p asks what
+// tokens beyond the k best have: a temperature or min_p leaves the best where they are, and take_promising sees to
+// penalties.
+size_t n_best(const std::vector<hw_sampler_step>& steps, const hw_sampler_params& params) {
+    if (params.temperature <= 0.0f) {
+        return 1;
+    }
+    for (const hw_sampler_step step : steps) {
+        if (step == HW_STEP_TOP_P && params.top_p < 1.0f) {
+            return 0;
+        }
+        if (step == HW_STEP_TOP_K && params.top_k > 0) {
+            return static_cast<size_t>(params.top_k);
+        }
+    }
+    return 0;
+}
+
 // Of two equal ones the first in the vocabulary, as a search of all would find it. A heap has the worst on top.
 bool is_better(const llama_token_data& a, const llama_token_data& b) {
     return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
@@ -84,12 +122,6 @@ Sampler::Sampler(ModelPtr model, const hw_sampler_params& params)
     candidates_.reserve(static_cast<size_t>(n_vocab_));
     chain_.reset(llama_sampler_chain_init(llama_sampler_chain_default_params()));
     add_bias(params);
-    if (params.penalty_last_n > 0 &&
-        (params.repeat_penalty != 1.0f || params.presence_penalty != 0.0f || params.frequency_penalty != 0.0f)) {
-        n_penalized_ = static_cast<size_t>(params.penalty_last_n);
-        add(llama_sampler_init_penalties(n_vocab_, params.penalty_last_n, params.repeat_penalty,
-                                         params.frequency_penalty, params.presence_penalty));
-    }
     if (params.grammar != nullptr) {
         check_nesting(params.grammar);
         grammar_.reset(llama_sampler_init_grammar(model_->vocab(), params.grammar, "root"));
@@ -97,7 +129,12 @@ Sampler::Sampler(ModelPtr model, const hw_sampler_params& params)
             fail(HW_ERROR_ARGUMENT, "the grammar cannot be parsed: %s", log.errors().c_str());
         }
     }
-    add_choice(params);
+    const std::vector<hw_sampler_step> steps = checked_steps(params);
+    for (const hw_sampler_step step : steps) {
+        add_step(step, params);
+    }
+    add(params.temperature <= 0.0f ? llama_sampler_init_greedy() : llama_sampler_init_dist(params.seed));
+    n_best_ = n_best(steps, params);
 }
 
 void Sampler::add(llama_sampler* sampler) { llama_sampler_chain_add(chain_.get(), sampler); }
@@ -118,25 +155,30 @@ void Sampler::add_bias(const hw_sampler_params& params) {
     }
 }
 
-void Sampler::add_choice(const hw_sampler_params& params) {
-    if (params.temperature <= 0.0f) {
-        n_best_ = 1;
-        add(llama_sampler_init_greedy());
-        return;
+void Sampler::add_penalties(const hw_sampler_params& params) {
+    if (params.penalty_last_n > 0 &&
+        (params.repeat_penalty != 1.0f || params.presence_penalty != 0.0f || params.frequency_penalty != 0.0f)) {
+        n_penalized_ = static_cast<size_t>(params.penalty_last_n);
+        add(llama_sampler_init_penalties(n_vocab_, params.penalty_last_n, params.repeat_penalty,
+                                         params.frequency_penalty, params.presence_penalty));
     }
-    // The order of llama.cpp's own default chain.
-    if (params.top_k > 0) {
-        n_best_ = static_cast<size_t>(params.top_k);
+}
+
+// One that does nothing is left out.
+void Sampler::add_step(hw_sampler_step step, const hw_sampler_params& params) {
+    if (step == HW_STEP_PENALTIES) {
+        add_penalties(params);
+    } else if (params.temperature <= 0.0f) {
+        return;  // the best is what all others would leave
+    } else if (step == HW_STEP_TEMPERATURE) {
+        add(llama_sampler_init_temp(params.temperature));
+    } else if (step == HW_STEP_TOP_K && params.top_k > 0) {
         add(llama_sampler_init_top_k(params.top_k));
-    }
-    if (params.top_p < 1.0f) {
+    } else if (step == HW_STEP_TOP_P && params.top_p < 1.0f) {
         add(llama_sampler_init_top_p(params.top_p, 1));
-    }
-    if (params.min_p > 0.0f) {
+    } else if (step == HW_STEP_MIN_P && params.min_p > 0.0f) {
         add(llama_sampler_init_min_p(params.min_p, 1));
     }
-    add(llama_sampler_init_temp(params.temperature));
-    add(llama_sampler_init_dist(params.seed));
 }
 
 void Sampler::reset() {

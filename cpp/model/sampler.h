@@ -1,7 +1,8 @@
 // A worker's own chain of llama.cpp's samplers, run on logits that our graphs made.
 //
-// A vocabulary has up to some 250,000 tokens, of which a chain that begins with top_k looks at few: those are picked
-// from the logits first, and the tokens are the same (what a penalty or a bias may lift or lower is always looked at).
+// A vocabulary has up to some 250,000 tokens, of which a chain with top_k looks at few, unless top_p comes first: those
+// are picked from the logits first, and the tokens are the same (what a penalty or a bias may lift or lower is always
+// looked at).
 // A grammar is tested on the drawn token alone, as llama.cpp does; only where it refuses that one it is asked about all
 // tokens, and the token is drawn again.
 #pragma once
@@ -10,6 +11,7 @@
 #include <mutex>
 #include <vector>
 
+#include "hogwild-sampler.h"
 #include "model/model.h"
 
 namespace hw {
@@ -26,7 +28,8 @@ class Sampler {
   private:
     void add(llama_sampler* sampler);
     void add_bias(const hw_sampler_params& params);
-    void add_choice(const hw_sampler_params& params);
+    void add_penalties(const hw_sampler_params& params);
+    void add_step(hw_sampler_step step, const hw_sampler_params& params);
     void take_all(const float* logits);
     void take_promising(const float* logits);
     bool is_allowed(llama_token token);

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
@@ -11,7 +10,7 @@ import click
 from ..options import OF_CACHE, EngineOptions
 from .bench_plan import Plan
 from .grouped import Command, option
-from .options import Numbers, engine_options, given
+from .options import Numbers, engine_options, given, named_model
 from .terminal import say
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ HEADER = (
     "Output", "--json", "json_file", type=click.File("w", encoding="utf-8"),
     help="Write all figures to a file, again after each line; - is standard output.",
 )  # fmt: skip
-def bench(model: Path | None, json_file: TextIO | None, **options: Any) -> None:
+def bench(json_file: TextIO | None, **options: Any) -> None:
     """Measure milliseconds a pass and tokens a second, of ours and of llama.cpp's llama_decode in turn.
 
     Both run in one process on the same weights, and so on the same devices: as many sequences as workers over one
@@ -67,7 +66,7 @@ def bench(model: Path | None, json_file: TextIO | None, **options: Any) -> None:
         seed=options["seed"],
         **of_plan,
     )
-    with Model(model or default_model_path(), **chosen) as loaded:
+    with Model(named_model(options) or default_model_path(), **chosen) as loaded:
         machine = machine_line(loaded)
         to_stdout = json_file is not None and json_file.name in ("-", "<stdout>")
         is_rewritten = json_file is not None and not to_stdout and json_file.seekable()

@@ -19,6 +19,7 @@ from ..workers.transcript import Transcript
 from .grouped import Command, option
 from .lines import Lines
 from .live import LiveOutput
+from .loaded import say_loaded
 from .options import (
     engine_of,
     field_option,
@@ -66,6 +67,7 @@ def chat(ctx: click.Context, /, system: str | None, plain: bool, history: bool, 
     """
     engine = engine_of(ctx, options)
     with load(engine, model_path(engine, options), options) as hogwild:
+        say_loaded(hogwild, options)
         chosen = given(RunOptions, options) | {"sampling": sampling(options, hogwild.sampling)}
         talk = Talk(hogwild, hogwild.chat(system=system, **chosen), plain)
         talk.go_on(state_folder() / "chat-history" if history else None)

@@ -17,7 +17,7 @@ from ..evaluation.answers import CHECKERS
 from ..evaluation.plan import Plan
 from ..evaluation.settings import BASELINES
 from ..hogwild import Hogwild
-from ..options import USUAL_N_CTX, EngineOptions, RunOptions, SamplingParams, default_of
+from ..options import EngineOptions, RunOptions, SamplingParams, default_of
 from ..prompts.model_defaults import ModelDefaults
 from ..prompts.style import PromptStyle
 from .grouped import Command, option
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from ..evaluation import Journal, Problem, Record, Row
 
 EPILOG = "Each option can be given as an environment variable: HOGWILD_EVAL_BUDGETS is --budgets."
+USUAL_N_CTX = 8192
+"""Tokens of the cache unless told otherwise: results must not depend on how much memory this machine has left."""
 FILE = click.Path(dir_okay=False, path_type=Path)
 
 
@@ -98,7 +100,7 @@ def evaluate(
         check_plot(plot_file)
     engine = engine_of(ctx, options)
     path = model_path(engine, options)
-    defaults = _defaults(engine, path, options["trust"])
+    defaults, n_ctx = _of_file(engine, path, options["trust"])
     options["prompts"] = PromptStyle.load(options["prompts"]) if options["prompts"] else defaults.prompts
     out = out or Path(f"{problems.stem}-eval")
     options["date"] = options["date"] or recorded_date(out)  # a resume the next day is the same evaluation
@@ -111,7 +113,7 @@ def evaluate(
         out.mkdir(parents=True, exist_ok=True)
         with evaluation.Journal(out / "records.jsonl") as journal:
             save_plan(out, identity, plan.extent())
-            _run(journal, chosen, plan, lambda: load(engine, path, options))
+            _run(journal, chosen, plan, lambda: load(engine, path, options | {"ctx": options["ctx"] or n_ctx}))
             rows = evaluation.summarize(journal.records, chosen, plan)
         _write(out, plot_file, rows, f"{problems.stem}: {len(chosen)} problems")
     say(evaluation.table(rows))
@@ -138,11 +140,15 @@ def _run(journal: Journal, problems: Sequence[Problem], plan: Plan, load_model: 
         raise
 
 
-def _defaults(engine: Engine, path: Path, trust: bool) -> ModelDefaults:
-    """What comes with the model, without its weights: they are loaded only if there is something to run."""
+def _of_file(engine: Engine, path: Path, trust: bool) -> tuple[ModelDefaults, int]:
+    """What comes with the model, and the usual size of its cache, without its weights: they are loaded only if there is
+    something to run."""
     model = engine.model(path, vocab_only=True, trust=trust)
     try:
-        return ModelDefaults.of(model.metadata)
+        known = model.metadata
+        trained = known.get(f"{known.get('general.architecture')}.context_length", "")
+        n_ctx = min(USUAL_N_CTX, int(trained)) if trained.isdigit() and int(trained) else USUAL_N_CTX
+        return ModelDefaults.of(known), n_ctx
     finally:
         model.close()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from ..checks import INT32_MAX
 from ..engine.adapters import parse_adapter
 from ..engine.protocols import Engine
 from ..hogwild import Hogwild, engine_for
+from ..hub import downloaded, parse_repo
 from ..options import EngineOptions, Options, RunOptions, SamplingParams, default_of, options_of
 from .grouped import Decorator, Title, option, together
 from .terminal import note, warnings_as_notes
@@ -70,6 +71,7 @@ FLAGS = {
     "api_keys": ("--api-key",),
     "cors_origins": ("--cors-origin",),
     "allowed_hosts": ("--allowed-host",),
+    "sampler_order": ("--samplers",),
 }
 """Of the fields that are not simply called --like-the-field."""
 
@@ -89,6 +91,7 @@ FORMS: dict[str, dict[str, Any]] = {
     "cors_origins": {"multiple": True, "metavar": "ORIGIN"},
     "allowed_hosts": {"multiple": True, "metavar": "NAME"},
     "workers": {"type": COUNT},
+    "sampler_order": {"metavar": "NAME;NAME;..."},
     "layout": {"type": LAYOUTS},
 }
 """How fields of other than simple types are written."""
@@ -136,6 +139,11 @@ engine_options = together(
         "Model", "-m", "--model", type=click.Path(path_type=Path),
         help="The model, a GGUF file. Without it the embedded one, which knows worksheets only.",
     ),
+    option(
+        "Model", "-hf", "--hf-repo", metavar="USER/REPO[:QUANT]",
+        help="The model, from the Hugging Face Hub (needs the extra hub); it stays in that library's cache. QUANT may "
+        "be a file's name. Without it Q4_K_M, Q8_0, or the first file.",
+    ),
     _fields("Model", EngineOptions, "trust", "n_batch", "type_k", "type_v", "attention"),
     _fields(
         "Devices", EngineOptions, "n_threads", "n_gpu_layers", "rpc", "device", "tensor_split", "split_mode", "main_gpu"
@@ -155,14 +163,19 @@ hogwild_options = together(
 """What load() takes: the commands that run workers."""
 
 SAMPLING = (
-    "temperature", "top_k", "top_p", "min_p", "repeat_penalty", "presence_penalty", "frequency_penalty"
+    "temperature", "top_k", "top_p", "min_p", "repeat_penalty", "presence_penalty", "frequency_penalty", "sampler_order"
 )  # fmt: skip
+
+
+def _as_text(value: float | Sequence[str]) -> str:
+    return f"{value:g}" if isinstance(value, float | int) else ";".join(value)
+
 
 sampling_options = together(
     *(
         field_option(
             "Sampling", SamplingParams, name, default=None,
-            show_default=f"the model's own, or {default_of(SamplingParams, name):g}",
+            show_default=f"the model's own, or {_as_text(default_of(SamplingParams, name))}",
         )
         for name in SAMPLING
     )
@@ -194,9 +207,17 @@ def sampling(options: dict[str, Any], default: SamplingParams) -> SamplingParams
     return replace(default, **{name: chosen[name] for name in SAMPLING if chosen[name] is not None})
 
 
+def named_model(options: dict[str, Any]) -> Path | None:
+    """The file that --model names, or --hf-repo brings."""
+    path, repo = options["model"], options["hf_repo"]
+    if path is not None and repo is not None:
+        raise click.UsageError("give either --model or --hf-repo, not both")
+    return path if repo is None else downloaded(*parse_repo(repo))
+
+
 def model_path(engine: Engine, options: dict[str, Any]) -> Path:
     """The model named, or the embedded one; then one line on stderr says so."""
-    path: Path | None = options["model"]
+    path = named_model(options)
     if path is not None:
         return path
     note("hogwild: no --model given, so this is the embedded one: it knows worksheets, and nothing else")

@@ -22,6 +22,7 @@ from ..workers.transcript import Transcript
 from .display import JsonOutput
 from .grouped import Command, option
 from .live import LiveOutput
+from .loaded import say_loaded
 from .options import (
     engine_of,
     field_option,
@@ -88,7 +89,9 @@ def run(
     if options["verbose"]:
         _show_log()
     with load(engine, model_path(engine, options), options, quiet=as_json) as hogwild:
-        if text is not None and options["model"] is None:
+        if not as_json:
+            say_loaded(hogwild, options)
+        if text is not None and options["model"] is None and options["hf_repo"] is None:
             _check_embedded(hogwild, text)
         chosen = given(RunOptions, options)
         chosen |= {"workers": _workers(ctx, options), "sampling": sampling(options, hogwild.sampling)}

@@ -12,7 +12,7 @@ import click
 
 from ..options import OF_CACHE, EngineOptions
 from .grouped import Command, option
-from .options import COUNT, Numbers, Parts, engine_options, field_option, given
+from .options import COUNT, Numbers, Parts, engine_options, field_option, given, named_model
 from .runahead_plan import Plan
 from .terminal import note, say, warnings_as_notes
 
@@ -50,7 +50,7 @@ HEADER = f"{'way':<26} {'link':<26} | {'TTFT s':>7}  spread  x alone  x TSP | MB
     "Output", "--plot", "plot_file", type=click.Path(dir_okay=False, path_type=Path),
     help="Picture of who computed and who waited when.",
 )  # fmt: skip
-def bench(model: Path | None, json_file: TextIO | None, plot_file: Path | None, **options: Any) -> None:
+def bench(json_file: TextIO | None, plot_file: Path | None, **options: Any) -> None:
     """Measure the time to the first token of a prompt that several ranks prefill.
 
     In turn in one run: one process with all cores (llama.cpp's llama_decode, and ours), the last rank alone, all ranks
@@ -77,7 +77,7 @@ def bench(model: Path | None, json_file: TextIO | None, plot_file: Path | None, 
         **of_plan,
     )
     to_stdout = json_file is not None and json_file.name in ("-", "<stdout>")
-    with warnings_as_notes(), Bench(model or default_model_path(), plan, chosen, hosts) as measured:
+    with warnings_as_notes(), Bench(named_model(options) or default_model_path(), plan, chosen, hosts) as measured:
         machine = machine_line(measured.model) | {"ranks": plan.n_ranks, "threads_a_rank": measured.n_threads_a_rank}
         measured.measure(lambda text: note(f"hogwild: {text}"))
     if not to_stdout:

@@ -15,12 +15,14 @@ from ..errors import BatchTooLarge, EngineDied, HogwildError, InvalidArgument, O
 from ..options import MOST_BATCH, AttentionForm, EngineOptions
 from .arguments import c_text, token_list
 from .counters import Counters
-from .devices import devices_of
+from .devices import MIB, devices_of
 from .holders import Held
 from .ledger import Ledger
+from .log import INFO, tell
 from .merging import Merger, Request
 from .model import Model
 from .pace import Pace
+from .room import usual_n_ctx
 from .sampling import Sampler
 from .views import Decoded, DecodeView
 
@@ -109,7 +111,8 @@ T = TypeVar("T")
 
 
 class SharedCache(Counters):
-    """n_ctx cells that blocks share; a block needs no declared size, and together they can use all cells.
+    """n_ctx cells that blocks share; a block needs no declared size, and together they can use all cells. n_ctx None:
+    as many as the model was trained for, at most 32768, and no more than half of the free memory holds.
 
     type_k, type_v: ggml types of stored keys and values: "f32", "f16", "bf16", "q8_0", "q5_0", "q5_1", "q4_0" or
     "q4_1". n_batch: most tokens of one forward pass. attention: "fused" (our CPU kernel), "ggml" (any
@@ -130,7 +133,7 @@ class SharedCache(Counters):
     def __init__(
         self,
         model: Model,
-        n_ctx: int = 4096,
+        n_ctx: int | None = 4096,
         type_k: str = EngineOptions.type_k,
         type_v: str = EngineOptions.type_v,
         n_batch: int = EngineOptions.n_batch,
@@ -138,19 +141,23 @@ class SharedCache(Counters):
     ) -> None:
         if not isinstance(model, Model):
             raise InvalidArgument(f"model must be a Model, not {model!r}")
-        self.n_ctx = whole(n_ctx, "n_ctx", 1, INT32_MAX)
-        self.n_batch = min(whole(n_batch, "n_batch", 1, MOST_BATCH), self.n_ctx)
-        self._model = model
-        self._native = model._native.cache(
-            self.n_ctx,
-            self.n_batch,
-            c_text(type_k, "type_k"),
-            c_text(type_v, "type_v"),
-            one_of(attention, "attention", get_args(AttentionForm)),
+        n_batch = whole(n_batch, "n_batch", 1, MOST_BATCH)
+        form = one_of(attention, "attention", get_args(AttentionForm))
+        how = (c_text(type_k, "type_k"), c_text(type_v, "type_v"), form)
+        self.n_ctx = (
+            usual_n_ctx(model.n_ctx_train, lambda share, n: model._native.room(share, n, min(n_batch, n), *how))
+            if n_ctx is None
+            else whole(n_ctx, "n_ctx", 1, INT32_MAX)
         )
+        self.n_batch = min(n_batch, self.n_ctx)
+        self._model = model
+        self._native = model._native.cache(self.n_ctx, self.n_batch, *how)
         self._ledger = Ledger(self._native, self.n_ctx)
         self._merger = Merger(self._native.decode, self._ledger, self.n_batch)
         self.devices = devices_of((), self._native.placement())
+        if n_ctx is None:
+            n_bytes = sum(device.cache_bytes for device in self.devices)
+            tell(INFO, f"hogwild: n_ctx is {self.n_ctx}, which takes {n_bytes / MIB:.1f} MiB\n")
 
     def block(self, name: str = "") -> CacheBlock:
         """A new empty block. The name is for people."""

@@ -7,6 +7,9 @@ from collections.abc import Callable
 
 from ..errors import Busy
 
+INFO = 2
+"""A log line's level, in ggml's count."""
+
 LogHook = Callable[[int, str], object]
 
 _hook: LogHook | None = None

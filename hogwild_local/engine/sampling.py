@@ -30,7 +30,8 @@ def _bias(logit_bias: Mapping[int, float], n_vocab: int) -> dict[int, float]:
 class Sampler:
     """Chooses tokens with settings and a random state of its own. Raises InvalidArgument, naming the setting.
 
-    The chain is llama.cpp's default one: logit bias, penalties, grammar, top_k, top_p, min_p, temperature.
+    The chain is logit bias, the steps of sampler_order (llama.cpp's default: penalties, top_k, top_p, min_p,
+    temperature), and the draw, which a grammar may refuse. At temperature 0 the best one is taken, after penalties.
     """
 
     def __init__(self, model: Model, params: SamplingParams | None = None) -> None:
@@ -49,6 +50,7 @@ class Sampler:
             "presence_penalty": params.presence_penalty,
             "frequency_penalty": params.frequency_penalty,
             "penalty_last_n": params.penalty_last_n,
+            "steps": list(params.sampler_order),
             "seed": 0 if params.seed is None else params.seed,
         }
         grammar = None if params.grammar is None else c_text(params.grammar, "grammar")

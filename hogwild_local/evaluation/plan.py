@@ -97,7 +97,7 @@ class Plan:
         return {
             "check": self.check,
             "seed": self.seed,
-            **{name: value for name, value in asdict(self.sampling).items() if name != "seed"},
+            **_sampling_identity(self.sampling),
             "independent_temp": self.independent_temperature,
             "finisher_tokens": self.finisher_tokens,
             "redundancy_every": self.redundancy_every,
@@ -110,6 +110,15 @@ class Plan:
     def extent(self) -> dict[str, Any]:
         """What may differ from one call to the next."""
         return {name: getattr(self, name) for name in ("workers", "layouts", "budgets", "baselines", "transcripts")}
+
+
+def _sampling_identity(sampling: SamplingParams) -> dict[str, Any]:
+    """Directories of earlier versions, which had one order, do not name it."""
+    known = asdict(sampling)
+    del known["seed"]
+    if sampling.sampler_order == SamplingParams.sampler_order:
+        del known["sampler_order"]
+    return known
 
 
 def file_identity(path: str | Path) -> str:

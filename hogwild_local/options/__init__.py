@@ -7,10 +7,10 @@ compiled engine.
 
 from .engine import (
     MOST_BATCH,
+    MOST_N_CTX,
     MOST_RANKS,
     MOST_THREADS,
     OF_CACHE,
-    USUAL_N_CTX,
     AttentionForm,
     CacheType,
     ControlVector,
@@ -22,19 +22,20 @@ from .engine import (
 )
 from .option import Option, Options, default_of, options_of, takes
 from .run import SEEDS, AnswerAt, LayoutName, RunOptions, WorkEnds
-from .sampling import MOST_LAST_N, MOST_SEED, SamplingParams
+from .sampling import MOST_LAST_N, MOST_SEED, SAMPLERS, SamplingParams, sampler_named
 from .server import ServerOptions
 from .worker import Worker, as_worker
 
 __all__ = [
     "MOST_BATCH",
     "MOST_LAST_N",
+    "MOST_N_CTX",
     "MOST_RANKS",
     "MOST_SEED",
     "MOST_THREADS",
     "OF_CACHE",
+    "SAMPLERS",
     "SEEDS",
-    "USUAL_N_CTX",
     "AnswerAt",
     "AttentionForm",
     "CacheType",
@@ -55,5 +56,6 @@ __all__ = [
     "as_worker",
     "default_of",
     "options_of",
+    "sampler_named",
     "takes",
 ]

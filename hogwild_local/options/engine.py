@@ -20,7 +20,7 @@ SplitMode: TypeAlias = Literal["layer", "none"]
 MOST_THREADS = 512
 MOST_BATCH = 8192
 MOST_RANKS = 64
-USUAL_N_CTX = 8192
+MOST_N_CTX = 32768  # unless more is asked for
 OF_CACHE = ("n_batch", "type_k", "type_v", "attention")
 """The options of an engine that are a cache's; the others are the model's."""
 
@@ -33,8 +33,8 @@ class EngineOptions(Options):
         default=None,
         metadata=a_whole(
             1,
-            f"Tokens that the cache holds, those of all workers together. Without it {USUAL_N_CTX}, or as many as the "
-            "model was trained for, if those are fewer.",
+            "Tokens that the cache holds, those of all workers together. Without it as many as the model was trained "
+            f"for, but at most {MOST_N_CTX}, and no more than half of the free memory holds.",
         ),
     )
     n_batch: int = field(

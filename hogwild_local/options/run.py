@@ -36,8 +36,13 @@ class RunOptions(Options):
     layout: LayoutName | Layout | type[Layout] = field(
         default="combined", metadata=any_other("What workers see of each other.", LayoutName)
     )
-    max_passes: int = field(
-        default=1024, metadata=a_whole(1, "Budget of forward passes after the prompt; each gives every worker a token.")
+    max_passes: int | None = field(
+        default=None,
+        metadata=a_whole(
+            1,
+            "Budget of forward passes after the prompt; each gives every worker a token. Without it the budget is what "
+            "the cache has room for beside prompt and reply, divided by the workers.",
+        ),
     )
     seed: int | None = field(
         default=None, metadata=a_whole(SEEDS[0], "A number that repeats a run. Without it each is different.", SEEDS[1])

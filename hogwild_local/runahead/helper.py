@@ -13,7 +13,7 @@ from ..errors import HogwildError
 from .block_bytes import fingerprint_of
 from .chunk import GivenUp, compute_ahead
 from .messages import hear, tell
-from .place import own_settings
+from .place import n_on_machine, own_settings
 from .probe import probe_link, probe_rank
 from .routes import Method, Prompt
 from .slow_link import Limits, limited
@@ -53,6 +53,11 @@ class Helper:
         model = self._objects[number] = self._native.NativeModel(own)
         self._computed_by[number] = computed_by(model, own)
         return list(model.placement())
+
+    def room(self, model: int, share: float, arguments: Sequence[Any]) -> int:
+        """Tokens that a cache can hold in this rank's part of a share of its machine's free memory."""
+        n_ranks = n_on_machine(self._transport.places, self._transport.rank)
+        return int(self._objects[model].room(share / n_ranks, *arguments))
 
     def cache(self, number: int, model: int, arguments: Sequence[Any]) -> tuple[str, str]:
         """Returns the fingerprint of its blocks, and what computes it."""

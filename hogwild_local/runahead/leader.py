@@ -27,7 +27,7 @@ from .helper import computed_by, fingerprint
 from .kept import Kept
 from .messages import hear, tell
 from .partition import Partition, checked, even
-from .place import own_settings
+from .place import n_on_machine, own_settings
 from .probe import probe_all
 from .routes import Method, Prompt, checked_method
 from .slow_link import Limits, limited
@@ -181,6 +181,13 @@ class LeaderModel(native.NativeModel):
     def placements(self) -> list[tuple[str, list[PlacementRow]]]:
         """Of each rank: its host, and what of the model lies where on it."""
         return self._placements
+
+    def room(self, share: float, *arguments: Any) -> int:
+        """Each rank has a cache of one size: the rank with the least room decides. Ranks of one machine share it."""
+        transport = self._group.transport
+        with self._group.asked("room", self._number, share, list(arguments)) as theirs:
+            own = super().room(share / n_on_machine(transport.places, transport.rank), *arguments)
+        return int(min([own, *theirs]))
 
     def cache(self, *arguments: Any) -> LeaderCache:
         return LeaderCache(self._group, self, self.number("n_vocab"), arguments)

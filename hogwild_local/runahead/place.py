@@ -52,6 +52,11 @@ def n_sharing(places: Sequence[Place], rank: int) -> int:
     return sum(place.machine == own.machine and bool(place.cpus & own.cpus) for place in places)
 
 
+def n_on_machine(places: Sequence[Place], rank: int) -> int:
+    """Ranks on the machine of this one, which is one of them: they share its memory."""
+    return sum(place.machine == places[rank].machine for place in places)
+
+
 def dealt(things: Sequence[T], index: int, n: int) -> Sequence[T]:
     """What the one of this index gets where things are dealt out in turn to n; of too few, several get the same."""
     return things[index::n] or things[index % len(things) :][:1] if things else things

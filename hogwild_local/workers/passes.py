@@ -8,9 +8,12 @@ from ..engine.protocols import SamplerLike
 from .asides import Asides
 from .context import Context
 from .feeds import Feed, Kind
-from .opening import Opening
+from .opening import REPLY_KEPT, Opening
 from .team import Team
 from .writer import Writer
+
+MOST_FOR_REPLY = 4
+"""Workers who write until the room is used up leave a reply at most this part of it: a 4th."""
 
 
 class Passes:
@@ -27,7 +30,7 @@ class Passes:
 
     def plan(self) -> list[Feed]:
         run, team = self._run, self._team
-        has_budget = run.meter.passes < run.settings.max_passes
+        has_budget = not self._is_spent()
         if team.answer:
             team.leave_all("answer")
         if has_budget and not team.is_over:
@@ -43,6 +46,17 @@ class Passes:
             feeds = [Feed(team.view(worker), tokens, self._sampler(worker, tokens)) for worker, tokens in self._fed]
             feeds += self._beside(run.cache.n_batch - sum([len(tokens) for _, tokens in self._fed]))
         return feeds
+
+    def _is_spent(self) -> bool:
+        """Whether the budget is: so many passes, or the room, where no number is given. Then all end together, with
+        what they have written, before one would have to make room for the others."""
+        run, active = self._run, self._team.active
+        if run.settings.max_passes is not None:
+            return run.meter.passes >= run.settings.max_passes
+        # All of a reply has room, if that is not too much: what is kept for it from everybody is its beginning.
+        reply = max(0, min(run.settings.reply_tokens, run.cache.n_ctx // MOST_FOR_REPLY) - REPLY_KEPT)
+        needed = sum([len(worker.pending) for worker in active]) + self._opening.kept(len(active)) + reply
+        return run.meter.passes > 0 and run.place.left < needed
 
     def take(self, tokens: Sequence[int | None]) -> None:
         for (worker, fed), sampled in zip(self._fed, tokens[: len(self._fed)], strict=True):

@@ -17,8 +17,8 @@ class RunSettings:
     workers: tuple[Worker, ...]
     """Those that it begins with."""
     seed: int
-    max_passes: int = RunOptions.max_passes
-    """Budget of the workers' passes after the prompt; what the finisher needs comes on top."""
+    max_passes: int | None = RunOptions.max_passes
+    """Budget of the workers' passes after the prompt; what the finisher needs comes on top. None: what room allows."""
     redundancy_every: int = RunOptions.redundancy_every
     """Tokens fed, of all workers together, between two redundancy questions; 0: never ask."""
     finisher_tokens: int = RunOptions.finisher_tokens

@@ -71,14 +71,29 @@ def hogwild_on_exchange(layer: int, user_data: Any) -> bool:
     return True
 
 
+def _params(n_ctx: int, n_batch: int, type_k: bytes, type_v: bytes, attention: str) -> tuple[Any, Any]:
+    """A struct hw_cache_params, and the texts that it points to."""
+    texts = ffi.new("char[]", type_k), ffi.new("char[]", type_v)
+    return ffi.new("struct hw_cache_params *", [n_ctx, n_batch, *texts, ATTENTIONS[attention]]), texts
+
+
+def cache_room(model: Object, share: float, *arguments: Any) -> int:
+    """The most tokens, up to n_ctx, that a cache of these arguments (see NativeCache) can hold in such a share of the
+    memory that is free."""
+    params, _alive = _params(*arguments)
+    n_ctx = ffi.new("int32_t *")
+    with model._lock:
+        call(lib.hw_cache_room, model._use(), params, share, n_ctx)
+    return int(n_ctx[0])
+
+
 class NativeCache(Object):
     _what = "cache"
 
     def __init__(
         self, model: Object, n_vocab: int, n_ctx: int, n_batch: int, type_k: bytes, type_v: bytes, attention: str
     ) -> None:
-        c_type_k, c_type_v = ffi.new("char[]", type_k), ffi.new("char[]", type_v)
-        params = ffi.new("struct hw_cache_params *", [n_ctx, n_batch, c_type_k, c_type_v, ATTENTIONS[attention]])
+        params, _alive = _params(n_ctx, n_batch, type_k, type_v, attention)
         with model._lock:
             pointer = new("hw_cache", lib.hw_cache_free, lib.hw_cache_new, model._use(), params)
         super().__init__(pointer, ffi.release)

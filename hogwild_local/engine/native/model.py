@@ -10,7 +10,7 @@ from ... import errors
 from .. import forks
 from ..devices import PlacementRow
 from ..threads import default_threads
-from .cache import NativeCache
+from .cache import NativeCache, cache_room
 from .calls import Object, fill_array, keep_for_caller, new, text_of
 from .host import placement
 from .library import ffi, lib
@@ -62,6 +62,10 @@ class NativeModel(Object):
 
     def cache(self, n_ctx: int, n_batch: int, type_k: bytes, type_v: bytes, attention: str) -> NativeCache:
         return NativeCache(self, self.number("n_vocab"), n_ctx, n_batch, type_k, type_v, attention)
+
+    def room(self, share: float, n_ctx: int, n_batch: int, type_k: bytes, type_v: bytes, attention: str) -> int:
+        """The most tokens, up to n_ctx, that such a cache can hold in a share of the memory that is free."""
+        return cache_room(self, share, n_ctx, n_batch, type_k, type_v, attention)
 
     def sampler(self, settings: dict[str, Any], logit_bias: dict[int, float], grammar: bytes | None) -> NativeSampler:
         return NativeSampler(self, settings, logit_bias, grammar)

@@ -7,6 +7,14 @@ from typing import Any
 from .calls import Object, new
 from .library import ffi, lib
 
+STEPS = {
+    "penalties": lib.HW_STEP_PENALTIES,
+    "top_k": lib.HW_STEP_TOP_K,
+    "top_p": lib.HW_STEP_TOP_P,
+    "min_p": lib.HW_STEP_MIN_P,
+    "temperature": lib.HW_STEP_TEMPERATURE,
+}
+
 
 class NativeSampler(Object):
     _what = "sampler"
@@ -18,6 +26,8 @@ class NativeSampler(Object):
             "n_bias": len(logit_bias),
             "bias_tokens": ffi.new("int32_t[]", list(logit_bias)),
             "bias_values": ffi.new("float[]", list(logit_bias.values())),
+            "steps": ffi.new("enum hw_sampler_step[]", [STEPS[name] for name in settings["steps"]]),
+            "n_steps": len(settings["steps"]),
             "grammar": ffi.NULL if grammar is None else ffi.new("char[]", grammar),
         }
         params = ffi.new("struct hw_sampler_params *", fields)
