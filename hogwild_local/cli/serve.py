@@ -11,6 +11,7 @@ import click
 from ..errors import InvalidArgument
 from ..options import RunOptions, ServerOptions, options_of
 from .grouped import Command, option, together
+from .loaded import say_loaded
 from .options import engine_of, field_option, given, load, model_path, sampling, worker_options
 from .terminal import note
 
@@ -69,6 +70,7 @@ def serve(
 
     def loaded() -> Any:
         hogwild = load(engine, path, options, quiet=True, max_runs=chosen.parallel)
+        say_loaded(hogwild, options)
         hogwild.sampling = sampling(options, hogwild.sampling)
         return hogwild
 
