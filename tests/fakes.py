@@ -19,6 +19,7 @@ import numpy as np
 from hogwild_local.engine.devices import Device
 from hogwild_local.engine.protocols import Engine, Logits
 from hogwild_local.engine.room import usual_n_ctx
+from hogwild_local.engine.views import Sampled
 from hogwild_local.errors import BatchTooLarge, CacheFull, Closed, InvalidArgument, ModelError
 from hogwild_local.options import SamplingParams
 from hogwild_local.prompts.style import PromptStyle
@@ -225,6 +226,14 @@ class FakeCache:
     def next_tokens(self, views: Sequence[Any], samplers: Sequence[FakeSampler | None]) -> list[int | None]:
         rows = self.decode(views)
         return [None if sampler is None else sampler.sample(row) for sampler, row in zip(samplers, rows, strict=True)]
+
+    def sampled(
+        self, views: Sequence[Any], samplers: Sequence[FakeSampler | None], n_top: int | None
+    ) -> list[Sampled | None]:
+        """A token is as likely as its number says."""
+        tokens = self.next_tokens(views, samplers)
+        top = [(token, -float(token)) for token in range(n_top or 0)]
+        return [None if token is None else Sampled(token, -float(token), top) for token in tokens]
 
     def close(self) -> None:
         self.closed = True

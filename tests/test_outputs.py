@@ -63,7 +63,7 @@ def test_outputs_of_several_views_are_those_of_each_alone(attention: str, n_outp
         wanted = [one_by_one(cache, tokens)[max(0, len(tokens) - n_outputs) :] for _, tokens in views]
         asked = [DecodeView([b[0]._use()], t, min(len(t), n_outputs), wants_logits=True) for b, t in views]
         got = cache._native.decode(asked)
-    for rows, (logits, logprobs, sampled) in zip(wanted, got, strict=True):
+    for rows, (logits, logprobs, sampled, *_) in zip(wanted, got, strict=True):
         assert logits is not None
         assert logits.shape == (len(rows), model.n_vocab)
         assert logprobs is sampled is None
@@ -162,7 +162,7 @@ def test_a_sampler_that_can_choose_none_leaves_the_others_their_tokens(single: L
             DecodeView([ids[2]], [4], 0),
         ]
         got = cache._native.decode(views)
-        assert [sampled for _, _, sampled in got] == [-1, got[1].logits[0].argmax(), None]  # type: ignore[index]
+        assert [decoded.sampled for decoded in got] == [-1, got[1].logits[0].argmax(), None]  # type: ignore[index]
         assert cache._native.blocks() == dict(zip(ids, [2, 1, 1], strict=True))
 
 

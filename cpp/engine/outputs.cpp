@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "base/error.h"
 #include "model/sampler.h"
@@ -13,14 +14,40 @@ namespace {
 // Tokens of a vocabulary whose sampling takes longer than waking a thread.
 constexpr int64_t worth_a_thread = 1 << 14;
 
-// log(softmax(logits))[target], by the largest logit, so that no exponential overflows.
-float log_probability(const float* logits, int64_t n_vocab, int32_t target) {
+// log(sum(exp(logits))), by the largest logit, so that no exponential overflows.
+double log_sum(const float* logits, int64_t n_vocab) {
     const float most = *std::max_element(logits, logits + n_vocab);
     double sum = 0.0;
     for (int64_t i = 0; i < n_vocab; i++) {
         sum += std::exp(logits[i] - most);
     }
-    return static_cast<float>(static_cast<double>(logits[target]) - most - std::log(sum));
+    return most + std::log(sum);
+}
+
+// log(softmax(logits))[token]
+float log_probability(const float* logits, double log_of_sum, int32_t token) {
+    return static_cast<float>(static_cast<double>(logits[token]) - log_of_sum);
+}
+
+// A heap that has the worst of the best on top, where they are to stand.
+void write_top(const hw_view& view, const float* logits, int32_t n_vocab, double log_of_sum) {
+    const auto is_better = [logits](int32_t a, int32_t b) {
+        return logits[a] > logits[b] || (logits[a] == logits[b] && a < b);
+    };
+    int32_t* end = view.top_tokens + view.n_top;
+    std::iota(view.top_tokens, end, 0);
+    std::make_heap(view.top_tokens, end, is_better);
+    for (int32_t token = view.n_top; token < n_vocab; token++) {
+        if (is_better(token, view.top_tokens[0])) {
+            std::pop_heap(view.top_tokens, end, is_better);
+            end[-1] = token;
+            std::push_heap(view.top_tokens, end, is_better);
+        }
+    }
+    std::sort_heap(view.top_tokens, end, is_better);
+    for (int32_t i = 0; i < view.n_top; i++) {
+        view.top_logprobs[i] = log_probability(logits, log_of_sum, view.top_tokens[i]);
+    }
 }
 
 }  // namespace
@@ -35,6 +62,18 @@ void check_outputs(const hw_view& view, int32_t index, int32_t n_vocab) {
     }
     if ((view.sampler == nullptr) != (view.sampled == nullptr)) {
         fail(HW_ERROR_ARGUMENT, "view %d has a sampler and nowhere to put its token, or the reverse", index);
+    }
+    if (view.sampled_logprob != nullptr && view.sampler == nullptr) {
+        fail(HW_ERROR_ARGUMENT, "view %d wants the log-probability of its token and has no sampler", index);
+    }
+    if (view.n_top < 0 || view.n_top > n_vocab) {
+        fail(HW_ERROR_ARGUMENT, "view %d wants the %d likeliest tokens: it must be 0 to %d", index, view.n_top,
+             n_vocab);
+    }
+    if (view.n_top > 0 &&
+        (view.sampled_logprob == nullptr || view.top_tokens == nullptr || view.top_logprobs == nullptr)) {
+        fail(HW_ERROR_ARGUMENT, "view %d wants the likeliest tokens, and has no place for all that is told of them",
+             index);
     }
     if (view.sampler != nullptr && view.n_outputs < 1) {
         fail(HW_ERROR_ARGUMENT, "view %d has a sampler, and n_outputs is 0: it needs the last token's logits", index);
@@ -78,7 +117,8 @@ void Outputs::write() const {
             std::copy_n(row(first_[i]), view.n_outputs * n_vocab_, view.logits);
         }
         for (int32_t n = 0; view.targets != nullptr && n < view.n_outputs; n++) {
-            view.logprobs[n] = log_probability(row(first_[i] + n), n_vocab_, view.targets[n]);
+            const float* logits = row(first_[i] + n);
+            view.logprobs[n] = log_probability(logits, log_sum(logits, n_vocab_), view.targets[n]);
         }
     }
 }
@@ -97,10 +137,16 @@ void Outputs::sample(ThreadPool* pool) const {
 void Outputs::sample(int i) const {
     const size_t index = sampled_[static_cast<size_t>(i)];
     const hw_view& view = *views_[index];
+    const float* logits = row(first_[index] + view.n_outputs - 1);
     try {
-        *view.sampled = view.sampler->sampler.sample(row(first_[index] + view.n_outputs - 1));
+        *view.sampled = view.sampler->sampler.sample(logits);
     } catch (const std::exception&) {
         *view.sampled = -1;
+    }
+    if (view.sampled_logprob != nullptr && *view.sampled >= 0) {
+        const double log_of_sum = log_sum(logits, n_vocab_);
+        *view.sampled_logprob = log_probability(logits, log_of_sum, *view.sampled);
+        write_top(view, logits, static_cast<int32_t>(n_vocab_), log_of_sum);
     }
 }
 

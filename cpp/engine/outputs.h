@@ -1,4 +1,5 @@
-// What views want of a pass that was computed: logits, log-probabilities of given tokens, sampled tokens.
+// What views want of a pass that was computed: logits, log-probabilities of given tokens, sampled tokens and how likely
+// these and others were.
 #pragma once
 
 #include <vector>

@@ -29,9 +29,11 @@ struct hw_sampler_params {
     int32_t penalty_last_n;
     uint32_t seed;  // not 2^32 - 1, which is "random" to llama.cpp
     int32_t n_bias;
-    const int32_t* bias_tokens;         // [n_bias]
-    const float* bias_values;           // [n_bias], added to the logits
-    const char* grammar;                // GBNF with the root "root", or NULL
+    const int32_t* bias_tokens;  // [n_bias]
+    const float* bias_values;    // [n_bias], added to the logits
+    const char* grammar;         // GBNF with the root "root", or NULL
+    int32_t n_triggers;
+    const char* const* triggers;  // [n_triggers] of 1 to 256 bytes: the grammar waits for one of these, which it holds
     const enum hw_sampler_step* steps;  // [n_steps], each once; one that is not there is left out. NULL: as numbered
     int32_t n_steps;
 };

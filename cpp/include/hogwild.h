@@ -322,6 +322,10 @@ struct hw_view {
     float* logprobs;      // [n_outputs]: its natural log-probability, before any sampler. With targets, or not at all
     hw_sampler* sampler;  // chooses from the logits of the last token; needs n_outputs >= 1, and sampled
     int32_t* sampled;     // the chosen token, which counts as written; -1: the sampler could choose none
+    float* sampled_logprob;  // its natural log-probability, before any sampler. Needs a sampler
+    int32_t n_top;           // so many of the tokens that could come here are told, 0 to n_vocab. With sampled_logprob
+    int32_t* top_tokens;     // [n_top], the likeliest first; of equal ones the first in the vocabulary
+    float* top_logprobs;     // [n_top]
 };
 
 // One forward pass of all views. Every query sees all tokens of the other blocks of its view, those of this very pass

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <map>
+#include <string>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -23,6 +25,8 @@ void check_nesting(const char* grammar) {
     }
 }
 
+constexpr size_t max_trigger = 256;
+
 void check(const hw_sampler_params& params, int32_t n_vocab) {
     const float values[] = {
         params.temperature,      params.top_p, params.min_p, params.repeat_penalty, params.presence_penalty,
@@ -41,6 +45,16 @@ void check(const hw_sampler_params& params, int32_t n_vocab) {
     }
     if (params.n_bias > 0 && (params.bias_tokens == nullptr || params.bias_values == nullptr)) {
         fail(HW_ERROR_ARGUMENT, "logit_bias has %d entries, and its tokens or values are NULL", params.n_bias);
+    }
+    if (params.n_triggers > 0 && params.triggers == nullptr) {
+        fail(HW_ERROR_ARGUMENT, "the grammar has %d triggers, and they are NULL", params.n_triggers);
+    }
+    for (int32_t i = 0; i < params.n_triggers; i++) {
+        // llama.cpp searches for them by regular expressions, whose length goes to the stack.
+        const size_t size = params.triggers[i] != nullptr ? std::strlen(params.triggers[i]) : 0;
+        if (size < 1 || size > max_trigger) {
+            fail(HW_ERROR_ARGUMENT, "grammar_triggers: one of %zu bytes: it must have 1 to %zu", size, max_trigger);
+        }
     }
     for (int32_t i = 0; i < params.n_bias; i++) {
         if (params.bias_tokens[i] < 0 || params.bias_tokens[i] >= n_vocab) {
@@ -91,6 +105,30 @@ size_t n_best(const std::vector<hw_sampler_step>& steps, const hw_sampler_params
     return 0;
 }
 
+// A regular expression that finds just this text.
+std::string as_pattern(const std::string& text) {
+    std::string pattern;
+    for (char character : text) {
+        if (std::strchr("^$\\.*+?()[]{}|", character) != nullptr) {
+            pattern += '\\';
+        }
+        pattern += character;
+    }
+    return pattern;
+}
+
+// As a grammar sees it, control tokens too.
+std::string text_of(const llama_vocab* vocab, llama_token token) {
+    std::string text(64, ' ');
+    int32_t n = llama_token_to_piece(vocab, token, text.data(), static_cast<int32_t>(text.size()), 0, true);
+    if (n < 0) {
+        text.resize(static_cast<size_t>(-n));
+        n = llama_token_to_piece(vocab, token, text.data(), static_cast<int32_t>(text.size()), 0, true);
+    }
+    text.resize(static_cast<size_t>(n));
+    return text;
+}
+
 // Of two equal ones the first in the vocabulary, as a search of all would find it. A heap has the worst on top.
 bool is_better(const llama_token_data& a, const llama_token_data& b) {
     return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
@@ -122,13 +160,7 @@ Sampler::Sampler(ModelPtr model, const hw_sampler_params& params)
     candidates_.reserve(static_cast<size_t>(n_vocab_));
     chain_.reset(llama_sampler_chain_init(llama_sampler_chain_default_params()));
     add_bias(params);
-    if (params.grammar != nullptr) {
-        check_nesting(params.grammar);
-        grammar_.reset(llama_sampler_init_grammar(model_->vocab(), params.grammar, "root"));
-        if (grammar_ == nullptr) {
-            fail(HW_ERROR_ARGUMENT, "the grammar cannot be parsed: %s", log.errors().c_str());
-        }
-    }
+    add_grammar(params);
     const std::vector<hw_sampler_step> steps = checked_steps(params);
     for (const hw_sampler_step step : steps) {
         add_step(step, params);
@@ -152,6 +184,34 @@ void Sampler::add_bias(const hw_sampler_params& params) {
     }
     if (!bias.empty()) {
         add(llama_sampler_init_logit_bias(n_vocab_, static_cast<int32_t>(bias.size()), bias.data()));
+    }
+}
+
+// Throws HW_ERROR_ARGUMENT.
+void Sampler::add_grammar(const hw_sampler_params& params) {
+    if (params.grammar == nullptr) {
+        return;
+    }
+    LogScope log;
+    check_nesting(params.grammar);
+    triggers_.assign(params.triggers, params.triggers + params.n_triggers);
+    waits_ = !triggers_.empty();
+    if (waits_) {
+        std::vector<std::string> patterns;
+        for (const std::string& trigger : triggers_) {
+            patterns.push_back(as_pattern(trigger));
+        }
+        std::vector<const char*> texts;
+        for (const std::string& pattern : patterns) {
+            texts.push_back(pattern.c_str());
+        }
+        grammar_.reset(llama_sampler_init_grammar_lazy_patterns(model_->vocab(), params.grammar, "root", texts.data(),
+                                                                texts.size(), nullptr, 0));
+    } else {
+        grammar_.reset(llama_sampler_init_grammar(model_->vocab(), params.grammar, "root"));
+    }
+    if (grammar_ == nullptr) {
+        fail(HW_ERROR_ARGUMENT, "the grammar cannot be parsed: %s", log.errors().c_str());
     }
 }
 
@@ -188,6 +248,8 @@ void Sampler::reset() {
         llama_sampler_reset(grammar_.get());
     }
     recent_.clear();
+    tail_.clear();
+    waits_ = !triggers_.empty();
 }
 
 int32_t Sampler::sample(const float* logits) {
@@ -195,17 +257,65 @@ int32_t Sampler::sample(const float* logits) {
     check_finite(logits, n_vocab_);
     take_promising(logits);
     llama_token token = choose();
-    if (token >= 0 && grammar_ != nullptr && !is_allowed(token)) {
-        take_all(logits);
-        llama_token_data_array array = {candidates_.data(), candidates_.size(), -1, false};
-        llama_sampler_apply(grammar_.get(), &array);
-        token = choose();
+    if (token >= 0 && grammar_ != nullptr && !(is_allowed(token) && takes_grammar(token))) {
+        token = choose_by_grammar(logits);
     }
     if (token < 0) {
         fail(HW_ERROR_ARGUMENT, "no token can be chosen: none is allowed");
     }
     accept(token);
     return token;
+}
+
+// Among all tokens that it allows, which it has taken then.
+llama_token Sampler::choose_by_grammar(const float* logits) {
+    std::vector<llama_token> refused;  // on trial
+    while (true) {
+        take_all(logits);
+        for (llama_token token : refused) {
+            candidates_[static_cast<size_t>(token)].logit = -INFINITY;
+        }
+        llama_token_data_array array = {candidates_.data(), candidates_.size(), -1, false};
+        llama_sampler_apply(grammar_.get(), &array);
+        const llama_token token = choose();
+        if (token < 0 || takes_grammar(token)) {
+            return token;
+        }
+        refused.push_back(token);
+    }
+}
+
+// Whether the grammar has taken a token that it allows. Where llama.cpp throws, it would end the process at the next
+// one.
+bool Sampler::takes_grammar(llama_token token) {
+    if (!ends_waiting(token)) {
+        llama_sampler_accept(grammar_.get(), token);
+        return true;
+    }
+    llama_sampler_ptr trial(llama_sampler_clone(grammar_.get()));
+    try {
+        llama_sampler_accept(trial.get(), token);
+    } catch (const std::exception&) {
+        return false;
+    }
+    grammar_ = std::move(trial);
+    waits_ = false;
+    return true;
+}
+
+// Whether a token completes a trigger; if not, it is written.
+bool Sampler::ends_waiting(llama_token token) {
+    if (!waits_) {
+        return false;
+    }
+    std::string text = tail_ + text_of(model_->vocab(), token);
+    for (const std::string& trigger : triggers_) {
+        if (text.find(trigger) != std::string::npos) {
+            return true;
+        }
+    }
+    tail_ = text.substr(text.size() - std::min(text.size(), max_trigger));
+    return false;
 }
 
 void Sampler::take_all(const float* logits) {
@@ -268,9 +378,6 @@ llama_token Sampler::choose() {
 
 void Sampler::accept(llama_token token) {
     llama_sampler_accept(chain_.get(), token);
-    if (grammar_ != nullptr) {
-        llama_sampler_accept(grammar_.get(), token);
-    }
     if (n_penalized_ > 0) {
         recent_.push_back(token);
         if (recent_.size() > n_penalized_) {

@@ -24,7 +24,7 @@ from .model import Model
 from .pace import Pace
 from .room import usual_n_ctx
 from .sampling import Sampler
-from .views import Decoded, DecodeView
+from .views import Decoded, DecodeView, Sampled
 
 if TYPE_CHECKING:
     from .native import WeightShare
@@ -213,7 +213,7 @@ class SharedCache(Counters):
             DecodeView(ids, tokens, len(tokens) if all_logits else 1, wants_logits=True)
             for ids, tokens in self._checked(views)
         ]
-        rows = [logits for logits, _, _ in self._feed(wanted, progress) if logits is not None]
+        rows = [decoded.logits for decoded in self._feed(wanted, progress) if decoded.logits is not None]
         return rows if all_logits else rows[0] if len(rows) == 1 else np.concatenate(rows)
 
     def logprobs(self, views: Sequence[View], targets: Sequence[Sequence[int]]) -> list[npt.NDArray[np.float32]]:
@@ -232,7 +232,7 @@ class SharedCache(Counters):
                     f"{len(of_view)} targets for a view of {len(tokens)} tokens: at most one for each"
                 )
             wanted.append(DecodeView(ids, tokens, len(of_view), targets=of_view))
-        return [logprobs for _, logprobs, _ in self._feed(wanted) if logprobs is not None]
+        return [decoded.logprobs for decoded in self._feed(wanted) if decoded.logprobs is not None]
 
     def next_tokens(self, views: Sequence[View], samplers: Sequence[Sampler | None]) -> list[int | None]:
         """decode(), then a token from the sampler of each view, in their order; None where a view has None.
@@ -240,6 +240,14 @@ class SharedCache(Counters):
         Raises what decode() raises, and Closed where a sampler was closed; and InvalidArgument where a sampler can
         choose no token: then the views are fed nevertheless.
         """
+        return [None if chosen is None else chosen.token for chosen in self.sampled(views, samplers)]
+
+    def sampled(
+        self, views: Sequence[View], samplers: Sequence[Sampler | None], n_top: int | None = None
+    ) -> list[Sampled | None]:
+        """next_tokens(), and how likely each token was. n_top: 0 or more gives each its .logprob, the natural logarithm
+        of its probability in the model's own distribution, before any sampler, and so many of the likeliest tokens
+        there in .top, as (token, logprob), the likeliest first; None: neither, and nothing is computed for it."""
         if not (isinstance(views, Sequence) and isinstance(samplers, Sequence) and len(views) == len(samplers)):
             raise InvalidArgument("views and samplers must be lists of one length: a view without a sampler has None")
         for sampler in samplers:
@@ -247,15 +255,21 @@ class SharedCache(Counters):
                 raise InvalidArgument(f"{sampler!r} is not a sampler: make one with Sampler(model)")
             if sampler is not None and sampler._native.place is not self._native.place:
                 raise InvalidArgument("this sampler is of another model, in another process")
+        if n_top is not None:
+            n_top = whole(n_top, "n_top", 0, self._model.n_vocab)
         wanted = [
-            DecodeView(ids, tokens, *((0,) if sampler is None else (1, False, None, sampler._native)))
+            DecodeView(ids, tokens, *((0,) if sampler is None else (1, False, None, sampler._native, n_top)))
             for (ids, tokens), sampler in zip(self._checked(views), samplers, strict=True)
         ]
-        chosen = [sampled for _, _, sampled in self._feed(wanted)]
-        if -1 in chosen:
-            raise InvalidArgument(
-                f"no token can be chosen for view {chosen.index(-1)}: none is allowed, or its logits are not finite"
-            )
+        chosen = [
+            None if decoded.sampled is None else Sampled(decoded.sampled, decoded.logprob, decoded.top)
+            for decoded in self._feed(wanted)
+        ]
+        for index, each in enumerate(chosen):
+            if each is not None and each.token < 0:
+                raise InvalidArgument(
+                    f"no token can be chosen for view {index}: none is allowed, or its logits are not finite"
+                )
         return chosen
 
     def _feed(self, views: list[DecodeView], progress: Callable[[int, int], object] | None = None) -> list[Decoded]:
@@ -374,8 +388,6 @@ def _joined(parts: Sequence[Decoded]) -> Decoded:
         return np.concatenate(given) if given else None
 
     try:
-        return Decoded(
-            rows([part.logits for part in parts]), rows([part.logprobs for part in parts]), parts[-1].sampled
-        )
+        return Decoded(rows([part.logits for part in parts]), rows([part.logprobs for part in parts]), *parts[-1][2:])
     except MemoryError:
         raise OutOfMemory("no memory for the logits of all tokens: ask for fewer") from None

@@ -61,10 +61,13 @@ class RemoteCache(Remote):
     """The cache's decode() is the one call that names other objects, and that returns arrays."""
 
     def decode(self, views: Sequence[DecodeView]) -> list[Decoded]:
-        rows = [(*view[:5], None if view.sampler is None else self._number_of(view.sampler)) for view in views]
+        rows = [
+            tuple(view if view.sampler is None else view._replace(sampler=self._number_of(view.sampler)))
+            for view in views
+        ]
         return [
-            Decoded(_floats(logits, view.n_outputs), _floats(logprobs), sampled)
-            for view, (logits, logprobs, sampled) in zip(views, self._decoded(rows), strict=True)
+            Decoded(_floats(logits, view.n_outputs), _floats(logprobs), *chosen)
+            for view, (logits, logprobs, *chosen) in zip(views, self._decoded(rows), strict=True)
         ]
 
     def _decoded(self, rows: list[tuple[Any, ...]]) -> Any:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from ..options import SamplingParams
 from .devices import Device
+from .views import Sampled
 
 Logits = npt.NDArray[np.float32]
 View = tuple[Sequence[Any], Sequence[int]]  # blocks, and the tokens to feed to the last one
@@ -62,7 +63,8 @@ class BlockLike(Protocol):
 
 class CacheLike(Protocol):
     """A shared KV cache (see hogwild_local.SharedCache). next_tokens() is decode() and sampling in one call; the
-    samplers are those of the same engine, or None. It may be called from several threads."""
+    samplers are those of the same engine, or None; sampled() says how likely the tokens were too. They may be called
+    from several threads."""
 
     @property
     def n_ctx(self) -> int: ...
@@ -76,6 +78,7 @@ class CacheLike(Protocol):
     def copy(self, block: Any, name: str) -> Any: ...
     def decode(self, views: Sequence[View]) -> Logits: ...
     def next_tokens(self, views: Sequence[View], samplers: Sequence[Any]) -> list[int | None]: ...
+    def sampled(self, views: Sequence[View], samplers: Sequence[Any], n_top: int | None) -> list[Sampled | None]: ...
     def close(self) -> None: ...
 
 

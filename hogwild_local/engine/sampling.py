@@ -56,7 +56,8 @@ class Sampler:
         grammar = None if params.grammar is None else c_text(params.grammar, "grammar")
         bias = _bias(params.logit_bias, model.n_vocab)
         self._n_vocab = model.n_vocab
-        self._native = model._native.sampler(settings, bias, grammar)
+        triggers = [c_text(trigger, "grammar_triggers") for trigger in params.grammar_triggers]
+        self._native = model._native.sampler(settings, bias, grammar, triggers)
 
     def sample(self, logits: npt.NDArray[np.float32]) -> int:
         """A token for logits float32 [n_vocab]; it counts as written (penalties, grammar). Raises

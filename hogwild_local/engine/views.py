@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 class DecodeView(NamedTuple):
     """What a view feeds, and what it wants of the pass: struct hw_view. sampler: a NativeSampler, or what stands for
-    one of the engine's process."""
+    one of the engine's process. n_top: tell how likely the sampled token was, and so many of the likeliest ones; None:
+    neither."""
 
     blocks: Sequence[int]
     tokens: Sequence[int]
@@ -20,6 +21,7 @@ class DecodeView(NamedTuple):
     wants_logits: bool = False
     targets: Sequence[int] | None = None
     sampler: Any = None
+    n_top: int | None = None
 
     def first(self, n: int) -> DecodeView:
         """The view that feeds the first n tokens, with the outputs that are of these."""
@@ -49,8 +51,19 @@ class Chunk(NamedTuple):
 
 class Decoded(NamedTuple):
     """What a view got: float32 [n_outputs, n_vocab]; float32 [n_outputs]; the token, -1 where the sampler could choose
-    none. None: not asked for."""
+    none; its natural log-probability before any sampler, and n_top of (token, log-probability), the likeliest first.
+    None: not asked for."""
 
     logits: npt.NDArray[np.float32] | None
     logprobs: npt.NDArray[np.float32] | None
     sampled: int | None
+    logprob: float | None = None
+    top: Sequence[tuple[int, float]] = ()
+
+
+class Sampled(NamedTuple):
+    """A token that a sampler chose, and where it was asked for how likely it and others were: as in Decoded."""
+
+    token: int
+    logprob: float | None = None
+    top: Sequence[tuple[int, float]] = ()

@@ -31,8 +31,9 @@ class SamplingParams(Options):
 
     temperature <= 0 is greedy; top_k <= 0, top_p >= 1 and min_p <= 0 switch those filters off. logit_bias
     maps a token to what is added to its logit (-inf forbids it). seed None: the run derives one for each
-    worker. sampler_order: a list of names, or one text with ; between them, as llama.cpp's --samplers; a step that it
-    leaves out is off. Raises InvalidArgument, which names the field.
+    worker. grammar: GBNF; with grammar_triggers it holds only what is written from the first of these texts on, that
+    text included. sampler_order: a list of names, or one text with ; between them, as llama.cpp's --samplers; a step
+    that it leaves out is off. Raises InvalidArgument, which names the field.
     """
 
     temperature: float = field(
@@ -65,6 +66,7 @@ class SamplingParams(Options):
     seed: int | None = field(default=None, metadata=a_whole(0, "Where the sampler's random numbers begin.", MOST_SEED))
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     grammar: str | None = None
+    grammar_triggers: Sequence[str] = ()
     sampler_order: str | Sequence[str] = field(
         default=SAMPLERS,
         metadata=any_other(
@@ -81,6 +83,9 @@ class SamplingParams(Options):
             raise InvalidArgument(f"logit_bias must map tokens to numbers, not {self.logit_bias!r}")
         if self.grammar is not None:
             text(self.grammar, "grammar")
+        for trigger in self.grammar_triggers:
+            if not isinstance(trigger, str) or not text(trigger, "grammar_triggers"):
+                raise InvalidArgument(f"grammar_triggers must be texts that are not empty, not {trigger!r}")
         object.__setattr__(self, "sampler_order", _checked_order(self.sampler_order))
 
 

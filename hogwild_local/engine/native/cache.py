@@ -45,6 +45,9 @@ class _CView:
         self._logits = float_rows(n_rows, n_vocab) if view.wants_logits else None
         self._logprobs = None if view.targets is None else np.empty(n_rows, dtype=np.float32)
         self._sampled = ffi.NULL if view.sampler is None else ffi.new("int32_t *")
+        n_top = view.n_top or 0
+        self._logprob = ffi.NULL if view.n_top is None else ffi.new("float *")
+        self._top_tokens, self._top_logprobs = (ffi.new(kind, n_top) for kind in ("int32_t[]", "float[]"))
         self.fields = {
             "blocks": ffi.new("int32_t[]", view.blocks),
             "n_blocks": len(view.blocks),
@@ -55,10 +58,19 @@ class _CView:
             "targets": ffi.NULL if view.targets is None else ffi.new("int32_t[]", view.targets),
             "logprobs": ffi.NULL if self._logprobs is None else ffi.from_buffer("float[]", self._logprobs),
             "sampled": self._sampled,
+            "sampled_logprob": self._logprob,
+            "n_top": n_top,
+            "top_tokens": self._top_tokens,
+            "top_logprobs": self._top_logprobs,
         }
 
     def result(self) -> Decoded:
-        return Decoded(self._logits, self._logprobs, int(self._sampled[0]) if self._sampled else None)
+        sampled = int(self._sampled[0]) if self._sampled else None
+        if not self._logprob:
+            return Decoded(self._logits, self._logprobs, sampled)
+        n = self.fields["n_top"]
+        top = list(zip(ffi.unpack(self._top_tokens, n), ffi.unpack(self._top_logprobs, n), strict=True))
+        return Decoded(self._logits, self._logprobs, sampled, float(self._logprob[0]), top)
 
 
 # A matrix that a token is multiplied with: ggml type, is repacked, is routed, bytes, values

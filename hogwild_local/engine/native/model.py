@@ -67,8 +67,10 @@ class NativeModel(Object):
         """The most tokens, up to n_ctx, that such a cache can hold in a share of the memory that is free."""
         return cache_room(self, share, n_ctx, n_batch, type_k, type_v, attention)
 
-    def sampler(self, settings: dict[str, Any], logit_bias: dict[int, float], grammar: bytes | None) -> NativeSampler:
-        return NativeSampler(self, settings, logit_bias, grammar)
+    def sampler(
+        self, settings: dict[str, Any], logit_bias: dict[int, float], grammar: bytes | None, triggers: Sequence[bytes]
+    ) -> NativeSampler:
+        return NativeSampler(self, settings, logit_bias, grammar, triggers)
 
     def number(self, name: str) -> int:
         return int(self._ask(getattr(lib, f"hw_model_{name}")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from .calls import Object, new
@@ -20,8 +21,14 @@ class NativeSampler(Object):
     _what = "sampler"
 
     def __init__(
-        self, model: Object, settings: dict[str, Any], logit_bias: dict[int, float], grammar: bytes | None
+        self,
+        model: Object,
+        settings: dict[str, Any],
+        logit_bias: dict[int, float],
+        grammar: bytes | None,
+        triggers: Sequence[bytes],
     ) -> None:
+        texts = [ffi.new("char[]", trigger) for trigger in triggers]
         fields = settings | {
             "n_bias": len(logit_bias),
             "bias_tokens": ffi.new("int32_t[]", list(logit_bias)),
@@ -29,6 +36,8 @@ class NativeSampler(Object):
             "steps": ffi.new("enum hw_sampler_step[]", [STEPS[name] for name in settings["steps"]]),
             "n_steps": len(settings["steps"]),
             "grammar": ffi.NULL if grammar is None else ffi.new("char[]", grammar),
+            "n_triggers": len(texts),
+            "triggers": ffi.new("char *[]", texts),
         }
         params = ffi.new("struct hw_sampler_params *", fields)
         with model._lock:
