@@ -46,13 +46,17 @@ class Chat:
         thoughts as reasoning_content, which a chat template may show the model or not."""
         return [dict(message) for message in self._messages]
 
-    def send(self, message: str | Message, **options: Any) -> Run:
-        """The user's next message. Raises Busy, Closed, InvalidArgument."""
-        return self._turn([*self._messages, _of_user(message)], options)
+    def send(self, message: str | Message | Sequence[Message], **options: Any) -> Run:
+        """The user's next message; or the result of a tool that the last reply called, a dict of role "tool",
+        tool_call_id and content, or a list of several. Raises Busy, Closed, InvalidArgument."""
+        given = [message] if isinstance(message, str | Mapping) else list(message)
+        if not given:
+            raise InvalidArgument("there is no message in the list")
+        return self._turn([*self._messages, *map(self._checked, given)], options)
 
     def regenerate(self, **options: Any) -> Run:
         """The last turn again. Raises InvalidArgument if there is none."""
-        return self._turn(self._messages[: self._last_of_user() + 1], options)
+        return self._turn(self._messages[: self._last_said("user", "tool") + 1], options)
 
     def edit(self, index: int, message: str | Message, **options: Any) -> Run:
         """Says something else in place of messages[index], the user's: what came after it goes. Raises
@@ -67,8 +71,20 @@ class Chat:
         at = len(self._messages) if n is None else whole(n, "n", 0, len(self._messages))
         return Chat(self._start, self._messages[:at], self._options, self._keep_thoughts)
 
-    def _last_of_user(self) -> int:
-        found = [at for at, message in enumerate(self._messages) if message["role"] == "user"]
+    def _checked(self, message: str | Message) -> dict[str, Any]:
+        """Raises InvalidArgument, also for the result of a tool that was not called."""
+        if isinstance(message, str) or message.get("role") != "tool":
+            return _of_user(message)
+        called = [call.get("id") for each in self._messages for call in each.get("tool_calls", ())]
+        if message.get("tool_call_id") not in called:
+            raise InvalidArgument(
+                f"tool_call_id is {message.get('tool_call_id')!r}: that is no call of this conversation "
+                f"(calls: {', '.join(map(str, called)) or 'none'})"
+            )
+        return checked_message(message)
+
+    def _last_said(self, *roles: str) -> int:
+        found = [at for at, message in enumerate(self._messages) if message["role"] in roles]
         if not found:
             raise InvalidArgument("there is no message of the user's yet")
         return found[-1]
@@ -91,8 +107,10 @@ class Chat:
     def _end(self, messages: list[dict[str, Any]], result: Result) -> None:
         said = result.transcript.said
         if said is not None:
-            thoughts = {"reasoning_content": result.history} if self._keep_thoughts else {}
-            self._messages = [*messages, {"role": "assistant", "content": said, **thoughts}]
+            more: dict[str, Any] = {"reasoning_content": result.history} if self._keep_thoughts else {}
+            if result.tool_calls:
+                more["tool_calls"] = [_as_message(call) for call in result.tool_calls]
+            self._messages = [*messages, {"role": "assistant", "content": said, **more}]
 
 
 def _of_user(message: str | Message) -> dict[str, Any]:
@@ -101,3 +119,8 @@ def _of_user(message: str | Message) -> dict[str, Any]:
     if not made["content"].strip():
         raise InvalidArgument("the message must not be empty")
     return made
+
+
+def _as_message(call: ev.ToolCall) -> dict[str, Any]:
+    """A call as a message has it."""
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}

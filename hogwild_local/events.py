@@ -8,7 +8,7 @@
     between tokens and ends: Said, or WorkerJoined and its StepStarted; NotSaid and WorkerRefused at any time;
     StepEnded?, WorkerFinished of those that end between two passes (no room, nothing left to read);
     FinisherStarted?, then in every pass of it: Token, PassEnded;
-    ReplyStarted?, then in every pass of it: ReplyToken, PassEnded; ReplyEnded;
+    ReplyStarted?, then in every pass of it: ReplyToken, PassEnded; ToolCall..., ReplyEnded;
     at last Answer?, RunEnded.
 
 RunEnded is always last; a run that is closed or fails has none. A run that is cancelled in the queue has only
@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -79,8 +80,11 @@ class Event:
         return re.sub(r"(?<!^)([A-Z])", r"_\1", cls.__name__).lower()
 
     def to_dict(self) -> dict[str, Any]:
-        """A dict of plain values, its first key "event"."""
-        return {"event": self.kind(), **asdict(self)}
+        """A dict of plain values, its first key "event"; without log-probabilities that nobody asked for."""
+        made = {"event": self.kind(), **asdict(self)}
+        if made.get("logprob", 0.0) is None:
+            del made["logprob"], made["top_logprobs"]
+        return made
 
     def to_json(self) -> str:
         """One line of ASCII JSON, as `hogwild run --json` prints it."""
@@ -130,12 +134,18 @@ class StepStarted(Event):
 @dataclass(frozen=True, slots=True)
 class Token(Event):
     """A worker sampled a token. worker None: the finisher. text is "" while a character is incomplete or a
-    stop string may be in the making; token None: text held back until now, without a new token."""
+    stop string may be in the making; token None: text held back until now, without a new token.
+
+    Where logprobs were asked for: logprob is the natural logarithm of the token's probability in the model's own
+    distribution, before any sampler, and top_logprobs are the likeliest tokens there with theirs, the likeliest
+    first; the token itself need not be among them."""
 
     worker: str | None
     token: int | None
     text: str
     n_pass: int
+    logprob: float | None = None
+    top_logprobs: Sequence[tuple[int, float]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,16 +240,28 @@ class ReplyStarted(Event):
 
 @dataclass(frozen=True, slots=True)
 class ReplyToken(Event):
-    """The reply goes on. text and token are as those of Token."""
+    """The reply goes on. All fields are as those of Token."""
 
     token: int | None
     text: str
     n_pass: int
+    logprob: float | None = None
+    top_logprobs: Sequence[tuple[int, float]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall(Event):
+    """The reply calls a tool. arguments: a JSON object, as text; id: what a message with the tool's result names. Of a
+    call that the reply's end cut off there is none: it is part of the reply's text."""
+
+    id: str
+    name: str
+    arguments: str
 
 
 @dataclass(frozen=True, slots=True)
 class ReplyEnded(Event):
-    """The whole reply, and why it ended."""
+    """All that the reply says, without the calls that it makes, and why it ended."""
 
     text: str
     reason: ReplyReason

@@ -22,9 +22,11 @@ from .engine.protocols import Engine, ModelLike, native_engine
 from .engine.rpc import listed
 from .errors import Closed, InvalidArgument
 from .events import Event
+from .forms.reply_form import ReplyForm
+from .forms.tools import checked_tools
 from .hub import downloaded
 from .options import OF_CACHE, EngineOptions, RunOptions, SamplingParams, default_of, takes
-from .prompts.chat_template import ChatTemplate, checked_date
+from .prompts.chat_template import ChatTemplate, ThinkTags, checked_date
 from .prompts.messages import Message, Prompt, checked_messages
 from .prompts.model_defaults import ModelDefaults
 from .prompts.prompt import Prompt as PromptText
@@ -214,14 +216,18 @@ class Hogwild:
         messages = checked_messages(prompt)
         seed = secrets.randbits(32) if options.seed is None else options.seed
         day = checked_date(options.date)
-        settings = RunSettings.of(options, workers, seed, day.isoformat(), bool(self.prompts.reply.text))
+        tags = self._chat.think_tags if options.thinking else None
+        tools, form = self._form(options, tags)
+        settings = RunSettings.of(options, workers, seed, day.isoformat(), bool(self.prompts.reply.text), form)
         layout = make_layout(options.layout)
         wording = Wording(self.prompts, names, layout.name, options.thinking)
-        text = partial(self._text, wording, messages, day)
-        closing = closing_of(self.model, self._chat.think_tags if options.thinking else None, options.ends)
+        text = partial(self._text, wording, messages, day, tools)
+        closing = closing_of(self.model, tags, options.ends, calls=form.family is not None)
         of_run = options.sampling or self.sampling
         forbidden = cache(partial(forbidden_tokens, self.model, self._chat.think_tags, self.prompts.step.forbidden))
-        samplers = Samplers(partial(self._engine.sampler, self.model), of_run, forbidden, closing, seed)
+        sampler = partial(self._engine.sampler, self.model)
+        samplers = Samplers(sampler, of_run, forbidden, closing, seed, form.grammar)
+        samplers.check_grammar()
         commands = Commands(names, self._limits)
         with self._lock:
             self._check_open()
@@ -231,10 +237,19 @@ class Hogwild:
             self._runs.add(run)
             return run
 
-    def _text(self, wording: Wording, messages: Sequence[Message], day: Date) -> PromptText:
+    def _form(self, options: RunOptions, tags: ThinkTags | None) -> tuple[Sequence[Mapping[str, Any]], ReplyForm]:
+        """The tools that a run's prompt shows, and its reply's form. Raises InvalidArgument."""
+        tools = checked_tools(options.tools, options.tool_choice, options.parallel_tool_calls)
+        family = self._chat.tools.known_family() if tools else None
+        form = ReplyForm.of(options.response_format, tools, family, tags.answer if tags else "")
+        return (tools.all if tools else ()), form
+
+    def _text(
+        self, wording: Wording, messages: Sequence[Message], day: Date, tools: Sequence[Mapping[str, Any]]
+    ) -> PromptText:
         """Raises InvalidArgument for what the model cannot read, or its template not render."""
         check_readable(self.model, [message["content"] for message in messages])
-        return wording.prompt(self._chat, messages, day)
+        return wording.prompt(self._chat, messages, day, tools)
 
     @property
     def _limits(self) -> Limits:
@@ -286,7 +301,8 @@ class Hogwild:
         self._check_open()
         names = [worker.name for worker in self._limits.workers(options.workers)]
         wording = Wording(self.prompts, names, make_layout(options.layout).name, options.thinking)
-        return wording, self._text(wording, checked_messages(prompt), checked_date(options.date))
+        tools, _ = self._form(options, None)
+        return wording, self._text(wording, checked_messages(prompt), checked_date(options.date), tools)
 
     def close(self) -> None:
         """Ends the runs that are going on (within one pass, or chunk of the prompt) and frees cache and model.

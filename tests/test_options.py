@@ -41,7 +41,7 @@ def parameters(command: str) -> dict[str, click.Option]:
 @pytest.mark.parametrize(("kind", "name"), EVERY, ids=lambda value: getattr(value, "__name__", value))
 def test_the_command_line_takes_help_default_and_choices_from_the_field(kind: type[Options], name: str) -> None:
     option, default = options_of(kind)[name], default_of(kind, name)
-    if name in ("penalty_last_n", "cache_prompt") or (kind, name) == (SamplingParams, "seed"):
+    if name in ("penalty_last_n", "cache_prompt", "logprobs") or (kind, name) == (SamplingParams, "seed"):
         assert flags_of(name)[-1] not in parameters("run") or name == "seed"
         return
     shown = parameters("run")[flags_of(name)[-1]]

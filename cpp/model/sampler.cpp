@@ -155,7 +155,6 @@ void check_finite(const float* logits, int32_t n_vocab) {
 
 Sampler::Sampler(ModelPtr model, const hw_sampler_params& params)
     : model_(std::move(model)), n_vocab_(model_->n_vocab()) {
-    LogScope log;
     check(params, n_vocab_);
     candidates_.reserve(static_cast<size_t>(n_vocab_));
     chain_.reset(llama_sampler_chain_init(llama_sampler_chain_default_params()));

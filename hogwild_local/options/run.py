@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date as Date
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from ..checks import texts, whole
+from ..checks import flag, texts, whole
 from ..errors import InvalidArgument
 from .option import Options, a_choice, a_flag, a_whole, any_other
 from .sampling import SamplingParams
@@ -20,6 +20,7 @@ WorkEnds: TypeAlias = Literal["answer", "first", "majority", "all"]
 LayoutName: TypeAlias = Literal["combined", "interleaved", "contiguous"]
 AnswerAt: TypeAlias = Literal["token", "step"]
 
+MOST_LOGPROBS = 20
 SEEDS = (-(2**63), 2**64 - 1)
 
 
@@ -30,6 +31,10 @@ class RunOptions(Options):
 
     workers: how many, or each as a Worker or by its name. sampling: of the workers who have none of their own, and of
     the reply; where none is given, the model's.
+
+    As OpenAI has them, of the reply (docs/forms.md): response_format, a dict of type "text", "json_object",
+    "json_schema" or "grammar"; tools and tool_choice, what it may call, or must; parallel_tool_calls, whether it may
+    call several.
     """
 
     workers: int | Sequence[str | Worker] = field(default=2, metadata=any_other("How many workers think together."))
@@ -88,12 +93,26 @@ class RunOptions(Options):
         ),
     )
     eos_ends_run: bool = field(default=False, metadata=a_flag("Let the end of one worker's text end the run."))
+    response_format: Mapping[str, Any] | None = None
+    tools: Sequence[Mapping[str, Any]] | None = None
+    tool_choice: Literal["none", "auto", "required"] | Mapping[str, Any] = "auto"
+    parallel_tool_calls: bool = True
+    logprobs: int | None = field(
+        default=None,
+        metadata=a_whole(
+            0,
+            "Tell of each token how likely it was to the model, before any sampler, and of so many that were likelier "
+            "or as likely as any other.",
+            MOST_LOGPROBS,
+        ),
+    )
     date: str | Date | None = field(
         default=None, metadata=any_other("The day that a chat template may name, as YYYY-MM-DD. Without it today.")
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        flag(self.parallel_tool_calls, "parallel_tool_calls")
         object.__setattr__(self, "workers", _checked_workers(self.workers))
         object.__setattr__(self, "stop", texts(self.stop, "stop"))
         if self.sampling is not None and not isinstance(self.sampling, SamplingParams):

@@ -4,11 +4,11 @@ does."""
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date as Date
 from datetime import datetime, time
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import jinja2
@@ -19,6 +19,7 @@ from ..errors import InvalidArgument, ModelError
 from .messages import Message
 from .prompt import NO_SPACE, Prompt, unused_character, with_names_cut
 from .sandbox import Sandbox, TooMuch
+from .tool_template import ToolTemplate
 
 # Used where a model has no template: plain headings that any model can follow.
 FALLBACK_TEMPLATE = """\
@@ -81,7 +82,7 @@ class ChatTemplate:
 
     def __init__(self, model: ModelLike) -> None:
         source = model.chat_template or FALLBACK_TEMPLATE
-        self._model, self._sandbox = model, Sandbox()
+        self._model, self._sandbox, self._source = model, Sandbox(), source
         try:
             self._template = self._sandbox.compile_text(source)
             constants = {node.value for node in self._sandbox.parse(source).find_all(jinja2.nodes.Const)}
@@ -101,43 +102,82 @@ class ChatTemplate:
             sample = ""
         self.think_tags = _find_tags(source + sample)
 
-    def render(self, rules: str, messages: Sequence[Message], thinking: bool, date: Date | None = None) -> Prompt:
+    @cached_property
+    def tools(self) -> ToolTemplate:
+        """What it makes of tools."""
+
+        def apply(messages: list[dict[str, Any]], tools: Sequence[Mapping[str, Any]], opens: bool) -> str | None:
+            try:
+                return self._apply(messages, True, Date.today(), tools, opens)
+            except (_Refused, TooMuch):
+                return None
+
+        return ToolTemplate.of(apply, self._source)
+
+    def render(
+        self,
+        rules: str,
+        messages: Sequence[Message],
+        thinking: bool,
+        date: Date | None = None,
+        tools: Sequence[Mapping[str, Any]] = (),
+    ) -> Prompt:
         """The prompt, up to where the assistant's text begins (inside its thoughts if thinking and the
         template marks them).
 
         rules go into the system message, or into the first user message where the template has no such role. date: the
-        day that a template may ask for; None: today. Names of control tokens in rules and messages stay text.
+        day that a template may ask for; None: today. tools: OpenAI's, which the template shows. Names of control tokens
+        in rules and messages stay text.
         Raises InvalidArgument with the template's own words if it refuses the messages, or takes too much for them.
         """
         _check_characters(rules, messages)
+        if any(message["role"] == "tool" or message.get("tool_calls") for message in messages):
+            messages = self.tools.arranged(messages)
         apply = partial(self._apply, thinking=thinking, date=date or Date.today())
         try:
-            arranged, text = _arranged(apply, rules, messages)
-            prompt = self._without_foreign_names(apply, arranged, text)
+            arranged, text = _arranged(partial(apply, tools=tools), rules, messages)
+            prompt = self._without_foreign_names(apply, arranged, tools, text)
         except (_Refused, TooMuch) as refused:
             raise InvalidArgument(f"the model's chat template refuses the messages: {refused}") from refused
         return prompt + self._open_or_close_thinking(text, thinking)[len(text) :]
 
-    def _without_foreign_names(self, apply: Callable[[Any], str], messages: list[dict[str, str]], text: str) -> Prompt:
-        """text is what became of the messages. Raises _Refused."""
-        mark = unused_character(f"{text}{messages}")
-        marked = with_names_cut(self._model, messages, mark)
-        if marked == messages:
+    def _without_foreign_names(
+        self,
+        apply: Callable[..., str],
+        messages: list[dict[str, Any]],
+        tools: Sequence[Mapping[str, Any]],
+        text: str,
+    ) -> Prompt:
+        """text is what became of the messages and tools. Raises _Refused."""
+        given = [messages, list(tools)]
+        mark = unused_character(f"{text}{given}")
+        marked = with_names_cut(self._model, given, mark)
+        if marked == given:
             return Prompt((text,))
-        pieces = apply(marked).split(mark)
+        pieces = apply(marked[0], tools=marked[1]).split(mark)
         if "".join(pieces) == text:
             return Prompt(tuple(pieces))
         # The template looks at the names, or changes them: they get a character that may stay.
-        return Prompt((apply(with_names_cut(self._model, messages, NO_SPACE)),))
+        kept = with_names_cut(self._model, given, NO_SPACE)
+        return Prompt((apply(kept[0], tools=kept[1]),))
 
-    def _apply(self, messages: list[dict[str, str]], thinking: bool, date: Date) -> str:
+    def _apply(
+        self,
+        messages: list[dict[str, Any]],
+        thinking: bool,
+        date: Date,
+        tools: Sequence[Mapping[str, Any]] = (),
+        opens: bool = True,
+    ) -> str:
+        """opens: the assistant's next turn."""
         today = datetime.combine(date, time())  # by the hour, a prompt could not be repeated
         try:
             return self._sandbox.render_text(
                 self._template,
                 {
                     "messages": messages,
-                    "add_generation_prompt": True,
+                    "add_generation_prompt": opens,
+                    **({"tools": list(tools)} if tools else {}),
                     "strftime_now": partial(_strftime, today),
                     **self._switches[thinking],
                     **self._special,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -33,10 +34,37 @@ def checked_messages(prompt: Prompt) -> list[dict[str, Any]]:
 
 
 def checked_message(message: object) -> dict[str, Any]:
-    """A message of its own, its content as text. Raises InvalidArgument."""
-    if not isinstance(message, Mapping) or not isinstance(message.get("role"), str) or "content" not in message:
+    """A message of its own, its content as text, arguments of its calls as texts of JSON. Raises InvalidArgument."""
+    if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
         raise InvalidArgument(f"prompt: a message is a dict of a text role and a content, not {message!r}")
-    return {**message, "content": text(_text_of(message["content"]), "prompt", "surrogateescape")}
+    calls = message.get("tool_calls")
+    if "content" not in message and not calls:
+        raise InvalidArgument(f"prompt: a message is a dict of a text role and a content, not {message!r}")
+    made = {**message, "content": text(_text_of(message.get("content")), "prompt", "surrogateescape")}
+    return {**made, "tool_calls": _checked_calls(calls)} if calls else made
+
+
+def _checked_calls(calls: object) -> list[dict[str, Any]]:
+    if not isinstance(calls, list | tuple):
+        raise InvalidArgument(f"prompt: tool_calls must be a list of calls, not {calls!r}")
+    return [_checked_call(call) for call in calls]
+
+
+def _checked_call(call: object) -> dict[str, Any]:
+    function = call.get("function") if isinstance(call, Mapping) else None
+    if not isinstance(call, Mapping) or not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+        raise InvalidArgument(
+            f"prompt: a call is a dict of id, type and function, and that of name and arguments: {call!r}"
+        )
+    arguments = function.get("arguments", {})
+    try:
+        made = json.loads(arguments) if isinstance(arguments, str) else json.loads(json.dumps(arguments))
+    except (TypeError, ValueError, RecursionError):
+        made = None
+    if not isinstance(made, dict):
+        raise InvalidArgument(f"prompt: the arguments of a call must be a JSON object, not {arguments!r}")
+    given = arguments if isinstance(arguments, str) else json.dumps(made, ensure_ascii=False)
+    return {"type": "function", **call, "function": {**function, "arguments": given}}
 
 
 def _text_of(content: object) -> object:

@@ -81,7 +81,10 @@ def with_names_cut(model: ModelLike, value: Any, cut: str) -> Any:
     if isinstance(value, str):
         return cut_names(model, value, cut)
     if isinstance(value, Mapping):
-        return {key: with_names_cut(model, item, cut) if key != "role" else item for key, item in value.items()}
+        return {
+            with_names_cut(model, key, cut): with_names_cut(model, item, cut) if key != "role" else item
+            for key, item in value.items()
+        }
     if isinstance(value, list | tuple):
         return [with_names_cut(model, item, cut) for item in value]
     return value

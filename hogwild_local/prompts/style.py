@@ -238,13 +238,19 @@ class Wording:
         texts += map(self.first, range(len(self._names)))
         return frozenset(answer for text in texts for answer in style.find_answers(text))
 
-    def prompt(self, chat: ChatTemplate, messages: Sequence[Message], date: Date | None = None) -> Prompt:
+    def prompt(
+        self,
+        chat: ChatTemplate,
+        messages: Sequence[Message],
+        date: Date | None = None,
+        tools: Sequence[Mapping[str, Any]] = (),
+    ) -> Prompt:
         """What all workers share, through the model's chat template. The last user message becomes the task."""
         at = max(i for i, message in enumerate(messages) if message["role"] == "user")
         task = {**messages[at], "content": self.task(messages[at]["content"])}
         messages = [*messages[:at], task, *messages[at + 1 :]]
         thinking = bool(self._context["thinking"])
-        return chat.render(self.rules(), messages, thinking, date) + self.layout.opening
+        return chat.render(self.rules(), messages, thinking, date, tools) + self.layout.opening
 
     def rules(self) -> str:
         """The system message."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 from ..engine.protocols import SamplerLike
+from ..engine.views import Sampled
 from .layouts import Block
 
 Kind: TypeAlias = Literal["prompt", "workers", "closing"]
@@ -32,5 +33,5 @@ class Phase(Protocol):
     def plan(self) -> list[Feed]:
         """What to feed next; nothing: the phase is over."""
 
-    def take(self, tokens: Sequence[int | None]) -> None:
+    def take(self, tokens: Sequence[Sampled | None]) -> None:
         """The pass was made: what was sampled, feed by feed (None where there was no sampler)."""

@@ -10,6 +10,7 @@ from time import perf_counter
 
 from .. import events as ev
 from ..engine.protocols import CacheLike, ModelLike, SamplerLike
+from ..engine.views import Sampled
 from ..errors import CacheFull
 from ..options import Worker
 from ..prompts.prompt import Prompt
@@ -128,7 +129,7 @@ class Loop:
         self._plan_s = self._planned_at - start
         return feeds
 
-    def take(self, tokens: Sequence[int | None]) -> list[ev.Event]:
+    def take(self, tokens: Sequence[Sampled | None]) -> list[ev.Event]:
         """The pass was made: a token of each feed that has a sampler, None for the others."""
         assert self._phase is not None
         run, kind = self._run, self._phase.kind

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..engine.protocols import SamplerLike
+from ..engine.views import Sampled
 from .asides import Asides
 from .context import Context
 from .feeds import Feed, Kind
@@ -58,7 +59,7 @@ class Passes:
         needed = sum([len(worker.pending) for worker in active]) + self._opening.kept(len(active)) + reply
         return run.meter.passes > 0 and run.place.left < needed
 
-    def take(self, tokens: Sequence[int | None]) -> None:
+    def take(self, tokens: Sequence[Sampled | None]) -> None:
         for (worker, fed), sampled in zip(self._fed, tokens[: len(self._fed)], strict=True):
             self._team.n_fed += len(fed)
             if sampled is not None:

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 
 from .. import events as ev
+from ..engine.views import Sampled
 from ..errors import HogwildError
 from .context import Context
 from .feeds import Feed, Kind
@@ -34,7 +35,7 @@ class Prefill:
         self._run.place.spend(self._n)
         return [feed]
 
-    def take(self, tokens: Sequence[int | None]) -> None:
+    def take(self, tokens: Sequence[Sampled | None]) -> None:
         self._done += self._n
         total = self._run.meter.prompt_tokens
         self._run.tell(ev.PromptProgress(self._done, total))

@@ -6,7 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..errors import Closed
-from ..events import Event, FinisherStarted, Reason, RunStarted, Timings, Token, Usage, WorkerFinished, WorkerJoined
+from ..events import (
+    Event,
+    FinisherStarted,
+    Reason,
+    RunStarted,
+    Timings,
+    Token,
+    ToolCall,
+    Usage,
+    WorkerFinished,
+    WorkerJoined,
+)
 from .transcript import Transcriber, Transcript
 
 
@@ -14,8 +25,8 @@ from .transcript import Transcriber, Transcript
 class Result:
     """A whole run. texts: what each worker wrote, without step prefixes; history: all steps, with their prefixes, in
     the order in which they ended, and between them what the user said; finisher: what it wrote, None if it was not
-    asked; reply: what was said to the user in the end, None if nothing was; seed and date repeat the run; transcript:
-    who wrote which step, and how each part ended."""
+    asked; reply: what was said to the user in the end, None if nothing was; tool_calls: the calls that the reply makes;
+    seed and date repeat the run; transcript: who wrote which step, and how each part ended."""
 
     answer: str | None
     texts: Mapping[str, str]
@@ -28,6 +39,7 @@ class Result:
     usage: Usage
     date: str
     transcript: Transcript
+    tool_calls: tuple[ToolCall, ...] = ()
 
 
 class Collector:
@@ -37,6 +49,7 @@ class Collector:
         self._transcriber = Transcriber()
         self._texts: dict[str, list[str]] = {}
         self._finisher: list[str] | None = None
+        self._calls: list[ToolCall] = []
 
     def take(self, event: Event) -> None:
         self._transcriber.take(event)
@@ -53,6 +66,8 @@ class Collector:
                 self._finisher = []
             case Token(worker=None) if self._finisher is not None:
                 self._finisher.append(event.text)
+            case ToolCall():
+                self._calls.append(event)
 
     def result(self) -> Result:
         """Raises Closed if the run was closed."""
@@ -71,4 +86,5 @@ class Collector:
             usage=transcript.usage,
             date=transcript.date,
             transcript=transcript,
+            tool_calls=tuple(self._calls),
         )

@@ -10,6 +10,7 @@ from typing import Self
 from .. import events as ev
 from ..checks import text as checked_text
 from ..engine.protocols import CacheLike
+from ..engine.views import Sampled
 from ..errors import Closed, InvalidArgument
 from ..options import Worker, as_worker
 from .asynchronous import events_of
@@ -30,12 +31,16 @@ def drive(loop: Loop, cache: CacheLike) -> Generator[ev.Event, None, None]:
     yield loop.ended()
 
 
-def _pass(loop: Loop, cache: CacheLike) -> Sequence[int | None] | None:
+def _pass(loop: Loop, cache: CacheLike) -> Sequence[Sampled | None] | None:
     """The next one: what was sampled. None: there is none."""
     with loop.steady():
         feeds = loop.plan()
-        views = [(feed.view, feed.tokens) for feed in feeds]
-        return cache.next_tokens(views, [feed.sampler for feed in feeds]) if feeds else None
+        views, samplers = [(feed.view, feed.tokens) for feed in feeds], [feed.sampler for feed in feeds]
+        if not feeds:
+            return None
+        if loop.settings.logprobs is not None:
+            return cache.sampled(views, samplers, loop.settings.logprobs)
+        return [None if token is None else Sampled(token) for token in cache.next_tokens(views, samplers)]
 
 
 class Run:

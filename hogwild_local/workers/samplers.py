@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from ..engine.protocols import ModelLike, SamplerLike
 from ..errors import InvalidArgument
+from ..forms.call_grammar import Grammar
 from ..options import SamplingParams, WorkEnds, Worker
 from ..prompts.chat_template import ThinkTags
 from .writer import worker_seed
@@ -26,9 +27,10 @@ class Closing(NamedTuple):
     token: int | None = None
 
 
-def closing_of(model: ModelLike, tags: ThinkTags | None, ends: WorkEnds) -> Closing:
-    """What closes the workers' thoughts. Raises InvalidArgument if that is to be a vote, and no token does it."""
-    text = tags.closing if tags else ""
+def closing_of(model: ModelLike, tags: ThinkTags | None, ends: WorkEnds, calls: bool = False) -> Closing:
+    """What closes the workers' thoughts; calls: without what begins an answer, in whose place calls of tools may stand.
+    Raises InvalidArgument if that is to be a vote, and no token does it."""
+    text = "" if tags is None else tags.close + tags.turn if calls else tags.closing
     if ends == "answer":
         return Closing(text)
     tokens = model.tokenize(tags.close.strip(), add_special=False, parse_special=True) if tags else []
@@ -52,27 +54,41 @@ def forbidden_tokens(model: ModelLike, tags: ThinkTags | None, names: Sequence[s
 @dataclass(frozen=True, slots=True)
 class Samplers:
     """Those of one run. sampler: makes one; of_run: the settings of the reply, and of workers without their own;
-    forbidden: asked when the first is made. Each has random numbers of its own, by the run's seed or that of its
-    settings."""
+    forbidden: asked when the first is made; grammar: of the reply, or of the answer that the finisher writes. Each has
+    random numbers of its own, by the run's seed or that of its settings."""
 
     sampler: Callable[[SamplingParams], SamplerLike]
     of_run: SamplingParams
     forbidden: Callable[[], Sequence[int]]
     closing: Closing
     seed: int
+    grammar: Grammar | None = None
 
     def of_voice(self, who: Role) -> SamplerLike:
         """The sampler of the finisher, which is greedy; of the reply, which may choose any token, and which a grammar
         of the workers' does not bind."""
         if who == "finisher":
-            return self.sampler(SamplingParams(temperature=0))
-        return self.sampler(replace(self._seeded(self.of_run, REPLY), grammar=None))
+            return self.sampler(self._held(SamplingParams(temperature=0)))
+        return self.sampler(self._held(self._seeded(self.of_run, REPLY)))
 
     def of_worker(self, worker: Worker, index: int) -> SamplerLike:
         """The sampler of a worker, and of its number, who may not choose forbidden tokens."""
         params = worker.sampling_in(self.of_run)
         bias = {token: -math.inf for token in self.forbidden() if token != self.closing.token}
         return self.sampler(replace(self._seeded(params, index), logit_bias={**bias, **params.logit_bias}))
+
+    def check_grammar(self) -> None:
+        """Raises InvalidArgument where it is none that can be parsed."""
+        if self.grammar is not None:
+            try:
+                self.sampler(self._held(SamplingParams())).close()
+            except InvalidArgument as error:
+                raise InvalidArgument(f"the form of the reply: {error}") from error
+
+    def _held(self, params: SamplingParams) -> SamplingParams:
+        """By the reply's grammar, and no other."""
+        text, triggers = self.grammar or (None, ())
+        return replace(params, grammar=text, grammar_triggers=triggers)
 
     def _seeded(self, params: SamplingParams, index: int) -> SamplingParams:
         return replace(params, seed=worker_seed(self.seed if params.seed is None else params.seed, index))

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from .. import events as ev
 from ..engine.protocols import SamplerLike
+from ..engine.views import Sampled
 from ..options import Worker
 from .context import Context
 from .layouts import Block
@@ -70,7 +71,7 @@ class Team:
             view = self._views[worker.index] = self._run.layout.seen_by(worker.index)
         return view
 
-    def take(self, worker: Writer, sampled: int) -> None:
+    def take(self, worker: Writer, sampled: Sampled) -> None:
         """worker sampled a token."""
         token = worker.take(sampled, self._run.meter.n_pass)
         self._run.tell(token)

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from ..engine.protocols import SamplerLike
+from ..engine.views import Sampled
 from .context import Context
 from .feeds import Feed, Kind
 from .layouts import Block
@@ -31,23 +32,28 @@ class Voice(ABC):
             return []
         return [Feed(self._run.layout.closing_view(self._block), self._pending, self._sampler)]
 
-    def take(self, tokens: Sequence[int | None]) -> None:
-        (token,) = tokens
-        assert token is not None
+    def take(self, tokens: Sequence[Sampled | None]) -> None:
+        (sampled,) = tokens
+        assert sampled is not None
+        token = sampled.token
         self._run.meter.tokens += 1
         self._left -= 1
         self._pending = [token]
         is_end = self._run.model.is_eog(token)
-        is_done = self._hear(token, "" if is_end else self._utf8.feed(self._run.model.token_bytes(token)))
+        is_done = self._hear(sampled, "" if is_end else self._utf8.feed(self._bytes(token)))
         if is_end or is_done or not self._left:
             self._end_here("eos" if is_end else "stop" if is_done else "length")
+
+    def _bytes(self, token: int) -> bytes:
+        """What a token is in its text."""
+        return self._run.model.token_bytes(token)
 
     def _end_here(self, reason: str) -> None:
         self._left = 0
         self._end(reason, self._utf8.flush())
 
     @abstractmethod
-    def _hear(self, token: int, text: str) -> bool:
+    def _hear(self, sampled: Sampled, text: str) -> bool:
         """A token was written, and completes this text. True: it is done."""
 
     @abstractmethod

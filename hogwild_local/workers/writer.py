@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 
 from ..engine.protocols import ModelLike, SamplerLike
+from ..engine.views import Sampled
 from ..events import Reason, Token
 from .text import EndOfStep, StopStrings, Utf8Stream
 
@@ -92,13 +93,14 @@ class Writer:
         self._n_chars = []
         self._n_carried = self._stops.n_held
 
-    def take(self, token: int, n_pass: int) -> Token:
+    def take(self, sampled: Sampled, n_pass: int) -> Token:
         """The token that was sampled becomes .pending. Sets .step_ended or .finished where it ends something."""
+        token = sampled.token
         self.pending = [token]
         self.step_tokens += 1
         if token == self._closing or self._is_eog(token):
             self.finished = "closed" if token == self._closing else "eos"
-            return Token(self.name, token, "", n_pass)
+            return Token(self.name, token, "", n_pass, *sampled[1:])
         piece = self._utf8.feed(self._token_bytes(token))
         self._n_chars.append(len(piece))
         shown = self._stops.feed(piece)
@@ -107,7 +109,7 @@ class Writer:
         elif self._end_of_step.feed(piece):
             self.step_ended = True
         self._pieces.append(shown)
-        return Token(self.name, token, shown, n_pass)
+        return Token(self.name, token, shown, n_pass, *sampled[1:])
 
     def let_go(self, n_pass: int) -> Token | None:
         """What was held back for a stop string can't be one any more: a prefix follows."""
