@@ -26,12 +26,14 @@ from .forms.reply_form import ReplyForm
 from .forms.tools import checked_tools
 from .hub import downloaded
 from .options import OF_CACHE, EngineOptions, RunOptions, SamplingParams, default_of, takes
-from .prompts.chat_template import ChatTemplate, ThinkTags, checked_date
+from .prompts.chat_template import ChatTemplate
+from .prompts.dialects import ThinkTags
 from .prompts.messages import Message, Prompt, checked_messages
 from .prompts.model_defaults import ModelDefaults
 from .prompts.prompt import Prompt as PromptText
 from .prompts.readable import check_readable
 from .prompts.style import PromptStyle, Wording
+from .prompts.variables import checked_date
 from .runahead.transport import PassTrace
 from .workers.admission import Admission
 from .workers.commands import Commands
@@ -221,8 +223,9 @@ class Hogwild:
         settings = RunSettings.of(options, workers, seed, day.isoformat(), bool(self.prompts.reply.text), form)
         layout = make_layout(options.layout)
         wording = Wording(self.prompts, names, layout.name, options.thinking)
-        text = partial(self._text, wording, messages, day, tools)
-        closing = closing_of(self.model, tags, options.ends, calls=form.family is not None)
+        text = partial(self._text, wording, messages, day, options.reasoning_effort, tools)
+        ends, calls = self._chat.turn_ends, form.family is not None
+        closing = closing_of(self.model, tags, options.ends, ends, calls)
         of_run = options.sampling or self.sampling
         forbidden = cache(partial(forbidden_tokens, self.model, self._chat.think_tags, self.prompts.step.forbidden))
         sampler = partial(self._engine.sampler, self.model)
@@ -245,11 +248,11 @@ class Hogwild:
         return (tools.all if tools else ()), form
 
     def _text(
-        self, wording: Wording, messages: Sequence[Message], day: Date, tools: Sequence[Mapping[str, Any]]
+        self, wording: Wording, messages: Sequence[Message], day: Date, effort: str | None, tools: Sequence[Any]
     ) -> PromptText:
         """Raises InvalidArgument for what the model cannot read, or its template not render."""
         check_readable(self.model, [message["content"] for message in messages])
-        return wording.prompt(self._chat, messages, day, tools)
+        return wording.prompt(self._chat, messages, day, effort, tools)
 
     @property
     def _limits(self) -> Limits:
@@ -302,7 +305,8 @@ class Hogwild:
         names = [worker.name for worker in self._limits.workers(options.workers)]
         wording = Wording(self.prompts, names, make_layout(options.layout).name, options.thinking)
         tools, _ = self._form(options, None)
-        return wording, self._text(wording, checked_messages(prompt), checked_date(options.date), tools)
+        day, effort = checked_date(options.date), options.reasoning_effort
+        return wording, self._text(wording, checked_messages(prompt), day, effort, tools)
 
     def close(self) -> None:
         """Ends the runs that are going on (within one pass, or chunk of the prompt) and frees cache and model.

@@ -27,7 +27,8 @@ from hogwild_local.prompts.style import PromptStyle
 BOS, EOS, THINK, THINK_END = 256, 257, 258, 259
 SPECIAL = {BOS: "<bos>", EOS: "<eos>", THINK: "<think>", THINK_END: "</think>"}
 WORDS = {260: "\n\n", 261: ".\n\n", 262: "!\n\n"}
-N_VOCAB = 263
+OWN = 263  # from here on, the tokens that a test names
+N_VOCAB = 320
 
 # Texts short enough to write down what a view contains.
 TINY_STYLE = PromptStyle.parse(r"""
@@ -63,9 +64,18 @@ TEMPLATE = "{% for m in messages %}{{ m.role[0] }}={{ m.content }};{% endfor %}"
 
 class FakeModel:
     """A vocabulary of bytes, a few longer tokens that contain an empty line (or none of those), and special
-    tokens."""
+    tokens: also own ones, by name. Those of `shown` are read in every text and seen in it, as llama.cpp's tokens that a
+    user defined; those of `ends` end a text."""
 
-    def __init__(self, chat_template: str | None = TEMPLATE, words: bool = True, description: str = "fake") -> None:
+    def __init__(
+        self,
+        chat_template: str | None = TEMPLATE,
+        words: bool = True,
+        description: str = "fake",
+        own: Sequence[str] = (),
+        shown: Sequence[str] = (),
+        ends: Sequence[str] = (),
+    ) -> None:
         self.n_vocab = N_VOCAB
         self.n_ctx_train = 8192
         self.chat_template = chat_template
@@ -75,10 +85,18 @@ class FakeModel:
         self.eos: int | None = EOS
         self.closed = False
         self.devices: list[Device] = []
+        self._own = {OWN + i: name for i, name in enumerate(own)}
+        self._shown = {token: name for token, name in self._own.items() if name in shown}
+        self._ends = {EOS, *(token for token, name in self._own.items() if name in ends)}
         self._words = WORDS if words else {}
 
+    @property
+    def special(self) -> dict[int, str]:
+        """Those that only a template may write, and what they are called."""
+        return SPECIAL | self._own
+
     def tokenize(self, text: str, add_special: bool = True, parse_special: bool = False) -> list[int]:
-        known = {**self._words, **(SPECIAL if parse_special else {})}
+        known = {**self._words, **(self.special if parse_special else self._shown)}
         by_length = sorted(known, key=lambda token: -len(known[token]))
         tokens, at = [BOS] if add_special else [], 0
         while at < len(text):
@@ -92,18 +110,19 @@ class FakeModel:
         return tokens
 
     def token_bytes(self, token: int) -> bytes:
-        return bytes([token]) if token < 256 else WORDS.get(token, "").encode()
+        return bytes([token]) if token < 256 else (WORDS | self._shown).get(token, "").encode()
 
     def token_text(self, token: int) -> str:
-        return SPECIAL.get(token) or self.token_bytes(token).decode()
+        return self.special.get(token) or self.token_bytes(token).decode()
 
     def text(self, tokens: Sequence[int]) -> str:
         """All tokens, special ones too."""
-        pieces = [SPECIAL[token].encode() if token in SPECIAL else self.token_bytes(token) for token in tokens]
+        special = self.special
+        pieces = [special[token].encode() if token in special else self.token_bytes(token) for token in tokens]
         return b"".join(pieces).decode(errors="replace")
 
     def is_eog(self, token: int) -> bool:
-        return token == EOS
+        return token in self._ends
 
     def close(self) -> None:
         self.closed = True

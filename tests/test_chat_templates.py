@@ -3,7 +3,10 @@ up to the tags that begin or end the thoughts."""
 
 from __future__ import annotations
 
+import re
+from datetime import date as Date
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fakes import FakeModel
@@ -73,6 +76,8 @@ MORE = {
 }
 # What begins an answer that cannot begin with its text.
 ANSWERS = {
+    "Cohere2MoE": "<|START_TEXT|>",
+    "CohereForAI-c4ai-command-r7b-12-2024-tool_use": "<|START_RESPONSE|>",
     "muse-glimmer": " to=user<|message|>",
     "openai-gpt-oss-120b": "<|channel|>final<|message|>",
     "upstage-Solar-Open-100B": "<|content|>",
@@ -83,13 +88,16 @@ def tags_of(name: str) -> tuple[str, str] | None:
     return None if name in NO_THOUGHTS else TAGS.get(name, ("<think>", "</think>"))
 
 
-def by_llama_cpp_python(path: Path, messages: list[dict[str, str]], thinking: bool) -> str:
-    switches = dict.fromkeys(("enable_thinking", "thinking", "reasoning"), thinking)
+def by_llama_cpp_python(path: Path, messages: list[dict[str, Any]], thinking: bool, **more: Any) -> str:
+    switches: dict[str, Any] = dict.fromkeys(("enable_thinking", "thinking", "reasoning"), thinking)
+    today = Date.today()
+    switches |= {"date_string": today.strftime("%d %b %Y"), "datetime": today.strftime("%b %d %Y"), **more}
     switches |= MORE.get(path.stem, ({}, {}))[not thinking]
     # Templates for tools want to be given some.
     switches |= {"tools": []} if path.stem.endswith("-tool_use") else {}
-    switches |= {"functions": "", "datetime": ""} if "firefunction" in path.stem else {}
-    formatter = Jinja2ChatFormatter(path.read_text(encoding="utf-8"), "<eos>", "<bos>")
+    switches |= {"functions": ""} if "firefunction" in path.stem else {}
+    opens = messages[-1]["role"] != "assistant"
+    formatter = Jinja2ChatFormatter(path.read_text(encoding="utf-8"), "<eos>", "<bos>", add_generation_prompt=opens)
     system, user, *rest = messages
     if "System role not supported" in formatter.template:
         messages = [{**user, "content": f"{system['content']}\n\n{user['content']}"}, *rest]
@@ -129,7 +137,7 @@ def test_a_real_template_is_rendered_as_by_llama_cpp_python(path: Path, thinking
         tags = tags_of(path.stem)
         if tags is None or any(theirs.rstrip().endswith(tag) for tag in tags):
             opened = tags and not thinking and theirs.rstrip().endswith(tags[0])
-            assert added == (tags[1] if opened else "")
+            assert added == (tags[1] if opened else "" if thinking else ANSWERS.get(path.stem, ""))
         else:
             assert added == (tags[0] if thinking else ANSWERS.get(path.stem, "").strip())
 
@@ -138,3 +146,63 @@ def test_a_real_template_is_rendered_as_by_llama_cpp_python(path: Path, thinking
 def test_the_tags_of_a_real_template_are_found(path: Path) -> None:
     tags = ChatTemplate(FakeModel(path.read_text(encoding="utf-8"))).think_tags
     assert (tags and (tags.open.strip(), tags.close.strip())) == tags_of(path.stem)
+
+
+THOUGHTS, REPLY = "Mod 4 will do.", "Those of 4n + 1, and 2."
+FORMS: tuple[dict[str, Any], ...] = (
+    *({"content": REPLY, field: THOUGHTS} for field in ("reasoning_content", "reasoning", "thinking")),
+    {"content": [{"type": "thinking", "thinking": THOUGHTS}, {"type": "text", "text": REPLY}]},
+)
+# Templates that open thoughts in one way and write those of earlier turns in another one: of what opens them, the white
+# space differs, or they leave it out.
+OPENED_OTHERWISE = {
+    "Apriel-1.6-15b-Thinker-fixed": "",
+    "poolside-Laguna-XS-2.1": "<think>\n",
+    "poolside-Laguna-XS.2": "<think>\n",
+}
+# Of whose templates no thoughts can be had, or only with tools: what a turn of theirs is, read in them.
+SHOWS_NONE = {
+    "Apertus-8B-Instruct": "<|inner_prefix|>{}<|inner_suffix|>{}",
+    "CohereForAI-c4ai-command-r7b-12-2024-tool_use": "<|START_THINKING|>{}<|END_THINKING|><|START_RESPONSE|>{}",
+    "HuggingFaceTB-SmolLM3-3B": "<think>\n{}\n</think>\n\n{}",
+    "Kimi-K2-Thinking": "<think>{}</think>{}",
+    "NVIDIA-Nemotron-Nano-v2": "<think>\n{}\n</think>\n\n{}",
+    "Qwen-QwQ-32B": "<think>\n{}\n</think>\n\n{}",
+    "deepseek-ai-DeepSeek-R1-Distill-Llama-8B": "<think>\n{}\n</think>\n\n{}",
+    "deepseek-ai-DeepSeek-R1-Distill-Qwen-32B": "<think>\n{}\n</think>\n\n{}",
+    "deepseek-ai-DeepSeek-V3.1": "<think>{}</think>{}",
+    "google-gemma-4-31B-it": "<|channel>thought\n{}\n<channel|>{}",
+    "google-gemma-4-31B-it-interleaved": "<|channel>thought\n{}\n<channel|>{}",
+    "ibm-granite-granite-3.3-2B-Instruct": "<think>\n{}\n</think>\n\n{}",
+    "llama-cpp-deepseek-r1": "<think>\n{}\n</think>\n\n{}",
+    "llama-cpp-rwkv-world": "<think>{}\n</think>\n\n{}",
+}
+
+
+@pytest.mark.parametrize("path", TEMPLATES)
+def test_a_turn_is_written_as_the_template_itself_writes_one(path: Path) -> None:
+    """Prompt, thoughts, their end, and the reply."""
+    chat = ChatTemplate(FakeModel(path.read_text(encoding="utf-8")))
+    prompt = chat.render("RULES", [QUESTION], thinking=True).text
+    if chat.think_tags is None:
+        assert path.stem in NO_THOUGHTS
+        return
+    ours = prompt + THOUGHTS + chat.think_tags.closing + REPLY
+    turns = []
+    for form in FORMS:
+        try:
+            turn = by_llama_cpp_python(
+                path, [{"role": "system", "content": "RULES"}, QUESTION, {"role": "assistant", **form}], thinking=True
+            )
+        except Exception:  # it has no such field
+            continue
+        turns += [turn] if THOUGHTS in turn and not re.search("['\"]type", turn) else []
+    assert bool(turns) is (path.stem not in SHOWS_NONE)
+    if not turns:
+        assert ours.endswith(SHOWS_NONE[path.stem].format(THOUGHTS, REPLY))
+    for turn in turns:
+        wanted = ours
+        if path.stem in OPENED_OTHERWISE:
+            head = prompt[: prompt.rindex(chat.think_tags.open.strip())]
+            wanted = head + OPENED_OTHERWISE[path.stem] + THOUGHTS + chat.think_tags.closing + REPLY
+        assert turn.startswith(wanted)

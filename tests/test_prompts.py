@@ -284,7 +284,7 @@ def test_a_word_that_is_no_switch_is_not_given() -> None:
 
 
 def test_what_a_template_is_not_told_is_nothing_also_where_it_is_joined_to_a_text() -> None:
-    assert rendered("{{ messages[0].content + functions }}{{ 'Today is ' + datetime + '.' }}") == "RULESToday is ."
+    assert rendered("{{ messages[0].content + functions }}{{ 'It is ' + weather + '.' }}") == "RULESIt is ."
 
 
 def test_templates_get_what_hugging_face_gives_them() -> None:

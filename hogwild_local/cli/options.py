@@ -84,6 +84,7 @@ FORMS: dict[str, dict[str, Any]] = {
     "tensor_split": {"type": Parts(), "metavar": "N,N,...", "show_default": False},
     "stop": {"multiple": True},
     "date": {"metavar": "YYYY-MM-DD"},
+    "reasoning_effort": {"metavar": "WORD", "show_default": False},
     "host": {},
     "data": {"metavar": "FOLDER", "show_default": False},
     "unix": {"metavar": "PATH", "show_default": False},
@@ -192,7 +193,7 @@ reply_options = _fields("Workers", RunOptions, "ends", "reply", "reply_tokens")
 """What follows the work."""
 
 worker_options = together(
-    _fields("Workers", RunOptions, "layout", "max_passes", "seed", "stop"),
+    _fields("Workers", RunOptions, "layout", "max_passes", "seed", "stop", "reasoning_effort"),
     run_options,
     reply_options,
     hogwild_options,

@@ -13,8 +13,8 @@ from ..checks import INT32_MAX, number, whole
 from ..disk import write_whole
 from ..errors import InvalidArgument
 from ..options import AnswerAt, RunOptions, SamplingParams
-from ..prompts.chat_template import checked_date
 from ..prompts.style import PromptStyle
+from ..prompts.variables import checked_date
 from ..workers.layouts import LAYOUTS
 from .answers import CHECKERS
 from .settings import BASELINES

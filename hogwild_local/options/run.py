@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import date as Date
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from ..checks import flag, texts, whole
+from ..checks import flag, text, texts, whole
 from ..errors import InvalidArgument
 from .option import Options, a_choice, a_flag, a_whole, any_other
 from .sampling import SamplingParams
@@ -82,6 +82,10 @@ class RunOptions(Options):
         ),
     )
     thinking: bool = field(default=True, metadata=a_flag("Let the workers think first, where the model knows how to."))
+    reasoning_effort: str | None = field(
+        default=None,
+        metadata=any_other("How much to think, where the chat template asks for it, in a word of its own: low, high."),
+    )
     answer_at: AnswerAt = field(
         default="token",
         metadata=a_choice(AnswerAt, "When an answer counts: with the token that closes it, or at its step's end."),
@@ -113,6 +117,8 @@ class RunOptions(Options):
     def __post_init__(self) -> None:
         super().__post_init__()
         flag(self.parallel_tool_calls, "parallel_tool_calls")
+        if self.reasoning_effort is not None:
+            text(self.reasoning_effort, "reasoning_effort")
         object.__setattr__(self, "workers", _checked_workers(self.workers))
         object.__setattr__(self, "stop", texts(self.stop, "stop"))
         if self.sampling is not None and not isinstance(self.sampling, SamplingParams):

@@ -5,21 +5,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date as Date
-from datetime import datetime, time
 from functools import cached_property, partial
 from typing import Any
 
 import jinja2
-import jinja2.nodes
 
 from ..engine.protocols import ModelLike
 from ..errors import InvalidArgument, ModelError
+from .dialects import DONE, dialect_of, end_of_turn, plain_tags
 from .messages import Message
-from .prompt import NO_SPACE, Prompt, unused_character, with_names_cut
+from .prompt import NO_SPACE, Prompt, token_of, unused_character, with_names_cut
 from .sandbox import Sandbox, TooMuch
 from .tool_template import ToolTemplate
+from .variables import Variables
 
 # Used where a model has no template: plain headings that any model can follow.
 FALLBACK_TEMPLATE = """\
@@ -34,49 +33,6 @@ FALLBACK_TEMPLATE = """\
 """
 
 
-@dataclass(frozen=True, slots=True)
-class ThinkTags:
-    """How a template marks thoughts: what stands before and behind them; and, where they need marks of their own, what
-    begins an answer without any, and what comes between thoughts that are closed and such a mark."""
-
-    open: str
-    close: str
-    answer: str = ""
-    turn: str = ""
-
-    @property
-    def closing(self) -> str:
-        """What ends thoughts and begins the answer."""
-        return self.close + self.turn + self.answer
-
-
-_XML_TAG = re.compile(r"<((?:\w+:)?think(?::\w+)?)>")  # <think>, <seed:think>, ...
-_OTHER_TAGS = (
-    ThinkTags("<|START_THINKING|>", "<|END_THINKING|>"),
-    ThinkTags("<|inner_prefix|>", "<|inner_suffix|>"),
-    ThinkTags("<|channel>thought\n", "\n<channel|>"),
-    ThinkTags("<|channel|>analysis<|message|>", "<|end|>", "<|channel|>final<|message|>", "<|start|>assistant"),
-    ThinkTags(
-        "<|think|>", "<|end|>", "<|content|>", "<|begin|>assistant"
-    ),  # behind <|channel>thought: there it is the switch, not a tag
-    ThinkTags("<|open|>think<|sep|>", "<|close|>think<|sep|>"),
-    ThinkTags(" to=self<|message|>", "<|eom|>", " to=user<|message|>", "<|start|>assistant"),
-    ThinkTags("[THINK]", "[/THINK]"),
-    ThinkTags("Here are my reasoning steps:\n", "\n[BEGIN FINAL RESPONSE]\n"),
-)
-
-# The names that templates give the switch: values for thinking and for none. A template refuses words that it does not
-# know, so words are given only where it has one of each; else they are no switch there.
-_SWITCHES: dict[bool, dict[str, object]] = {
-    True: {"enable_thinking": True, "thinking": True, "reasoning": True},
-    False: {"enable_thinking": False, "thinking": False, "reasoning": False, "thinking_budget": 0},
-}
-_WORDS = {
-    "thinking_mode": (("enabled",), ("disabled",)),
-    "reasoning_effort": (("high",), ("no_think", "none", "minimal")),
-}
-
-
 class ChatTemplate:
     """The chat template of one model. Raises ModelError if it does not compile."""
 
@@ -85,7 +41,7 @@ class ChatTemplate:
         self._model, self._sandbox, self._source = model, Sandbox(), source
         try:
             self._template = self._sandbox.compile_text(source)
-            constants = {node.value for node in self._sandbox.parse(source).find_all(jinja2.nodes.Const)}
+            tree = self._sandbox.parse(source)
         except jinja2.TemplateError as error:
             raise ModelError(f"the model's chat template is broken: {error}") from error
         self._special = {
@@ -93,14 +49,13 @@ class ChatTemplate:
             "eos_token": "" if model.eos is None else model.token_text(model.eos),
         }
         self.bos: str = self._special["bos_token"]
-        self._switches = _switches(constants)
-        try:  # some tags are put together by the template: they can only be seen in what it writes
-            sample = self._apply([{"role": "user", "content": ""}], True, Date.today())
-        except TooMuch as error:
-            raise ModelError(f"the model's chat template is broken: {error}") from error
-        except _Refused:
-            sample = ""
-        self.think_tags = _find_tags(source + sample)
+        self._variables = Variables(tree)
+        begun, done = self._samples()
+        self.dialect = dialect_of(source + begun)
+        self.think_tags = self.dialect.tags or plain_tags(source + begun, begun, done)
+        ends = [token_of(model, name) for name in (*self.dialect.ends, end_of_turn(done)) if name]
+        self.turn_ends = frozenset(token for token in ends if token is not None)
+        """Tokens that end a turn, whatever the vocabulary says of them."""
 
     @cached_property
     def tools(self) -> ToolTemplate:
@@ -108,11 +63,25 @@ class ChatTemplate:
 
         def apply(messages: list[dict[str, Any]], tools: Sequence[Mapping[str, Any]], opens: bool) -> str | None:
             try:
-                return self._apply(messages, True, Date.today(), tools, opens)
+                return self._apply(messages, self._variables.values(True, Date.today()), opens, tools)
             except (_Refused, TooMuch):
                 return None
 
         return ToolTemplate.of(apply, self._source)
+
+    def _samples(self) -> tuple[str, str]:
+        """A prompt up to where a turn begins, and with a turn that is done: some marks are put together by the template
+        and can only be seen in what it writes. "" for what it refuses."""
+        question, values = {"role": "user", "content": "(question)"}, self._variables.values(True, Date.today())
+        texts = []
+        for messages, opens in (([question], True), ([question, DONE], False)):
+            try:
+                texts.append(self._apply(messages, values, opens))
+            except TooMuch as error:
+                raise ModelError(f"the model's chat template is broken: {error}") from error
+            except _Refused:
+                texts.append("")
+        return texts[0], texts[1]
 
     def render(
         self,
@@ -120,22 +89,27 @@ class ChatTemplate:
         messages: Sequence[Message],
         thinking: bool,
         date: Date | None = None,
+        effort: str | None = None,
         tools: Sequence[Mapping[str, Any]] = (),
     ) -> Prompt:
         """The prompt, up to where the assistant's text begins (inside its thoughts if thinking and the
         template marks them).
 
         rules go into the system message, or into the first user message where the template has no such role. date: the
-        day that a template may ask for; None: today. tools: OpenAI's, which the template shows. Names of control tokens
-        in rules and messages stay text.
-        Raises InvalidArgument with the template's own words if it refuses the messages, or takes too much for them.
+        day that a template may ask for; None: today. effort: how much to think, in the template's own word; None: as
+        it chooses. tools: OpenAI's, which the template shows. Names of control tokens in all of these stay text.
+        Thoughts of earlier turns, a message's reasoning_content, stand where the template wants them.
+        Raises InvalidArgument with the template's own words if it refuses the messages, or takes too much for them; and
+        for an effort where it asks for none.
         """
         _check_characters(rules, messages)
         if any(message["role"] == "tool" or message.get("tool_calls") for message in messages):
             messages = self.tools.arranged(messages)
-        apply = partial(self._apply, thinking=thinking, date=date or Date.today())
+        keeps = any(message.get("reasoning_content") for message in messages)
+        apply = partial(self._apply, values=self._variables.values(thinking, date or Date.today(), effort, keeps))
         try:
-            arranged, text = _arranged(partial(apply, tools=tools), rules, messages)
+            placed = [self.dialect.with_thoughts(message) for message in messages]
+            arranged, text = _arranged(partial(apply, tools=tools), rules, placed)
             prompt = self._without_foreign_names(apply, arranged, tools, text)
         except (_Refused, TooMuch) as refused:
             raise InvalidArgument(f"the model's chat template refuses the messages: {refused}") from refused
@@ -149,39 +123,42 @@ class ChatTemplate:
         text: str,
     ) -> Prompt:
         """text is what became of the messages and tools. Raises _Refused."""
-        given = [messages, list(tools)]
+        given = (messages, list(tools))
         mark = unused_character(f"{text}{given}")
-        marked = with_names_cut(self._model, given, mark)
+        marked = self._with_names_cut(*given, mark)
         if marked == given:
             return Prompt((text,))
         pieces = apply(marked[0], tools=marked[1]).split(mark)
         if "".join(pieces) == text:
             return Prompt(tuple(pieces))
         # The template looks at the names, or changes them: they get a character that may stay.
-        kept = with_names_cut(self._model, given, NO_SPACE)
+        kept = self._with_names_cut(*given, NO_SPACE)
         return Prompt((apply(kept[0], tools=kept[1]),))
+
+    def _with_names_cut(
+        self, messages: list[dict[str, Any]], tools: list[Mapping[str, Any]], cut: str
+    ) -> tuple[list[dict[str, Any]], list[Mapping[str, Any]]]:
+        """In what the model said itself, only names of control tokens: templates look there for old thoughts."""
+        also = self.dialect.structure
+        cut_messages = [
+            with_names_cut(self._model, message, cut, frozenset() if message["role"] == "assistant" else also)
+            for message in messages
+        ]
+        return cut_messages, with_names_cut(self._model, tools, cut, also)
 
     def _apply(
         self,
         messages: list[dict[str, Any]],
-        thinking: bool,
-        date: Date,
-        tools: Sequence[Mapping[str, Any]] = (),
+        values: Mapping[str, Any],
         opens: bool = True,
+        tools: Sequence[Mapping[str, Any]] = (),
     ) -> str:
         """opens: the assistant's next turn."""
-        today = datetime.combine(date, time())  # by the hour, a prompt could not be repeated
+        shown = {"tools": list(tools)} if tools else {}
         try:
             return self._sandbox.render_text(
                 self._template,
-                {
-                    "messages": messages,
-                    "add_generation_prompt": opens,
-                    **({"tools": list(tools)} if tools else {}),
-                    "strftime_now": partial(_strftime, today),
-                    **self._switches[thinking],
-                    **self._special,
-                },
+                {"messages": messages, "add_generation_prompt": opens, **shown, **values, **self._special},
             )
         except TooMuch:
             raise
@@ -190,36 +167,21 @@ class ChatTemplate:
 
     def _open_or_close_thinking(self, text: str, thinking: bool) -> str:
         tags, end = self.think_tags, text.rstrip()
-        if tags is None or end.endswith(tags.close.strip()):
+        if tags is None:
             return text
-        is_open = end.endswith(tags.open.strip())
+        is_open, is_closed = end.endswith(tags.open.strip()), end.endswith(tags.close.strip())
         if thinking:
-            return text if is_open else text + tags.open
-        return text + (tags.close if is_open else tags.answer)  # some templates open it whatever they are told
+            return text if is_open or is_closed else text + tags.open
+        if is_open:  # some templates open it whatever they are told
+            return text + tags.closing
+        return text if tags.answer and end.endswith(tags.answer.strip()) else text + tags.answer
 
 
 class _Refused(Exception):
     """The template raised: most often about roles."""
 
 
-def _find_tags(text: str) -> ThinkTags | None:
-    for tags in _OTHER_TAGS:
-        if tags.open.strip() in text:
-            return tags
-    found = _XML_TAG.search(text)
-    return None if found is None else ThinkTags(f"<{found[1]}>\n", f"\n</{found[1]}>\n\n")
-
-
-def _switches(constants: set[Any]) -> dict[bool, dict[str, object]]:
-    switches = {thinking: dict(values) for thinking, values in _SWITCHES.items()}
-    for name, words in _WORDS.items():
-        on, off = ([word for word in side if word in constants] for side in words)
-        if on and off:
-            switches[True][name], switches[False][name] = on[0], off[0]
-    return switches
-
-
-def _arranged(apply: Callable[[Any], str], rules: str, messages: Sequence[Message]) -> tuple[list[dict[str, str]], str]:
+def _arranged(apply: Callable[[Any], str], rules: str, messages: Sequence[Message]) -> tuple[list[dict[str, Any]], str]:
     """The messages with the rules among them, and what becomes of them. Raises _Refused."""
     arranged = _with_system(rules, messages)
     try:
@@ -232,27 +194,17 @@ def _arranged(apply: Callable[[Any], str], rules: str, messages: Sequence[Messag
     return arranged, text
 
 
-def _with_system(rules: str, messages: Sequence[Message]) -> list[dict[str, str]]:
+def _with_system(rules: str, messages: Sequence[Message]) -> list[dict[str, Any]]:
     if messages[0]["role"] == "system":
         rules, messages = f"{rules}\n\n{messages[0]['content']}", messages[1:]
     return [{"role": "system", "content": rules}, *map(dict, messages)]
 
 
-def _with_user(rules: str, messages: Sequence[Message]) -> list[dict[str, str]]:
+def _with_user(rules: str, messages: Sequence[Message]) -> list[dict[str, Any]]:
     system, *rest = _with_system(rules, messages)
     if not rest or rest[0]["role"] != "user":
         return [{"role": "user", "content": system["content"]}, *rest]
     return [{"role": "user", "content": f"{system['content']}\n\n{rest[0]['content']}"}, *rest[1:]]
-
-
-def checked_date(value: str | Date | None) -> Date:
-    """A day, given as such or as YYYY-MM-DD; None: today. Raises InvalidArgument."""
-    if value is None:
-        return Date.today()
-    try:
-        return Date.fromisoformat(value if isinstance(value, str) else value.isoformat()[:10])
-    except (AttributeError, TypeError, ValueError):
-        raise InvalidArgument(f"date must be a day such as 2026-07-31, not {value!r}") from None
 
 
 def _check_characters(rules: str, messages: Sequence[Message]) -> None:
@@ -264,9 +216,3 @@ def _check_characters(rules: str, messages: Sequence[Message]) -> None:
             text.encode()
         except UnicodeEncodeError as error:
             raise InvalidArgument(f"prompt: a message holds what is no character: {error}") from None
-
-
-def _strftime(today: datetime, form: str) -> str:
-    if re.search(r"%\W*\d{3}", form):
-        raise TooMuch(f"a width in the form of a date: {form[:40]!r}")
-    return today.strftime(form)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -67,26 +68,33 @@ def control_names(model: ModelLike, text: str) -> set[str]:
     return {name for name in names if len(name) > 1 and name in text}
 
 
-def cut_names(model: ModelLike, text: str, cut: str) -> str:
-    """The text with `cut` behind the first character of each name of a control token."""
+def token_of(model: ModelLike, name: str) -> int | None:
+    """The token of that name; None: the vocabulary has it in pieces."""
+    tokens = model.tokenize(name, add_special=False, parse_special=True)
+    return tokens[0] if len(tokens) == 1 else None
+
+
+def cut_names(model: ModelLike, text: str, cut: str, also: AbstractSet[str] = frozenset()) -> str:
+    """The text with `cut` behind the first character of each name of a control token, and of `also`."""
     # Once more: a shorter name may have stood inside a longer one.
-    while names := control_names(model, text):
+    while names := control_names(model, text) | {name for name in also if name in text}:
         begins = "|".join(map(re.escape, names))
         text = re.sub(f"(?={begins}).", lambda match: match[0] + cut, text, flags=re.DOTALL)
     return text
 
 
-def with_names_cut(model: ModelLike, value: Any, cut: str) -> Any:
-    """A message, or a part of one, with `cut` inside each name of a control token. Roles are words: they have none."""
+def with_names_cut(model: ModelLike, value: Any, cut: str, also: AbstractSet[str] = frozenset()) -> Any:
+    """A message, or a part of one, with `cut` inside each name of a control token, and of `also`. Roles are words: they
+    have none."""
     if isinstance(value, str):
-        return cut_names(model, value, cut)
+        return cut_names(model, value, cut, also)
     if isinstance(value, Mapping):
         return {
-            with_names_cut(model, key, cut): with_names_cut(model, item, cut) if key != "role" else item
+            with_names_cut(model, key, cut, also): item if key == "role" else with_names_cut(model, item, cut, also)
             for key, item in value.items()
         }
     if isinstance(value, list | tuple):
-        return [with_names_cut(model, item, cut) for item in value]
+        return [with_names_cut(model, item, cut, also) for item in value]
     return value
 
 

@@ -243,6 +243,7 @@ class Wording:
         chat: ChatTemplate,
         messages: Sequence[Message],
         date: Date | None = None,
+        effort: str | None = None,
         tools: Sequence[Mapping[str, Any]] = (),
     ) -> Prompt:
         """What all workers share, through the model's chat template. The last user message becomes the task."""
@@ -250,7 +251,7 @@ class Wording:
         task = {**messages[at], "content": self.task(messages[at]["content"])}
         messages = [*messages[:at], task, *messages[at + 1 :]]
         thinking = bool(self._context["thinking"])
-        return chat.render(self.rules(), messages, thinking, date, tools) + self.layout.opening
+        return chat.render(self.rules(), messages, thinking, date, effort, tools) + self.layout.opening
 
     def rules(self) -> str:
         """The system message."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass, field
 
 from .. import events as ev
@@ -24,6 +25,8 @@ class Context:
     wording: Wording
     settings: RunSettings
     place: Place
+    turn_ends: Set[int] = frozenset()
+    """Tokens that end a turn, beside those of the vocabulary."""
     meter: Meter = field(default_factory=Meter)
     events: list[ev.Event] = field(default_factory=list)
     """Those that the consumer has not got yet."""
@@ -40,6 +43,10 @@ class Context:
     def tokens(self, text: str) -> list[int]:
         """Those of a text that stands inside another."""
         return inner_tokens(self.model, text)
+
+    def ends_turn(self, token: int) -> bool:
+        """Whether who writes it says no more."""
+        return token in self.turn_ends or self.model.is_eog(token)
 
     def usage(self) -> ev.Usage:
         """Up to now."""

@@ -56,7 +56,7 @@ class Loop:
     ) -> None:
         """prompt: made with the first event."""
         self.commands, self.settings, self.place = commands, settings, place
-        self._run = Context(model, cache, layout, wording, settings, place)
+        self._run = Context(model, cache, layout, wording, settings, place, samplers.closing.turn_ends)
         self._prompt, self._samplers = prompt, samplers
         self._team, self._asides = Team(self._run, samplers.closing.token), Asides()
         self._opening: Opening | None = None

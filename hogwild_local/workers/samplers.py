@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -11,7 +11,8 @@ from ..engine.protocols import ModelLike, SamplerLike
 from ..errors import InvalidArgument
 from ..forms.call_grammar import Grammar
 from ..options import SamplingParams, WorkEnds, Worker
-from ..prompts.chat_template import ThinkTags
+from ..prompts.dialects import ThinkTags, marks_in
+from ..prompts.prompt import token_of
 from .writer import worker_seed
 
 Role: TypeAlias = Literal["finisher", "reply"]
@@ -21,34 +22,46 @@ REPLY = -1  # where workers have their numbers
 
 
 class Closing(NamedTuple):
-    """What closes thoughts; "": the model knows no such thing. token: the one that does so, where it is a vote."""
+    """What closes thoughts; "": the model knows no such thing. token: the one that does so, where it is a vote: where
+    more than one is needed, the first, for thoughts cannot go on behind it. turn_ends: tokens that end a turn, beside
+    those of the vocabulary."""
 
     text: str = ""
     token: int | None = None
+    turn_ends: Set[int] = frozenset()
 
 
-def closing_of(model: ModelLike, tags: ThinkTags | None, ends: WorkEnds, calls: bool = False) -> Closing:
+def closing_of(
+    model: ModelLike,
+    tags: ThinkTags | None,
+    ends: WorkEnds,
+    turn_ends: Set[int] = frozenset(),
+    calls: bool = False,
+) -> Closing:
     """What closes the workers' thoughts; calls: without what begins an answer, in whose place calls of tools may stand.
     Raises InvalidArgument if that is to be a vote, and no token does it."""
     text = "" if tags is None else tags.close + tags.turn if calls else tags.closing
+    marks = marks_in(tags.close)[:1] if tags else []
+    vote = token_of(model, marks[0]) if marks else None
+    if calls and vote is not None:  # a call may follow in a message of its own, as gpt-oss's do
+        turn_ends = turn_ends - {vote}
     if ends == "answer":
-        return Closing(text)
-    tokens = model.tokenize(tags.close.strip(), add_special=False, parse_special=True) if tags else []
-    if len(tokens) != 1:
+        return Closing(text, None, turn_ends)
+    if vote is None:
         raise InvalidArgument(
             f"ends: {ends!r} counts who closes their thoughts, and this model has no token for that, or is not to "
             "think; ends='answer' needs none"
         )
-    return Closing(text, tokens[0])
+    return Closing(text, vote, turn_ends)
 
 
 def forbidden_tokens(model: ModelLike, tags: ThinkTags | None, names: Sequence[str]) -> list[int]:
     """What no worker may sample, by the style's names for it; what the model does not have as one token is left out."""
-    own = {"<think>": tags.open.strip(), "</think>": tags.close.strip()} if tags else {}
+    own = {"<think>": marks_in(tags.open), "</think>": marks_in(tags.closing)} if tags else {}
     if model.eos is not None:
-        own["<eos>"] = model.token_text(model.eos)
-    tokens = [model.tokenize(own.get(name, name), add_special=False, parse_special=True) for name in names]
-    return [of_name[0] for of_name in tokens if len(of_name) == 1]
+        own["<eos>"] = [model.token_text(model.eos)]
+    wanted = dict.fromkeys(mark for name in names for mark in own.get(name, [name]))
+    return [token for mark in wanted if (token := token_of(model, mark)) is not None]
 
 
 @dataclass(frozen=True, slots=True)

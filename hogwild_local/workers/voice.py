@@ -39,7 +39,7 @@ class Voice(ABC):
         self._run.meter.tokens += 1
         self._left -= 1
         self._pending = [token]
-        is_end = self._run.model.is_eog(token)
+        is_end = self._run.ends_turn(token)
         is_done = self._hear(sampled, "" if is_end else self._utf8.feed(self._bytes(token)))
         if is_end or is_done or not self._left:
             self._end_here("eos" if is_end else "stop" if is_done else "length")

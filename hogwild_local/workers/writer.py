@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ..engine.protocols import ModelLike, SamplerLike
 from ..engine.views import Sampled
@@ -49,9 +49,11 @@ class Writer:
         sampler: SamplerLike,
         end_of_step: EndOfStep,
         stops: Sequence[str],
+        ends_turn: Callable[[int], bool],
         closing: int | None = None,
     ) -> None:
-        """closing: the token that closes its thoughts, and so ends it; None: it samples none."""
+        """ends_turn: whether a token says that nothing more comes; closing: the one that closes its thoughts, and so
+        ends it; None: it samples none."""
         self.index = index
         self.name = name
         self.sampler = sampler
@@ -62,7 +64,7 @@ class Writer:
         self.finished: Reason | None = None
         self.leaving: Reason | None = None
         self._token_bytes = model.token_bytes
-        self._is_eog, self._closing = model.is_eog, closing
+        self._ends_turn, self._closing = ends_turn, closing
         self._end_of_step = end_of_step
         self._utf8 = Utf8Stream()
         self._stops = StopStrings(stops)
@@ -98,7 +100,7 @@ class Writer:
         token = sampled.token
         self.pending = [token]
         self.step_tokens += 1
-        if token == self._closing or self._is_eog(token):
+        if token == self._closing or self._ends_turn(token):
             self.finished = "closed" if token == self._closing else "eos"
             return Token(self.name, token, "", n_pass, *sampled[1:])
         piece = self._utf8.feed(self._token_bytes(token))
