@@ -114,6 +114,16 @@ def test_where_closing_is_several_tokens_the_first_is_the_vote(template: str, ow
     assert closing_of(model, tags, "answer").token is None
 
 
+@pytest.mark.parametrize(("template", "own"), [(CHANNELS, OF_CHANNELS), (SECTIONS, OF_SECTIONS)])
+def test_a_message_before_a_call_does_not_end_the_reply(template: str, own: list[str]) -> None:
+    model = FakeModel(template, own=own)
+    chat = ChatTemplate(model)
+    closing = closing_of(model, chat.think_tags, "first", chat.turn_ends)
+    calling = closing_of(model, chat.think_tags, "first", chat.turn_ends | {closing.token}, calls=True)
+    assert closing.turn_ends == chat.turn_ends
+    assert calling.turn_ends == chat.turn_ends - {closing.token}
+
+
 def test_marks_that_are_no_tokens_are_no_vote() -> None:
     model = FakeModel(CHANNELS, own=["<|channel|>"])
     with pytest.raises(InvalidArgument, match="no token for that"):
