@@ -251,7 +251,8 @@ class Hogwild:
         self, wording: Wording, messages: Sequence[Message], day: Date, effort: str | None, tools: Sequence[Any]
     ) -> PromptText:
         """Raises InvalidArgument for what the model cannot read, or its template not render."""
-        check_readable(self.model, [message["content"] for message in messages])
+        # What it has said itself may be of tokens that no text is cut into.
+        check_readable(self.model, [message["content"] for message in messages if message["role"] != "assistant"])
         return wording.prompt(self._chat, messages, day, effort, tools)
 
     @property

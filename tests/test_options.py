@@ -203,6 +203,15 @@ def test_a_prompt_that_the_model_cannot_read_is_refused_and_its_characters_named
         hw.stream("what is it?\n\té").close()
 
 
+def test_what_the_model_has_said_itself_is_not_refused() -> None:
+    """A reply may be of tokens that no text is cut into."""
+    with Hogwild("m.gguf", prompts=TINY_STYLE, engine=FakeEngine(model=Deaf()).engine) as hw:
+        said = [{"role": "user", "content": "who?"}, {"role": "assistant", "content": "I."}]
+        next(hw.stream([*said, {"role": "user", "content": "why?"}], reply=False, max_passes=1))
+        with pytest.raises(InvalidArgument, match=r"no tokens for W$"):
+            next(hw.stream([*said, {"role": "user", "content": "Why?"}], reply=False))
+
+
 # -- the layer below ---------------------------------------------------------------------------------------------
 
 
