@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from .large import LARGE_TYPES, QWEN3_0_6B, SHAPES, write_large
 from .tiny import TINY, write_tiny
 from .transformer import ARCHITECTURES
 from .weights import FILE_TYPES
-from .worksheets import MAX_ITEMS, random_worksheet
+from .worksheets import MAX_ITEMS, MAX_WORKERS, Worksheet, random_worksheet
 
 SIZES = [field.name for field in fields(QWEN3_0_6B) if type(getattr(QWEN3_0_6B, field.name)) is int]
 
@@ -34,11 +35,16 @@ def write_one_large(options: argparse.Namespace) -> None:
     write_large(options.path, shape, seed=options.seed, file_type=options.type)
 
 
-def write_worksheets(options: argparse.Namespace) -> None:
-    """Lines for `hogwild eval`. The seed is a text of its own kind: no lesson of the training has it."""
+def random_worksheets(options: argparse.Namespace) -> Iterator[Worksheet]:
+    """The seed is a text of its own kind: no lesson of the training has it."""
     rng = random.Random(f"worksheets/{options.seed}")
-    for number in range(1, options.count + 1):
-        sheet = random_worksheet(rng, options.items)
+    for _ in range(options.count):
+        yield random_worksheet(rng, options.items)
+
+
+def write_worksheets(options: argparse.Namespace) -> None:
+    """Lines for `hogwild eval`."""
+    for number, sheet in enumerate(random_worksheets(options), 1):
         print(json.dumps({"id": f"{options.seed}-{number}", "problem": sheet.text, "answer": sheet.answer}))
 
 
@@ -47,8 +53,8 @@ def train_worksheets(options: argparse.Namespace) -> None:
     from .worksheets.train import Training, train
 
     processes = options.processes if options.device == "cpu" else 1
-    course = Course(steps=options.steps, seed=options.seed, processes=processes, grown_up=0.0 if options.after else 0.3)
-    train(options.directory, Training(course, rate=options.rate, after=options.after, device=options.device))
+    course = Course(steps=options.steps, seed=options.seed, processes=processes)
+    train(options.directory, Training(course, rate=options.rate, device=options.device))
 
 
 def export_worksheets(options: argparse.Namespace) -> None:
@@ -63,6 +69,21 @@ def count_duplicates(options: argparse.Namespace) -> None:
     with options.records.open() as records, options.problems.open() as problems:
         for setting, count in duplicates(records, problems).items():
             print(f"{setting:16} {count.computed:6} items computed, {count.twice:5} of them twice: {count.part:.2%}")
+
+
+def count_replies(options: argparse.Namespace) -> None:
+    from hogwild_local import Hogwild
+    from hogwild_local.engine.default_model import default_model_path
+
+    from .worksheets.replies import replies
+
+    sheets = list(random_worksheets(options))
+    with Hogwild(options.model or default_model_path()) as hogwild:
+        for workers in range(1, MAX_WORKERS + 1):
+            said = list(replies(hogwild, sheets, workers))
+            for answered, when in ((True, "after the answer"), (False, "after a budget")):
+                of = [one.reply == one.wanted for one in said if one.answered == answered]
+                print(f"{workers} workers, {when}: {sum(of)} of {len(of)} replies say what was written")
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -94,10 +115,15 @@ def arguments() -> argparse.ArgumentParser:
 def add_worksheets(
     commands: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
 ) -> None:
-    sheets = commands.add_parser("worksheets", parents=[common], help="worksheets and answers, for hogwild eval")
-    sheets.add_argument("count", type=int)
-    sheets.add_argument("--items", type=int, choices=range(1, MAX_ITEMS + 1), help="default: 2 to 12")
+    some = argparse.ArgumentParser(add_help=False, parents=[common])
+    some.add_argument("count", type=int)
+    some.add_argument("--items", type=int, choices=range(1, MAX_ITEMS + 1), help="default: 2 to 12")
+    sheets = commands.add_parser("worksheets", parents=[some], help="worksheets and answers, for hogwild eval")
     sheets.set_defaults(write=write_worksheets)
+
+    replies = commands.add_parser("replies", parents=[some], help="how often the reply says what the workers wrote")
+    replies.add_argument("--model", type=Path, help="default: the one in the package")
+    replies.set_defaults(write=count_replies)
 
     twice = commands.add_parser("duplicates", help="what was computed twice, of hogwild eval --transcripts")
     twice.add_argument("records", type=Path)
@@ -106,10 +132,9 @@ def add_worksheets(
 
     train = commands.add_parser("train", help="the worksheet model; needs the extra [train]")
     train.add_argument("directory", type=Path, help="for checkpoints: the same command goes on from the last one")
-    train.add_argument("--steps", type=int, default=3200)
+    train.add_argument("--steps", type=int, default=2500)
     train.add_argument("--seed", type=int, default=1)
     train.add_argument("--rate", type=float, default=3e-3, help="learning rate at its highest; default: %(default)s")
-    train.add_argument("--after", type=Path, help="begin with the weights of this checkpoint, and with full worksheets")
     train.add_argument("--processes", type=int, default=2, help="one a core; default: %(default)s")
     train.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     train.set_defaults(write=train_worksheets)

@@ -14,10 +14,13 @@ from hypothesis import strategies as st
 
 from hogwild_local import Hogwild, Model, SharedCache
 from hogwild_local.workers.layouts import make_layout
-from models.worksheets.alphabet import BOS, IDS, decode, encode
+from models.worksheets.alphabet import BOS, EOS, IDS, decode, encode
 from models.worksheets.batches import NO_TARGET, make_batch
 from models.worksheets.collaboration import NEVER, Collaboration, Lesson, Visibility, text_of
+from models.worksheets.course import Course, lessons_of
 from models.worksheets.items import Worksheet, random_worksheet
+from models.worksheets.replies import reply_to
+from models.worksheets.reply import OPENING, with_reply
 
 SEEDS = st.integers(0, 2**32)
 WORKERS = st.integers(1, 4)
@@ -87,6 +90,33 @@ def test_two_who_take_the_same_item_never_both_finish_it_when_they_see_each_othe
     assert len(set(computed(made))) == len(computed(made))
 
 
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 99), st.integers(0, 1), SEEDS)
+def test_a_batch_costs_what_the_course_allows_and_wastes_little(step: int, rank: int, seed: int) -> None:
+    course = Course(steps=100, seed=seed)
+    lessons = lessons_of(course, step, rank)
+    assert lessons == lessons_of(course, step, rank)
+    assert {(len(made.streams), made.visibility, len(made.sheet.items)) for made in lessons} == {
+        (len(lessons[0].streams), lessons[0].visibility, len(lessons[0].sheet.items))
+    }
+    n, length = make_batch(lessons).tokens.shape
+    most = course.tokens / course.processes
+    assert n == 1 or most / 2 <= n * length * (1 + length / 500) / 2 <= most
+
+
+def test_a_course_has_worksheets_of_all_kinds_with_replies_and_without() -> None:
+    course = Course(steps=100)
+    batches = [lessons_of(course, step, 0) for step in range(100)]
+    assert {len(made[0].streams) for made in batches} == {1, 2, 3, 4}
+    assert {made[0].visibility for made in batches} == set(VISIBILITIES)
+    assert 25 <= sum(bool(made[0].reply) for made in batches) <= 55
+    assert max(len(made[0].sheet.items) for made in batches[:3]) <= 4
+    assert {len(made[0].sheet.items) for made in batches[30:]} == set(range(2, 13))
+    replies = [made.reply for lessons in batches for made in lessons if made.reply]
+    so_far = sum(reply[0] == "So " for reply in replies)
+    assert 0.2 <= so_far / len(replies) <= 0.4
+
+
 @given(SEEDS, st.integers(1, 4))
 def test_every_choice_that_was_not_free_is_a_target(seed: int, n: int) -> None:
     made = lesson(seed, n, "combined", freedom=0.3)
@@ -109,8 +139,61 @@ def test_a_given_result_teaches_the_right_one_and_a_mark_where_it_is_wrong(seed:
         assert decode(batch.targets[0, at : at + 3].tolist()) == f"{made.sheet.result(label):02}{mark}"
 
 
-def replay(cache: SharedCache, made: Lesson) -> tuple[np.ndarray, list[list[np.ndarray]]]:
-    """The engine's logits of the prompt's last token, and of each worker's pass, with the blocks of a real layout."""
+@given(SEEDS, WORKERS, st.sampled_from(VISIBILITIES))
+def test_after_the_answer_the_reply_has_all_results_and_what_was_wrong(seed: int, n: int, seen: Visibility) -> None:
+    made = lesson(seed, n, seen)
+    reply = "".join(with_reply(made, made.n_passes).reply)
+    results, _, noticed = reply.removesuffix(EOS).partition(". ")
+    found = re.findall(r"([a-l]) = (\d\d)", results)
+    assert "".join(label + value for label, value in found) == made.sheet.answer
+    assert results.startswith("The results are a = ")
+    assert results.count(" and ") == 1
+    wrong = f"The given {made.sheet.wrong} = {made.sheet.wrong_result:02} was wrong."
+    assert noticed == (wrong if made.sheet.wrong else "")
+
+
+@given(SEEDS, WORKERS, st.sampled_from(VISIBILITIES), st.data())
+def test_after_the_budget_the_reply_has_the_results_that_were_written(
+    seed: int, n: int, seen: Visibility, data: st.DataObject
+) -> None:
+    made = lesson(seed, n, seen)
+    stopped = with_reply(made, data.draw(st.integers(1, made.n_passes - 1)))
+    streams = ["".join(fed.tokens for fed in stream).replace("\0", "") for stream in stopped.streams]
+    given = [line for line in made.sheet.text.split("\n") if line.startswith("Z:")]
+    lines = [line for text in [*given, *streams] for line in text.split("\n")]
+    ends = [re.search(r"[;]([a-l])=(\d\d)$", line) for line in lines]
+    wrong = (made.sheet.wrong, f"{made.sheet.wrong_result:02}")
+    written = {end[1]: end[2] for end in ends if end and end.groups() != wrong}
+    told = re.findall(r"([a-l]) (?:= (\d\d)|is not done)", "".join(stopped.reply).partition(". ")[0])
+    assert dict(told) == {item.label: written.get(item.label, "") for item in made.sheet.items}
+    assert ("So far" in "".join(stopped.reply)) == (len(written) < len(made.sheet.items))
+    assert (" was wrong." in "".join(stopped.reply)) == any("!" in text for text in streams)
+
+
+@given(SEEDS, WORKERS, st.sampled_from(VISIBILITIES), st.data())
+def test_what_a_reply_had_to_be_is_read_off_the_steps(seed: int, n: int, seen: Visibility, data: st.DataObject) -> None:
+    made = lesson(seed, n, seen)
+    stopped = with_reply(made, data.draw(st.integers(1, made.n_passes)))
+    streams = ["".join(fed.tokens for fed in stream).replace("\0", "") for stream in stopped.streams]
+    steps = [step for text in streams for step in text.strip().split("\n")]
+    assert reply_to(made.sheet, steps) + EOS == "".join(stopped.reply)
+
+
+@given(SEEDS, WORKERS, st.sampled_from(VISIBILITIES))
+def test_the_targets_of_a_reply_are_all_its_words(seed: int, n: int, seen: Visibility) -> None:
+    made = lesson(seed, n, seen, n_items=3)
+    batch = make_batch([with_reply(made, made.n_passes), lesson(seed + 1, n, seen, n_items=12)])
+    begin = batch.prompt_length + batch.current.shape[1]
+    targets, fed = batch.targets[0, begin:], batch.tokens[0, begin:]
+    wanted = np.flatnonzero(targets != NO_TARGET)
+    assert decode(targets[wanted].tolist()) == "".join(with_reply(made, made.n_passes).reply)
+    assert decode(fed[: wanted[-1] + 1].tolist()) + EOS == OPENING + decode(targets[wanted].tolist())
+    assert (batch.targets[1, begin:] == NO_TARGET).all()
+
+
+def replay(cache: SharedCache, made: Lesson) -> tuple[np.ndarray, list[list[np.ndarray]], np.ndarray]:
+    """The engine's logits of the prompt's last token, of each worker's pass, and of each token of the reply, with the
+    blocks of a real layout."""
     layout = make_layout(made.visibility)
     n = len(made.streams)
     layout.open(cache, n, [IDS[BOS], *encode(made.prompt)])
@@ -119,15 +202,26 @@ def replay(cache: SharedCache, made: Lesson) -> tuple[np.ndarray, list[list[np.n
         prompt = cache.decode([([block], tokens)])[0].copy()
         rows: list[list[np.ndarray]] = [[] for _ in range(n)]
         for at in range(made.n_passes):
-            feeds = [made.streams[worker][at] for worker in range(n)]
-            logits = cache.decode([(layout.view(worker), encode(fed.tokens)) for worker, fed in enumerate(feeds)])
-            for worker, fed in enumerate(feeds):
-                rows[worker].append(logits[worker].copy())
-                if fed.target == "\n":
+            for worker, stream in enumerate(made.streams):
+                if len(stream) == at:  # before the last pass
+                    layout.retire(worker)
+            feeds = [(worker, stream[at]) for worker, stream in enumerate(made.streams) if len(stream) > at]
+            views = [(layout.view(worker), encode(fed.tokens)) for worker, fed in feeds]
+            for (worker, fed), row in zip(feeds, cache.decode(views) if views else (), strict=True):
+                rows[worker].append(row.copy())
+                goes_on = [later for later in made.streams[worker][at + 1 :] if later.step == fed.step]
+                if fed.target == "\n" and not goes_on:  # as a step does that ends with the whole work
                     layout.end_step(worker)
+        for worker, stream in enumerate(made.streams):
+            if len(stream) == made.n_passes:
+                layout.retire(worker)
+        own, said = cache.block("reply"), []
+        for token in [*encode(OPENING), *(IDS[word] for word in made.reply[:-1])]:
+            said.append(cache.decode([(layout.closing_view(own), [token])])[0].copy())
+        own.free()
     finally:
         layout.close()
-    return prompt, rows
+    return prompt, rows, np.stack(said)
 
 
 @pytest.fixture(scope="module")
@@ -162,6 +256,10 @@ def test_training_computes_the_logits_of_the_engine(
 
     network, path = random_network
     lessons = [lesson(seed, n, visibility, freedom=0.2, n_items=items) for seed, items in ((n, 4), (n + 10, 5))]
+    whole, ending, amid = (lessons[0], lessons[1], lesson(n + 20, n, visibility, n_items=6))
+    # Stopped as a step ends, which takes the worker out of the last pass; and in the midst of steps.
+    n_passes = next(at + 1 for at in range(40, 99) if any(stream[at].target == "\n" for stream in ending.streams))
+    lessons = [with_reply(whole, whole.n_passes), with_reply(ending, n_passes), with_reply(amid, 45)]
     batch = make_batch(lessons)
     every = torch.ones(batch.tokens.shape, dtype=torch.bool)
     with torch.no_grad():
@@ -170,22 +268,28 @@ def test_training_computes_the_logits_of_the_engine(
     p, m = batch.prompt_length, batch.current_at.shape[2]
     with Model(path, n_threads=1) as model, SharedCache(model, n_ctx=2048, type_k="f32", type_v="f32") as cache:
         for row, made in enumerate(lessons):
-            prompt, rows = replay(cache, made)
+            prompt, rows, said = replay(cache, made)
             np.testing.assert_allclose(prompt, ours[row, len(made.prompt)], rtol=0, atol=1e-3)
             for worker, stream in enumerate(made.streams):
                 ends = np.cumsum([len(fed.tokens) for fed in stream]) - 1
                 np.testing.assert_allclose(np.stack(rows[worker]), ours[row, p + worker * m + ends], rtol=0, atol=1e-3)
+            reply = ours[row, p + n * m :][: len(said)]
+            np.testing.assert_allclose(said, reply, rtol=0, atol=1e-3)
 
 
+@pytest.mark.parametrize("stop", [None, 30, 31, 32, 33, 34])  # among them, where a step ends
 @pytest.mark.parametrize("visibility", VISIBILITIES)
-def test_a_lesson_feeds_what_the_worker_loop_feeds(random_network: tuple[object, Path], visibility: Visibility) -> None:
+def test_a_lesson_feeds_what_the_worker_loop_feeds(
+    random_network: tuple[object, Path], visibility: Visibility, stop: int | None
+) -> None:
     """The whole way: prompt style, tokenizer, layout and loop, with samplers that play a lesson."""
     from dataclasses import replace
 
     from hogwild_local.engine.protocols import native_engine
 
-    made = lesson(5, 3, visibility, n_items=5)
-    fed: list[list[list[int]]] = [[], [], []]
+    whole = lesson(5, 3, visibility, n_items=5)
+    made = with_reply(whole, stop or whole.n_passes)
+    fed: dict[str, list[list[int]]] = {"worker 0": [], "worker 1": [], "worker 2": [], "reply": []}
 
     class Player:
         """Samples what the lesson says."""
@@ -199,7 +303,8 @@ def test_a_lesson_feeds_what_the_worker_loop_feeds(random_network: tuple[object,
         def close(self) -> None:
             pass
 
-    players = iter([Player([IDS[part.target] for part in stream]) for stream in made.streams])
+    texts = [*([part.target for part in stream if not part.is_free] for stream in made.streams), made.reply]
+    players = iter([Player([IDS[token] for token in text]) for text in texts])
     engine = replace(native_engine(), sampler=lambda model, params: next(players))
     with Hogwild(random_network[1], n_threads=1, engine=engine) as hw:
         decode, prefilled = hw._cache.decode, []
@@ -208,16 +313,19 @@ def test_a_lesson_feeds_what_the_worker_loop_feeds(random_network: tuple[object,
             if samplers == [None]:
                 prefilled.extend(views[0][1])
             else:
-                for worker, (_, tokens) in enumerate(views):
-                    fed[worker].append(list(tokens))
+                for blocks, tokens in views:
+                    fed[blocks[-1].name].append(list(tokens))
             decode(views)
             return [None if player is None else player.sample(None) for player in samplers]
 
         hw._cache.next_tokens = spy
-        result = hw.generate(made.sheet.text, workers=3, layout=visibility)
+        result = hw.generate(made.sheet.text, workers=3, layout=visibility, max_passes=stop or 1024)
     assert prefilled == [IDS[BOS], *encode(made.prompt)]
-    assert fed == [[encode(part.tokens) for part in stream] for stream in made.streams]
-    assert result.answer == made.sheet.answer
+    reply = fed.pop("reply")
+    assert list(fed.values()) == [[encode(part.tokens) for part in stream] for stream in made.streams]
+    assert reply == [encode(OPENING), *([IDS[word]] for word in made.reply[:-1])]
+    assert result.reply == "".join(made.reply).removesuffix(EOS)
+    assert result.answer == (None if stop else made.sheet.answer)
 
 
 def test_a_worksheet_has_1_to_12_items() -> None:
@@ -261,7 +369,6 @@ def test_a_training_that_was_interrupted_goes_on_as_if_it_had_not_been(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch = pytest.importorskip("torch", reason="training needs PyTorch: pip install '.[train]'")
-    from models.worksheets.course import Course
     from models.worksheets.network import Size
     from models.worksheets.optimizer import Optimizer
     from models.worksheets.train import Training, train
@@ -286,11 +393,5 @@ def test_a_training_that_was_interrupted_goes_on_as_if_it_had_not_been(
     assert whole["step"] == cut["step"] == 5
     for name, weight in whole["network"].items():
         torch.testing.assert_close(cut["network"][name], weight)
-    train(
-        tmp_path / "after",
-        Training(Course(steps=1, tokens=500, processes=1), small, after=tmp_path / "cut/checkpoint.pt"),
-    )
-    after = torch.load(tmp_path / "after" / "checkpoint.pt", weights_only=True)["network"]
-    assert 0 < max((after[name] - weight).abs().max() for name, weight in cut["network"].items()) < 0.05
     with pytest.raises(ValueError, match="rate differ"):
         train(tmp_path / "cut", Training(training.course, small, rate=1.0))

@@ -1,7 +1,8 @@
 """Lessons as arrays: tokens, where each key lies, and what each query sees
 (hogwild_local/workers/layouts.py says the same of the engine's blocks).
 
-A batch of B lessons with W workers is laid out as [prompt | worker A | worker B | ...]: P + W * M = T tokens.
+A batch of B lessons with W workers is laid out as [prompt | worker A | worker B | ... | reply]: P + W * M + R = T
+tokens.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from .alphabet import ABSENT, BOS, FIX, IDS, encode
 from .collaboration import NEVER, Lesson
+from .reply import OPENING, reply_length
 
 Ints = NDArray[np.int64]
 NO_TARGET = -1
@@ -21,8 +23,8 @@ NO_TARGET = -1
 
 @dataclass(frozen=True)
 class Batch:
-    """history_at: positions of queries and keys once they are in the shared block; current_at: positions of keys in
-    their writer's block; begins: where each worker's block begins in the query's view."""
+    """history_at: positions of keys once they are in the shared block, or as the reply sees them; current_at: positions
+    of keys in their writer's block; begins: where each worker's block begins in the query's view."""
 
     tokens: Ints  # [B, T]
     targets: Ints  # [B, T], NO_TARGET where nothing is sampled, or freely
@@ -30,7 +32,7 @@ class Batch:
     history_at: Ints  # [B, T]
     current_at: Ints  # [B, W, M]
     begins: Ints  # [B, W, W * M]: for the block of worker [1], the query [2]
-    in_history: NDArray[np.bool_]  # [B, T, T]: query [1] sees key [2] in the shared block
+    in_history: NDArray[np.bool_]  # [B, T, T]: query [1] sees key [2] in the shared block, or is of the reply
     current: NDArray[np.bool_]  # [B, W * M, W * M]: it sees it in its writer's block
     prompt_length: int  # P
 
@@ -55,7 +57,7 @@ def make_batch(lessons: list[Lesson]) -> Batch:
     n, n_workers = len(lessons), len(streams[0])
     p = max(map(len, prompts))
     m = max(len(stream.tokens) for group in streams for stream in group)
-    t = p + n_workers * m
+    t = p + n_workers * m + max(map(reply_length, lessons))
     batch = Batch(
         tokens=np.zeros((n, t), np.int64),
         targets=np.full((n, t), NO_TARGET),
@@ -70,6 +72,7 @@ def make_batch(lessons: list[Lesson]) -> Batch:
     for row, (lesson, prompt, group) in enumerate(zip(lessons, prompts, streams, strict=True)):
         _fill_prompt(batch, row, lesson, prompt)
         _fill_workers(batch, row, lesson, len(prompt), group)
+        _fill_reply(batch, row, lesson, len(prompt), group)
     return batch
 
 
@@ -128,6 +131,26 @@ def _fill_workers(batch: Batch, row: int, lesson: Lesson, n_prompt: int, streams
                 batch.current[row, q, keys] = ~moved & (other.fed_in[None, :] <= mine.fed_in[:, None])
 
 
+def _fill_reply(batch: Batch, row: int, lesson: Lesson, n_prompt: int, streams: list[_Stream]) -> None:
+    """It sees all that was written, in one line, and what itself has said."""
+    n_workers, m = batch.current_at.shape[1:]
+    at, n = batch.prompt_length + n_workers * m, reply_length(lesson)
+    batch.in_history[row, at:, at:] = np.tri(batch.tokens.shape[1] - at, dtype=np.bool_)  # padding too
+    rows = slice(at, at + n)
+    words = [IDS[word] for word in lesson.reply]
+    batch.tokens[row, rows] = [*encode(OPENING), *words[:-1]][:n]
+    batch.targets[row, at + n - len(words) : at + n] = words
+    batch.query_at[row, rows] = batch.history_at[row, rows] = np.arange(n) + _n_written(streams, n_prompt)
+    batch.in_history[row, rows, :n_prompt] = True
+    for w, stream in enumerate(streams):
+        begin = batch.prompt_length + w * m
+        batch.in_history[row, rows, begin : begin + len(stream.tokens)] = True
+
+
+def _n_written(streams: list[_Stream], n_prompt: int) -> int:
+    return n_prompt + sum(len(stream.tokens) for stream in streams)
+
+
 def _shared_length(lesson: Lesson, n_prompt: int) -> Ints:
     """Tokens of the shared block in each pass."""
     lengths = np.full(lesson.n_passes, n_prompt)
@@ -141,6 +164,7 @@ def _shared_length(lesson: Lesson, n_prompt: int) -> Ints:
 def _streams(lesson: Lesson, n_prompt: int) -> Iterator[_Stream]:
     stays = lesson.visibility == "contiguous"
     offsets = {} if stays else _history_offsets(lesson, n_prompt)
+    begin = n_prompt
     for stream in lesson.streams:
         made = _Stream([], [], *(np.zeros(0, np.int64),) * 4, np.zeros(lesson.n_passes, np.int64))
         columns: list[tuple[int, int, int, int]] = []
@@ -153,11 +177,14 @@ def _streams(lesson: Lesson, n_prompt: int) -> Iterator[_Stream]:
             for token in encode(fed.tokens):
                 made.tokens.append(token)
                 made.targets.append(NO_TARGET)
-                columns.append((fed.n_pass, length, joins, offsets.get(step, n_prompt) + length))
+                columns.append((fed.n_pass, length, joins, offsets.get(step, begin) + length))
                 length += 1
             made.length_in[fed.n_pass] = length
             if not fed.is_free:
                 made.targets[-1] = IDS[fed.target]
+        if stays:
+            made.length_in[len(stream) :] = length  # who feeds nothing in the last pass is seen all the same
+            begin += length
         made.fed_in, made.current_at, made.in_history_from, made.history_at = np.array(columns, np.int64).T
         yield made
 

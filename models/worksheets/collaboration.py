@@ -39,7 +39,7 @@ class Step:
 @dataclass(frozen=True, slots=True)
 class Fed:
     """Tokens fed to a worker in one pass, as part of a step (an index into Lesson.steps), and the one that it samples
-    then. is_free: the choice was made at random, so there is nothing to learn from it."""
+    then. is_free: there is nothing to learn from it, since the choice was made at random, or none was made."""
 
     n_pass: int
     tokens: str
@@ -50,7 +50,7 @@ class Fed:
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """A worksheet solved."""
+    """A worksheet solved; and what is said about it then, where it has a reply."""
 
     sheet: Worksheet
     visibility: Visibility
@@ -58,6 +58,7 @@ class Lesson:
     streams: list[list[Fed]]  # of each worker
     steps: list[Step]
     n_passes: int
+    reply: tuple[str, ...] = ()  # its tokens, the end of text included
 
 
 def prompt_of(sheet_text: str, n_workers: int, visibility: Visibility) -> str:
@@ -212,6 +213,6 @@ class Writer:
 
 
 def text_of(lesson: Lesson, worker: int) -> str:
-    """All that one worker was fed and sampled last."""
+    """All that one worker was fed and sampled last, of a lesson without reply."""
     stream = lesson.streams[worker]
     return "".join(fed.tokens for fed in stream) + stream[-1].target

@@ -3,43 +3,81 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .collaboration import Collaboration, Lesson, Visibility
 from .items import MAX_ITEMS, MAX_WORKERS, random_worksheet
+from .reply import reply_length, with_reply
+
+CHOICE = 3  # as many lessons are made as fit this often, so that those of a batch can be of one size
+DEAR = 500  # tokens of a lesson for which attention costs as much as all else
 
 
 @dataclass(frozen=True)
 class Course:
-    """steps: of the optimizer. tokens: of one step, those of all processes together. grown_up: the part of the steps in
-    which worksheets grow from 3 items to 12. freedom: see Collaboration."""
+    """steps: of the optimizer. tokens: of one step, those of all processes together, where a lesson has 500; of longer
+    ones fewer, so that all steps cost the same. grown_up: the part of the steps in which worksheets grow from 3 items
+    to 12. freedom: see Collaboration. replies: how many batches have them. stopped: how many of those lessons
+    end with the budget, anywhere, and not with the answer."""
 
-    steps: int = 3200
+    steps: int = 2500
     tokens: int = 8192
     processes: int = 2
     grown_up: float = 0.3
     freedom: float = 0.03
+    replies: float = 0.4
+    stopped: float = 0.4
     seed: int = 1
 
 
 def lessons_of(course: Course, step: int, rank: int) -> list[Lesson]:
     """What one process learns in one step: lessons of about the same size, as many as fit."""
     rng = random.Random(f"{course.seed}/{step}/{rank}")
+    most = course.tokens // course.processes
+    lessons = _lessons(course, step, rng)
+    made = [next(lessons)]
+    while _cost(made) <= CHOICE * most:
+        made.append(next(lessons))
+    return rng.choice(list(_batches(sorted(made, key=lambda lesson: _cost([lesson])), most)))
+
+
+def _lessons(course: Course, step: int, rng: random.Random) -> Iterator[Lesson]:
+    """As many as one likes, of one kind."""
     growing = course.grown_up * course.steps
     most = 3 + (MAX_ITEMS - 3) * (min(1.0, step / growing) if growing else 1.0)
-    n_items = rng.randint(2, round(most))
-    n_workers = rng.randint(1, MAX_WORKERS)
+    n_items, n_workers = rng.randint(2, round(most)), rng.randint(1, MAX_WORKERS)
     kinds: tuple[Visibility, ...] = ("combined", "interleaved", "contiguous")
     visibility = rng.choices(kinds, (6, 2, 2))[0]
-    has_given = rng.random() < 1 / 2
-    lessons: list[Lesson] = []
-    longest_prompt = longest_stream = 0
+    has_given, has_reply = rng.random() < 1 / 2, rng.random() < course.replies
     while True:
         sheet = random_worksheet(rng, n_items, has_given)
         lesson = Collaboration(sheet, n_workers, visibility, rng, course.freedom).lesson()
-        longest_prompt = max(longest_prompt, len(lesson.prompt) + 1)
-        longest_stream = max(longest_stream, *(sum(len(fed.tokens) for fed in stream) for stream in lesson.streams))
-        size = (longest_prompt + n_workers * longest_stream) * (len(lessons) + 1)
-        if lessons and size > course.tokens // course.processes:
-            return lessons
-        lessons.append(lesson)
+        if has_reply:
+            stops = rng.random() < course.stopped
+            lesson = with_reply(lesson, rng.randint(1, lesson.n_passes) if stops else lesson.n_passes)
+        yield lesson
+
+
+def _batches(lessons: list[Lesson], most: int) -> Iterator[list[Lesson]]:
+    """All lessons in their order, as many in a batch as that cost allows, but at least one. The last batch is filled up
+    with lessons of the one before."""
+    batch: list[Lesson] = []
+    for lesson in lessons:
+        if batch and _cost([*batch, lesson]) > most:
+            yield batch
+            batch = []
+        batch.append(lesson)
+    for lesson in reversed(lessons[: -len(batch)]):
+        if _cost([lesson, *batch]) > most:
+            break
+        batch.insert(0, lesson)
+    yield batch
+
+
+def _cost(lessons: list[Lesson]) -> float:
+    """Of a batch of these, in tokens."""
+    prompt = max(len(lesson.prompt) + 1 for lesson in lessons)
+    stream = max(sum(len(fed.tokens) for fed in stream) for lesson in lessons for stream in lesson.streams)
+    n = prompt + len(lessons[0].streams) * stream + max(map(reply_length, lessons))
+    return len(lessons) * n * (1 + n / DEAR) / 2

@@ -25,7 +25,7 @@ DESCRIPTION = (
     " hogwild-local, to show Hogwild! inference. See models/README.md."
 )
 N_EXAMPLES = 100
-CHAT_TEMPLATE = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+CHAT_TEMPLATE = "{{ messages[-1]['content'] }}"  # one worksheet at a time, also in a conversation
 LAYER_NAMES = {
     "attn_norm": "attention_norm",
     "attn_q": "attention.q",
@@ -104,9 +104,8 @@ def _add_size(writer: GGUFWriter, size: Size) -> None:
 
 
 def _add_vocabulary(writer: GGUFWriter) -> None:
-    texts = [
-        CONTROLS.get(token, "\u010a" if token == "\n" else token) for token in TOKENS
-    ]  # GPT-2's letter for a line end
+    letters = str.maketrans({"\n": "\u010a", " ": "\u0120"})  # GPT-2's, for a line end and a space
+    texts = [CONTROLS.get(token, token.translate(letters)) for token in TOKENS]
     types = [TokenType.CONTROL if token in CONTROLS else TokenType.NORMAL for token in TOKENS]
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")

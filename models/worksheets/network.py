@@ -39,11 +39,11 @@ class Places:
     key_current: Tensor  # [2, B, 1, W, M, d/2]
     bias: Tensor  # [B, 1, T, T]: 0 where the key is seen, -inf where not
     current: Tensor  # [B, 1, WM, WM]: 1 where the key is seen in its writer's block, else 0
-    prompt_length: int
+    written: slice  # the workers' tokens, among T
 
     @classmethod
     def of(cls, batch: Batch, size: Size, dtype: torch.dtype, device: str = "cpu") -> Places:
-        p = batch.prompt_length
+        written = slice(batch.prompt_length, batch.prompt_length + batch.current.shape[1])
         exponents = torch.arange(0, size.head_size, 2) / size.head_size
         frequencies = size.rope_base**-exponents
 
@@ -53,12 +53,12 @@ class Places:
 
         seen = torch.from_numpy(batch.in_history.copy())
         current = torch.from_numpy(batch.current)
-        seen[:, p:, p:] |= current
+        seen[:, written, written] |= current
         bias = torch.zeros(seen.shape, dtype=dtype).masked_fill_(~seen, float("-inf"))
-        distances = batch.query_at[:, None, p:] - batch.begins
+        distances = batch.query_at[:, None, written] - batch.begins
         return cls(
             rotation(batch.query_at), rotation(batch.history_at), rotation(distances), rotation(batch.current_at),
-            bias[:, None].to(device), current[:, None].to(device, dtype), p,
+            bias[:, None].to(device), current[:, None].to(device, dtype), written,
         )  # fmt: skip
 
 
@@ -74,23 +74,23 @@ class Weights(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, history: Tensor, now: Tensor | None, places: Places) -> Tensor:
-        p = places.prompt_length
+        at = places.written
         if now is not None:
-            history[:, :, p:, p:].lerp_(now, places.current)
+            history[:, :, at, at].lerp_(now, places.current)
         weights = torch.softmax(history.add_(places.bias), dim=-1)
         ctx.save_for_backward(weights, places.current if now is not None else None)
-        ctx.prompt_length = p
+        ctx.written = at
         return weights
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, None]:
         weights, current = ctx.saved_tensors
-        p = ctx.prompt_length
+        at = ctx.written
         history = torch._softmax_backward_data(grads[0], weights, -1, weights.dtype)
         if current is None:
             return history, None, None
-        now = history[:, :, p:, p:] * current
-        history[:, :, p:, p:] -= now
+        now = history[:, :, at, at] * current
+        history[:, :, at, at] -= now
         return history, now, None
 
 
@@ -108,7 +108,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, places: Places) -> Tensor:
         b, t, _ = x.shape
-        p, w = places.prompt_length, places.key_current.shape[3]
+        at, w = places.written, places.key_current.shape[3]
 
         def heads(linear: nn.Linear) -> Tensor:
             return linear(x).view(b, t, self.size.heads, self.size.head_size).transpose(1, 2)
@@ -117,8 +117,8 @@ class Attention(nn.Module):
         history = rotate(q, places.query_history) @ rotate(k, places.key_history).transpose(2, 3)
         now = None
         if w > 1:  # what a single worker sees lies in one line, wherever it begins
-            q_now = rotate(q[:, :, None, p:], places.query_current)  # [B, H, W, WM, d]
-            k_now = rotate(k[:, :, p:].unflatten(2, (w, -1)), places.key_current)  # [B, H, W, M, d]
+            q_now = rotate(q[:, :, None, at], places.query_current)  # [B, H, W, WM, d]
+            k_now = rotate(k[:, :, at].unflatten(2, (w, -1)), places.key_current)  # [B, H, W, M, d]
             now = (q_now @ k_now.transpose(3, 4)).permute(0, 1, 3, 2, 4).flatten(3)  # [B, H, WM, WM]
         weights = Weights.apply(history, now, places)  # type: ignore[no-untyped-call]
         return self.out((weights @ v).transpose(1, 2).reshape(b, t, -1))

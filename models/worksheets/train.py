@@ -34,15 +34,14 @@ REPORT_EVERY = 50  # steps
 
 @dataclass(frozen=True)
 class Training:
-    """All that a trained model follows from, and how often it is saved. after: the checkpoint of a training whose
-    weights this one begins with. device: "cpu" or "cuda"; on a GPU, one process does it all."""
+    """All that a trained model follows from, and how often it is saved. device: "cpu" or "cuda"; on a GPU, one process
+    does it all."""
 
     course: Course = field(default_factory=Course)
     size: Size = field(default_factory=Size)
     rate: float = 3e-3
-    after: Path | None = None
     device: str = "cpu"
-    save_every: int = 250
+    save_every: int = 100
 
 
 def train(directory: Path, training: Training) -> None:
@@ -91,8 +90,6 @@ def _train(rank: int, directory: Path, training: Training) -> None:
         network.load_state_dict(saved["network"])
         optimizer.load(saved["optimizer"])
         start = saved["step"]
-    elif training.after:
-        network.load_state_dict(torch.load(training.after, weights_only=True, map_location=device)["network"])
     parent = multiprocessing.parent_process()
     seen = torch.zeros(3)
     with _progress(course.steps, start, rank == 0) as bar:
