@@ -133,7 +133,7 @@ def any_tokens(count: int) -> list[int]:
 
 
 def documented() -> dict[str, tuple[str, list[int]]]:
-    rows = re.findall(r"^\| `([\w-]+)` \|.*\| `(\w{64})` \| ([\d ]+) \|$", README.read_text(), re.MULTILINE)
+    rows = re.findall(r"^\| `([\w-]+)` \| `(\w{64})` \| ([\d ]+) \|$", README.read_text(), re.MULTILINE)
     return {name: (digest, [int(id) for id in tokens.split()]) for name, digest, tokens in rows}
 
 
