@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -284,21 +283,3 @@ def test_a_model_with_random_weights_calls_what_it_must(
             assert result.reply == ""
             free = hw.generate("Go.", max_passes=2, seed=seed, reply_tokens=50, sampling=wild, tools=[LOOK])
             assert free.reply
-
-
-def test_the_examples_of_the_documentation_run(capsys: pytest.CaptureFixture[str]) -> None:
-    text = (Path(__file__).parent.parent / "docs" / "forms.md").read_text(encoding="utf-8")
-    examples = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    call = '<tool_call>\n{"name": "weather", "arguments": {"city": "Rome"}}\n</tool_call>'
-    says = [["Rome"], [call, "Yes: it pours."], ["Well."]]
-    assert len(examples) == len(says)
-    for example, replies in zip(examples, says, strict=True):
-        fake, hw = hogwild("")
-        scripts = [[*fake.model.tokenize(reply, add_special=False), EOS] for reply in replies]
-        # Two workers and a reply, again and again.
-        fake._scripts = [script for reply in scripts for script in ([*b"ab", EOS], [*b"cd", EOS], reply)]
-        with hw:
-            exec(example, {"hw": hw})
-    shown = capsys.readouterr().out
-    assert "Yes: it pours." in shown
-    assert "W -87.0 [(0, -0.0), (1, -1.0)]" in shown
