@@ -222,7 +222,7 @@ class Hogwild:
         tools, form = self._form(options, tags)
         settings = RunSettings.of(options, workers, seed, day.isoformat(), bool(self.prompts.reply.text), form)
         layout = make_layout(options.layout)
-        wording = Wording(self.prompts, names, layout.name, options.thinking)
+        wording = Wording(self.prompts, names, layout.name, options.thinking, self._chat.dialect.structure)
         text = partial(self._text, wording, messages, day, options.reasoning_effort, tools)
         ends, calls = self._chat.turn_ends, form.family is not None
         closing = closing_of(self.model, tags, options.ends, ends, calls)
@@ -304,7 +304,8 @@ class Hogwild:
     def _whole_text(self, prompt: Prompt, options: RunOptions) -> tuple[Wording, PromptText]:
         self._check_open()
         names = [worker.name for worker in self._limits.workers(options.workers)]
-        wording = Wording(self.prompts, names, make_layout(options.layout).name, options.thinking)
+        layout, marks = make_layout(options.layout).name, self._chat.dialect.structure
+        wording = Wording(self.prompts, names, layout, options.thinking, marks)
         tools, _ = self._form(options, None)
         day, effort = checked_date(options.date), options.reasoning_effort
         return wording, self._text(wording, checked_messages(prompt), day, effort, tools)

@@ -83,6 +83,14 @@ def cut_names(model: ModelLike, text: str, cut: str, also: AbstractSet[str] = fr
     return text
 
 
+def as_text(text: str, names: AbstractSet[str]) -> str:
+    """The text with a space of no width inside each of these names: vocabularies that show them make tokens of them in
+    any text."""
+    for name in sorted(names, key=len, reverse=True):
+        text = text.replace(name, name[0] + NO_SPACE + name[1:])
+    return text
+
+
 def with_names_cut(model: ModelLike, value: Any, cut: str, also: AbstractSet[str] = frozenset()) -> Any:
     """A message, or a part of one, with `cut` inside each name of a control token, and of `also`. Roles are words: they
     have none."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import MISSING, dataclass, fields
 from datetime import date as Date
 from importlib import resources
@@ -21,7 +21,7 @@ import jinja2
 from ..errors import InvalidArgument
 from .chat_template import ChatTemplate
 from .messages import Message
-from .prompt import Prompt
+from .prompt import Prompt, as_text
 from .sandbox import Sandbox, budget
 
 MOST_TEXT = 2**20
@@ -200,10 +200,13 @@ _OPTIONAL = {"workers": Workers, "reply": Reply, "role": Role, "said": Said}
 
 
 class Wording:
-    """The texts of a style for the workers and layout of one run."""
+    """The texts of a style for the workers and layout of one run. marks: names that structure turns, which are text
+    where a user says them."""
 
-    def __init__(self, style: PromptStyle, names: Sequence[str], layout: str, thinking: bool) -> None:
-        self.style = style
+    def __init__(
+        self, style: PromptStyle, names: Sequence[str], layout: str, thinking: bool, marks: Set[str] = frozenset()
+    ) -> None:
+        self.style, self._marks = style, marks
         self._names = list(names)
         # A single worker has nobody to be told apart from.
         none = LayoutTexts()
@@ -274,11 +277,11 @@ class Wording:
 
     def role(self, name: str, role: str) -> str:
         """What the worker of this name reads of its role. "": there are no words for it."""
-        return self._render("role.text", self.style.role.text, name=name, role=role)
+        return self._render("role.text", self.style.role.text, name=name, role=as_text(role, self._marks))
 
     def said(self, text: str, to: str | None) -> str:
         """What the workers read of what the user says, to all or to one of them. "": there are no words for it."""
-        return self._render("said.text", self.style.said.text, text=text, to=to)
+        return self._render("said.text", self.style.said.text, text=as_text(text, self._marks), to=to)
 
     def reply(self, closing: str) -> str:
         """What opens the reply. closing: what closes the workers' thoughts; "": they do not think inside tags."""
