@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from fakes import EOS, FakeEngine, FakeModel
 from llama_files import llama_files
-from spoken import STYLE
 from talking import GOLDEN, STYLE, TALKERS, conversation
 from test_foreign_names import WithTemplate
 
