@@ -241,7 +241,7 @@ def test_what_the_model_cannot_read_is_told() -> None:
 
 def test_threads_may_say_add_and_stop_at_any_time() -> None:
     fake = FakeEngine()
-    with hogwild(fake, n_ctx=100_000) as hw:
+    with hogwild(fake, n_ctx=8192) as hw:
         stream = hw.stream("P", **{**OPTIONS, "max_passes": 150})
         n = 0
         lock, go = threading.Lock(), threading.Event()
@@ -297,7 +297,7 @@ def test_runs_at_the_same_time_that_are_spoken_to_go_as_they_go_alone() -> None:
             if not isinstance(event, ev.RunStarted | ev.PassEnded | ev.RunEnded | ev.PromptProgress | ev.RunQueued)
         ]
 
-    with hogwild(FakeEngine(), n_ctx=100_000) as hw:
+    with hogwild(FakeEngine(), n_ctx=8192) as hw:
         alone = [go(hw, seed) for seed in range(6)]
         with ThreadPoolExecutor(6) as pool:
             assert list(pool.map(lambda seed: go(hw, seed), range(6))) == alone
