@@ -11,7 +11,7 @@ from pathlib import Path
 
 from .foreign import FOREIGN, write_foreign
 from .large import LARGE_TYPES, QWEN3_0_6B, SHAPES, write_large
-from .tiny import TINY, write_tiny
+from .tiny import HYBRIDS, TINY, write_tiny
 from .transformer import ARCHITECTURES
 from .weights import FILE_TYPES
 from .worksheets import MAX_ITEMS, MAX_WORKERS, Worksheet, random_worksheet
@@ -22,7 +22,7 @@ SIZES = [field.name for field in fields(QWEN3_0_6B) if type(getattr(QWEN3_0_6B, 
 def write_all_tiny(options: argparse.Namespace) -> None:
     directory: Path = options.directory
     directory.mkdir(parents=True, exist_ok=True)
-    for name in TINY:
+    for name in [*TINY, *HYBRIDS]:
         path = directory / f"{name}-{options.type}.gguf"
         write_tiny(path, name, seed=options.seed, file_type=options.type)
     for name in FOREIGN:
@@ -31,7 +31,11 @@ def write_all_tiny(options: argparse.Namespace) -> None:
 
 def write_one_large(options: argparse.Namespace) -> None:
     given = {size: getattr(options, size) for size in ("arch", "tied", *SIZES)}
-    shape = replace(SHAPES[options.like], **{size: value for size, value in given.items() if value is not None})
+    shape = SHAPES[options.like]
+    try:
+        shape = replace(shape, **{size: value for size, value in given.items() if value is not None})
+    except TypeError as error:
+        raise ValueError(f"{options.like} has no such size: {error}") from None
     write_large(options.path, shape, seed=options.seed, file_type=options.type)
 
 

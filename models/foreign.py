@@ -1,4 +1,4 @@
-"""Models that llama.cpp loads and the engine must refuse: they have no cache of keys and values to share."""
+"""Models that llama.cpp loads and the engine must refuse: nothing is generated with them."""
 
 from __future__ import annotations
 
@@ -35,38 +35,12 @@ def bert(writer: GGUFWriter) -> Iterator[Tensor]:
         yield from layer_norm(f"{at}.layer_output_norm", WIDTH)
 
 
-def mamba(writer: GGUFWriter) -> Iterator[Tensor]:
-    """A recurrent model: its memory is one state that no two workers can write at once."""
-    convolution, inner, state, rank = 4, 2 * WIDTH, 16, 4
-    writer.add_head_count(0)
-    writer.add_feed_forward_length(0)
-    writer.add_layer_norm_rms_eps(1e-6)
-    writer.add_ssm_conv_kernel(convolution)
-    writer.add_ssm_inner_size(inner)
-    writer.add_ssm_state_size(state)
-    writer.add_ssm_time_step_rank(rank)
-    yield matrix("token_embd.weight", N_TOKENS, WIDTH)
-    for layer in range(LAYERS):
-        at = f"blk.{layer}"
-        yield norm(f"{at}.attn_norm.weight", WIDTH)
-        yield matrix(f"{at}.ssm_in.weight", 2 * inner, WIDTH)
-        yield matrix(f"{at}.ssm_conv1d.weight", inner, convolution)
-        yield Tensor(f"{at}.ssm_conv1d.bias", (inner,), std=0.1)
-        yield matrix(f"{at}.ssm_x.weight", rank + 2 * state, inner)
-        yield matrix(f"{at}.ssm_dt.weight", inner, rank)
-        yield Tensor(f"{at}.ssm_dt.bias", (inner,), std=0.1)
-        yield Tensor(f"{at}.ssm_a", (inner, state), std=0.1, mean=-1.0)  # negative: the state decays
-        yield norm(f"{at}.ssm_d", inner)
-        yield matrix(f"{at}.ssm_out.weight", WIDTH, inner)
-    yield norm("output_norm.weight", WIDTH)
-
-
 def layer_norm(name: str, size: int) -> Iterator[Tensor]:
     yield norm(f"{name}.weight", size)
     yield Tensor(f"{name}.bias", (size,), std=0.1)
 
 
-FOREIGN: dict[str, Callable[[GGUFWriter], Iterator[Tensor]]] = {"bert": bert, "mamba": mamba}
+FOREIGN: dict[str, Callable[[GGUFWriter], Iterator[Tensor]]] = {"bert": bert}
 
 
 def write_foreign(path: Path, name: str, *, seed: int = 0) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from gguf import GGMLQuantizationType, quants
 from numpy.typing import NDArray
 
+from .hybrid import Hybrid, write_hybrid
 from .transformer import Shape, write_transformer
 from .weights import FILE_TYPES, Encoded, Fill, Tensor, bell, random_bits, seeded
 
@@ -19,7 +20,9 @@ QWEN3_0_6B = Shape("qwen3", 28, 1024, 16, 8, 128, 3072, vocabulary=32000, contex
 QWEN3_8B = Shape("qwen3", 36, 4096, 32, 8, 128, 12288, vocabulary=151936, context=32768, rope_base=1e6)
 QWEN2_32B = Shape("qwen2", 64, 5120, 40, 8, 128, 27648, vocabulary=152064, context=32768, rope_base=1e6)
 """QwQ-32B, the model of the paper's figures."""
-SHAPES = {"0.6b": QWEN3_0_6B, "8b": QWEN3_8B, "32b": QWEN2_32B}
+QWEN3_5_0_8B = Hybrid("qwen35", 24, 1024, 8, 2, 256, 3584, every=4, inner=2048, state=128, recurrent_heads=16,
+                      groups=16, vocabulary=248320, context=32768)  # fmt: skip
+SHAPES: dict[str, Shape | Hybrid] = {"0.6b": QWEN3_0_6B, "8b": QWEN3_8B, "32b": QWEN2_32B, "qwen3.5-0.8b": QWEN3_5_0_8B}
 
 # What llama_model_quantize makes of an f16 file. The k-quants are mixtures: some matrices take a larger type.
 QUANTIZED = {"q4_k_m": "LLAMA_FTYPE_MOSTLY_Q4_K_M", "q6_k": "LLAMA_FTYPE_MOSTLY_Q6_K",
@@ -50,14 +53,21 @@ def pooled(seed: int) -> Fill:
     return fill
 
 
-def write_large(path: Path, shape: Shape = QWEN3_0_6B, *, seed: int = 0, file_type: str = "q4_0") -> None:
-    name = f"hogwild large {shape.arch}"
+def write(path: Path, shape: Shape | Hybrid, file_type: str, seed: int) -> None:
+    name, fill = f"hogwild large {shape.arch}", pooled(seed)
+    if isinstance(shape, Hybrid):
+        write_hybrid(path, name, shape, file_type, fill)
+    else:
+        write_transformer(path, name, shape, file_type, fill)
+
+
+def write_large(path: Path, shape: Shape | Hybrid = QWEN3_0_6B, *, seed: int = 0, file_type: str = "q4_0") -> None:
     if file_type in FILE_TYPES:
-        write_transformer(path, name, shape, file_type, pooled(seed))
+        write(path, shape, file_type, seed)
         return
     source = path.with_name(f"{path.name}.f16")
     try:
-        write_transformer(source, name, shape, "f16", pooled(seed))
+        write(source, shape, "f16", seed)
         quantize(source, path, file_type)
     finally:
         source.unlink(missing_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from .hybrid import Hybrid, write_hybrid
 from .transformer import RopeScaling, Shape, write_transformer
 from .weights import seeded
 
@@ -25,6 +26,19 @@ TINY = {
     "grok": Shape("grok", 3, 120, 6, 3, 20, 88, experts=4),
 }  # fmt: skip
 
+# With recurrent layers.
+HYBRIDS = {
+    "lfm2": Hybrid("lfm2", 4, 96, 6, 3, 16, 136, every=2, convolution=3),
+    "granitehybrid": Hybrid("granitehybrid", 4, 72, 6, 3, 12, 104, every=2, inner=144, state=20,
+                            recurrent_heads=6, groups=2),
+    "mamba": Hybrid("mamba", 2, 64, inner=128, state=16, recurrent_heads=4, groups=1),
+    "qwen35": Hybrid("qwen35", 4, 96, 6, 3, 24, 144, every=2, inner=120, state=20, recurrent_heads=6, groups=3),
+}  # fmt: skip
+
 
 def write_tiny(path: Path, name: str, *, seed: int = 0, file_type: str = "f32") -> None:
-    write_transformer(path, f"hogwild tiny {name}", TINY[name], file_type, seeded(seed))
+    title = f"hogwild tiny {name}"
+    if name in HYBRIDS:
+        write_hybrid(path, title, HYBRIDS[name], file_type, seeded(seed))
+    else:
+        write_transformer(path, title, TINY[name], file_type, seeded(seed))

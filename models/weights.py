@@ -33,6 +33,7 @@ class Tensor:
     mean: float = 0.0
     values: tuple[float, ...] | None = None  # instead of random ones
     used_rows: int | None = None  # rows from here on are zero
+    is_f32: bool = False  # in files of any type: llama.cpp reads some small matrices as nothing else
 
     @property
     def is_matrix(self) -> bool:
@@ -80,7 +81,7 @@ def seeded(seed: int) -> Fill:
 
 def stored_as(tensor: Tensor, kind: GGMLQuantizationType) -> GGMLQuantizationType:
     """Like llama.cpp's own files: vectors stay f32, and rows that do not divide into blocks become f16."""
-    if not tensor.is_matrix:
+    if not tensor.is_matrix or tensor.is_f32:
         return GGMLQuantizationType.F32
     return kind if tensor.shape[-1] % GGML_QUANT_SIZES[kind][0] == 0 else GGMLQuantizationType.F16
 

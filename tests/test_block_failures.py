@@ -10,7 +10,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-SOURCES = ["engine/blocks.cpp", "cache/block-table.cpp", "cache/cell-moves.cpp", "base/error.cpp"]
+SOURCES = [
+    *(
+        "engine/blocks.cpp",
+        "cache/block-table.cpp",
+        "cache/block-maps.cpp",
+        "cache/cell-moves.cpp",
+        "cache/map-pool.cpp",
+    ),
+    *("kernel/recurrence.cpp", "kernel/columns.cpp", "kernel/columns-generic.cpp", "kernel/columns-avx2.cpp"),
+    *("kernel/columns-avx512.cpp", "base/error.cpp", "base/memory.cpp", "base/thread-pool.cpp"),
+]
 COMPILER = shutil.which("c++")
 
 
@@ -19,6 +29,8 @@ def test_whatever_fails_in_mid_move_all_blocks_hold_what_they_held(tmp_path: Pat
     program = tmp_path / "test-blocks"
     sources = [ROOT / "tests/cpp/test-blocks.cpp", *(ROOT / "cpp" / name for name in SOURCES)]
     includes = [f"-I{ROOT / 'cpp'}", f"-I{ROOT / 'cpp/include'}"]
-    subprocess.run([str(COMPILER), "-std=c++17", "-O1", *includes, *map(str, sources), "-o", program], check=True)
+    subprocess.run(
+        [str(COMPILER), "-std=c++17", "-O1", "-pthread", *includes, *map(str, sources), "-o", program], check=True
+    )
     done = subprocess.run([program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout

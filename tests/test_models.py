@@ -137,7 +137,7 @@ def documented() -> dict[str, tuple[str, list[int]]]:
     return {name: (digest, [int(id) for id in tokens.split()]) for name, digest, tokens in rows}
 
 
-@pytest.mark.parametrize("name", models.TINY)
+@pytest.mark.parametrize("name", [*models.TINY, *models.HYBRIDS])
 def test_a_file_is_the_documented_one_and_speaks_the_documented_tokens(name: str, load: Models) -> None:
     model = load(name)
     digest = hashlib.sha256((load.directory / f"{name}-f32.gguf").read_bytes()).hexdigest()
@@ -146,9 +146,9 @@ def test_a_file_is_the_documented_one_and_speaks_the_documented_tokens(name: str
     assert margin > 0.02, "too close a decision: another machine may decide otherwise"
 
 
-@pytest.mark.parametrize("name", [*models.TINY, *models.FOREIGN])
+@pytest.mark.parametrize("name", [*models.TINY, *models.HYBRIDS, *models.FOREIGN])
 def test_a_seed_is_a_file(name: str, tmp_path: Path) -> None:
-    write: Any = models.write_tiny if name in models.TINY else models.write_foreign
+    write: Any = models.write_foreign if name in models.FOREIGN else models.write_tiny
 
     def written(seed: int) -> bytes:
         write(tmp_path / "model", name, seed=seed)
@@ -244,13 +244,20 @@ def test_the_chat_template_has_thinking_on_and_off(trim: bool, load: Models) -> 
     assert thoughtless == asked + "<think>\n\n</think>\n\n"
 
 
-@pytest.mark.parametrize(("name", "recurrent"), [("bert", False), ("mamba", True)])
-def test_llama_cpp_loads_the_foreign_models(name: str, recurrent: bool, load: Models) -> None:
+@pytest.mark.parametrize("name", models.FOREIGN)
+def test_llama_cpp_loads_the_foreign_models(name: str, load: Models) -> None:
     models.write_foreign(load.directory / name, name)
-    model = load.open(load.directory / name)
-    assert ll.llama_model_is_recurrent(model.handle) is recurrent
-    with model.context() as context:
-        assert bool(ll.llama_get_memory(context)) is recurrent  # an encoder has no memory at all
+    with load.open(load.directory / name).context() as context:
+        assert not ll.llama_get_memory(context)  # an encoder has no memory at all
+
+
+@pytest.mark.parametrize(("name", "shape"), models.HYBRIDS.items())
+def test_a_hybrid_model_has_recurrent_layers_and_mamba_nothing_else(
+    name: str, shape: models.Hybrid, load: Models
+) -> None:
+    handle = load(name).handle
+    assert ll.llama_model_is_recurrent(handle) is (shape.every == 0)
+    assert ll.llama_model_is_hybrid(handle) is (shape.every > 0)
 
 
 def test_a_large_model_has_the_spread_it_should(load: Models) -> None:
@@ -295,7 +302,7 @@ def test_the_commands_write_what_they_say(tmp_path: Path, capsys: pytest.Capture
     assert [sheet["id"] for sheet in sheets] == ["1-1", "1-2", "1-3"]
     assert all(sheet["problem"].startswith("a=") and len(sheet["answer"]) == 4 * 3 for sheet in sheets)
     main(["tiny", str(tmp_path / "tiny"), "--type", "q4_0"])
-    assert len(list((tmp_path / "tiny").iterdir())) == len(models.TINY) + len(models.FOREIGN)
+    assert len(list((tmp_path / "tiny").iterdir())) == len(models.TINY) + len(models.HYBRIDS) + len(models.FOREIGN)
     sizes = "--layers 1 --width 64 --heads 2 --kv-heads 1 --head-size 32 --feed-forward 64 --vocabulary 400"
     main(["large", str(tmp_path / "large.gguf"), "--arch", "llama", "--no-tied", *sizes.split()])
     names = {tensor.name for tensor in GGUFReader(tmp_path / "large.gguf").tensors}

@@ -4,7 +4,6 @@
 
 #include "api/handles.h"
 #include "base/memory.h"
-#include "engine/pass-size.h"
 
 namespace hw {
 
@@ -238,6 +237,10 @@ size_t hw_cache_n_bytes(hw_cache* cache) {
     return answer<size_t>(0, [&] { return of(cache).n_bytes(); });
 }
 
+int32_t hw_cache_n_recurrences(hw_cache* cache) {
+    return answer(-1, [&] { return of(cache).n_recurrences(); });
+}
+
 hw_counts hw_cache_counts(hw_cache* cache) {
     return answer(hw_counts{-1, -1, -1, -1, -1, -1}, [&] { return of(cache).counts(); });
 }
@@ -311,6 +314,14 @@ hw_status hw_block_free(hw_cache* cache, int32_t block, char* err, size_t err_si
     return guard(err, err_size, [&] { of(cache).blocks()->free(block); });
 }
 
+hw_status hw_block_last_cut(hw_cache* cache, int32_t block, int32_t n, int32_t* at, char* err, size_t err_size) {
+    return guard(err, err_size, [&] { not_null(at, "at") = of(cache).blocks()->last_cut(block, n); });
+}
+
+hw_status hw_block_mark(hw_cache* cache, int32_t block, char* err, size_t err_size) {
+    return guard(err, err_size, [&] { of(cache).blocks()->mark(block); });
+}
+
 hw_status hw_block_truncate(hw_cache* cache, int32_t block, int32_t n, char* err, size_t err_size) {
     return guard(err, err_size, [&] { of(cache).blocks()->truncate(block, n); });
 }
@@ -354,18 +365,6 @@ hw_status hw_block_write(hw_cache* cache, const void* data, size_t size, int32_t
 
 hw_status hw_decode(hw_cache* cache, const hw_view* views, int32_t n_views, char* err, size_t err_size) {
     return guard(err, err_size, [&] { of(cache).decode(views, n_views); });
-}
-
-hw_status hw_cache_check(hw_cache* cache, char* err, size_t err_size) {
-    return guard(err, err_size, [&] { of(cache).blocks()->check(); });
-}
-
-hw_status hw_pass_size(const hw_weight_share* weights, int32_t n_weights, bool has_avx512, int32_t n, int32_t* rows,
-                       char* err, size_t err_size) {
-    return guard(err, err_size, [&] {
-        const hw_weight_share* first = &not_null(weights, "weights");
-        not_null(rows, "rows") = hw::rows_for(hw::PassCost({first, first + n_weights}, has_avx512), n);
-    });
 }
 
 // -- sampler

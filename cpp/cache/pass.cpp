@@ -200,8 +200,10 @@ Pass make_pass(const BlockTable& table, const hw_view* views, int32_t n_views) {
         }
     }
     for (int32_t i = 0; i < n_views; i++) {
+        const int32_t end = ends[static_cast<size_t>(i)];
+        builder.pass.views.push_back({end - views[i].n_tokens, views[i].n_tokens});
         for (int32_t n = views[i].n_outputs; n > 0; n--) {
-            builder.pass.outputs.push_back(ends[static_cast<size_t>(i)] - n);
+            builder.pass.outputs.push_back(end - n);
         }
     }
     return std::move(builder.pass);

@@ -54,6 +54,12 @@ struct PassGroup {
     int32_t n_pairs;
 };
 
+// The tokens that a view feeds.
+struct PassView {
+    int32_t first_token;
+    int32_t n_tokens;
+};
+
 // The cells that one flash attention reads.
 struct FlashRun {
     int64_t begin;    // first cell
@@ -78,6 +84,7 @@ struct Pass {
     std::vector<int32_t> view_positions;  // [T] inside the view
     std::vector<int64_t> cells;           // [T] where its key and value go
     std::vector<int32_t> outputs;         // [O] index of each token whose logits are wanted, in the order of the views
+    std::vector<PassView> views;          // in the order of the call
     std::vector<PassBlock> blocks;
     std::vector<PassPair> pairs;    // of one token after the other, in the order of its view
     std::vector<PassGroup> groups;  // the largest last

@@ -119,13 +119,11 @@ int32_t write_state(Blocks& blocks, const Fingerprint& fingerprint, int32_t n_vo
     check_same(std::string(reinterpret_cast<const char*>(text), header.n_fingerprint), fingerprint);
     const std::byte* tokens = text + header.n_fingerprint;
     const std::byte* cells = tokens + header.n_tokens * sizeof(int32_t);
-    if (static_cast<size_t>(data + n_bytes - cells) != blocks.n_bytes_of(header.n_tokens)) {
-        damaged("the cells are not as many as the tokens");
-    }
     if (header.origin < 0 || header.origin > max_origin) {
         damaged("the origin is out of range");
     }
-    return blocks.restore(checked_tokens(tokens, header.n_tokens, n_vocab), header.origin, cells);
+    return blocks.restore(checked_tokens(tokens, header.n_tokens, n_vocab), header.origin, cells,
+                          static_cast<size_t>(data + n_bytes - cells));
 }
 
 }  // namespace hw

@@ -6,8 +6,8 @@
 
 namespace hw {
 
-Blocks::Blocks(int64_t n_ctx, int64_t n_cells, const ScratchCells& scratch, Cells& cells)
-    : n_ctx_(n_ctx), scratch_(scratch), cells_(cells), table_(n_cells) {}
+Blocks::Blocks(int64_t n_ctx, int64_t n_cells, const ScratchCells& scratch, Cells& cells, BlockMaps maps)
+    : n_ctx_(n_ctx), scratch_(scratch), cells_(cells), table_(n_cells), maps_(std::move(maps)) {}
 
 void Blocks::check_block(int32_t block) const {
     if (!table_.contains(block)) {
@@ -25,9 +25,10 @@ const std::vector<int32_t>& Blocks::tokens(int32_t block) const {
     return tokens_.at(block);
 }
 
-// Tokens first: those of a block that the table does not know do no harm, should it fail.
+// Tokens and maps first: those of a block that the table does not know do no harm, should it fail.
 int32_t Blocks::add() {
     tokens_[table_.next_id()] = {};
+    maps_.add(table_.next_id());
     return table_.add();
 }
 
@@ -35,12 +36,27 @@ void Blocks::free(int32_t block) {
     check_block(block);
     table_.remove(block);
     tokens_.erase(block);
+    maps_.remove(block);
+}
+
+int32_t Blocks::last_cut(int32_t block, int32_t n) const {
+    if (n < 0 || n > len(block)) {
+        fail(HW_ERROR_ARGUMENT, "token %d is not in a block of %d", n, static_cast<int>(len(block)));
+    }
+    return static_cast<int32_t>(maps_.last_cut(block, n));
+}
+
+void Blocks::mark(int32_t block) {
+    check_block(block);
+    maps_.mark(block);
 }
 
 void Blocks::truncate(int32_t block, int32_t n) {
     if (n < 0 || n > len(block)) {
         fail(HW_ERROR_ARGUMENT, "cannot keep %d tokens of a block of %d", n, static_cast<int>(len(block)));
     }
+    maps_.check_cut(block, n);
+    maps_.truncate(block, n);
     table_.set_len(block, n);
     tokens_.at(block).resize(static_cast<size_t>(n));
 }
@@ -49,9 +65,12 @@ int32_t Blocks::split(int32_t block, int32_t n) {
     if (n < 0 || n > len(block)) {
         fail(HW_ERROR_ARGUMENT, "cannot split a block of %d tokens at %d", static_cast<int>(len(block)), n);
     }
+    maps_.check_cut(block, n);
     std::vector<int32_t>& tokens = tokens_.at(block);
     tokens_[table_.next_id()] = std::vector<int32_t>(tokens.begin() + n, tokens.end());
+    maps_.add(table_.next_id(), maps_.of(block).size());
     const int32_t tail = table_.split(block, n);
+    maps_.split(block, n, tail);
     tokens.resize(static_cast<size_t>(n));
     return tail;
 }
@@ -131,6 +150,7 @@ void Blocks::append(int32_t dst, int32_t src) {
         return;
     }
     prepare_tokens(dst, n);
+    Segments segments = maps_.joined(dst, src);
     if (table_.run(dst).len == 0) {
         table_.hand_over(dst, src);
     } else {
@@ -147,6 +167,8 @@ void Blocks::append(int32_t dst, int32_t src) {
     std::vector<int32_t>& joined = tokens_.at(src);
     tokens_.at(dst).insert(tokens_.at(dst).end(), joined.begin(), joined.end());
     joined.clear();
+    maps_.replace(dst, std::move(segments));
+    maps_.replace(src, {});
 }
 
 // Moves src to the cells behind dst, where it does not fit beside itself, and turns its keys on there.
@@ -173,7 +195,7 @@ void Blocks::move_by_host(int32_t dst, int32_t src, int64_t key_turn) {
 
 // A new block whose cells `fill` writes, from its first one on.
 template <typename Fill>
-int32_t Blocks::add_filled(std::vector<int32_t> tokens, int64_t origin, Fill fill) {
+int32_t Blocks::add_filled(std::vector<int32_t> tokens, int64_t origin, Segments segments, Fill fill) {
     const int64_t n = static_cast<int64_t>(tokens.size());
     check_free(n);
     const int32_t block = add();
@@ -189,27 +211,35 @@ int32_t Blocks::add_filled(std::vector<int32_t> tokens, int64_t origin, Fill fil
     table_.set_origin(block, origin);
     table_.set_len(block, n);
     tokens_.at(block) = std::move(tokens);
+    maps_.replace(block, std::move(segments));
     return block;
 }
 
 int32_t Blocks::copy(int32_t block) {
     const int64_t n = len(block);
-    return add_filled(tokens_.at(block), table_.run(block).origin,
+    return add_filled(tokens_.at(block), table_.run(block).origin, maps_.of(block),
                       [&](int64_t begin) { cells_.copy({table_.run(block).begin, begin, n}); });
 }
 
-int32_t Blocks::restore(std::vector<int32_t> tokens, int64_t origin, const std::byte* cells) {
+int32_t Blocks::restore(std::vector<int32_t> tokens, int64_t origin, const std::byte* data, size_t n_bytes) {
     const int64_t n = static_cast<int64_t>(tokens.size());
-    if (!cells_.can_be_stored(n, cells)) {
+    const size_t n_of_cells = cells_.n_bytes(n);
+    if (n_bytes < n_of_cells || (!maps_.is_used() && n_bytes > n_of_cells)) {
+        fail(HW_ERROR_ARGUMENT, "these are no data of a block: the cells are not as many as the tokens");
+    }
+    if (!cells_.can_be_stored(n, data)) {
         fail(HW_ERROR_ARGUMENT, "these are no data of a block: a cell holds an infinity, a NaN, or too large a number");
     }
-    return add_filled(std::move(tokens), origin, [&](int64_t begin) { cells_.write(begin, n, cells); });
+    Segments segments = maps_.from_bytes(data + n_of_cells, n_bytes - n_of_cells, n);
+    return add_filled(std::move(tokens), origin, std::move(segments),
+                      [&](int64_t begin) { cells_.write(begin, n, data); });
 }
 
-void Blocks::read(int32_t block, std::byte* cells) {
+void Blocks::read(int32_t block, std::byte* data) {
     check_block(block);
     finish_moves();
-    cells_.read(table_.run(block).begin, table_.run(block).len, cells);
+    cells_.read(table_.run(block).begin, table_.run(block).len, data);
+    maps_.read(block, data + cells_.n_bytes(table_.run(block).len));
 }
 
 void Blocks::check() const {
@@ -221,6 +251,9 @@ void Blocks::check() const {
         if (tokens_.at(block).size() != static_cast<size_t>(run.len)) {
             fail(HW_ERROR_COMPUTE, "block %d has %d cells and %zu tokens", block, static_cast<int>(run.len),
                  tokens_.at(block).size());
+        }
+        if (maps_.is_used() && maps_.last_cut(block, run.len) != run.len) {
+            fail(HW_ERROR_COMPUTE, "block %d has %d cells and maps of other tokens", block, static_cast<int>(run.len));
         }
     }
 }

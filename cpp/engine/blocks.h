@@ -22,6 +22,7 @@
 #include <memory>
 #include <vector>
 
+#include "cache/block-maps.h"
 #include "cache/block-table.h"
 #include "engine/cells.h"
 
@@ -30,7 +31,8 @@ namespace hw {
 class Blocks {
   public:
     // n_ctx: cells that callers may use; the table has some more. cells must outlive this object.
-    Blocks(int64_t n_ctx, int64_t n_cells, const ScratchCells& scratch, Cells& cells);
+    // maps: empty; what blocks keep of recurrent layers, beside their cells.
+    Blocks(int64_t n_ctx, int64_t n_cells, const ScratchCells& scratch, Cells& cells, BlockMaps maps);
 
     // All of these throw HW_ERROR_ARGUMENT for a block that does not exist.
     void check_block(int32_t block) const;
@@ -38,19 +40,24 @@ class Blocks {
     const std::vector<int32_t>& tokens(int32_t block) const;
     int32_t add();
     void free(int32_t block);
+    // Where these two can cut a block: the last place at or before n; anywhere without recurrent layers.
+    int32_t last_cut(int32_t block, int32_t n) const;
+    void mark(int32_t block);  // its end is such a place from now on
     void truncate(int32_t block, int32_t n);
     int32_t split(int32_t block, int32_t n);  // the tail
     // These also throw HW_ERROR_MEMORY, HW_ERROR_COMPUTE, and but for append HW_ERROR_CACHE_FULL.
     void append(int32_t dst, int32_t src);
     int32_t copy(int32_t block);
-    int32_t restore(std::vector<int32_t> tokens, int64_t origin, const std::byte* cells);  // a new block
-    void read(int32_t block, std::byte* cells);
-    size_t n_bytes(int32_t block) const { return n_bytes_of(len(block)); }
-    size_t n_bytes_of(int64_t n_tokens) const { return cells_.n_bytes(n_tokens); }
+    // A new block of what read() wrote: its cells, then its maps.
+    int32_t restore(std::vector<int32_t> tokens, int64_t origin, const std::byte* data, size_t n_bytes);
+    void read(int32_t block, std::byte* data);
+    size_t n_bytes(int32_t block) const { return cells_.n_bytes(len(block)) + maps_.n_bytes(block); }
 
-    // For a pass: makes room for blocks that grow; afterwards, when their cells are written, their new tokens.
+    // For a pass: makes room for blocks that grow; afterwards, when their cells are written, their new tokens, and
+    // their maps (maps().plan), which cannot fail.
     void reserve(const std::vector<Growth>& growth);
     void grow(int32_t block, const int32_t* tokens, int32_t n);
+    BlockMaps& maps() { return maps_; }
 
     const BlockTable& table() const { return table_; }
     void set_origin(int32_t block, int64_t origin) { table_.set_origin(block, origin); }  // of an empty block
@@ -70,7 +77,7 @@ class Blocks {
     };
 
     template <typename Fill>
-    int32_t add_filled(std::vector<int32_t> tokens, int64_t origin, Fill fill);
+    int32_t add_filled(std::vector<int32_t> tokens, int64_t origin, Segments segments, Fill fill);
     void check_free(int64_t need) const;
     void prepare_tokens(int32_t block, int64_t n);
     void make_room(const std::vector<Growth>& growth);
@@ -82,6 +89,7 @@ class Blocks {
     ScratchCells scratch_;
     Cells& cells_;
     BlockTable table_;
+    BlockMaps maps_;
     std::map<int32_t, std::vector<int32_t>> tokens_;
     Unfinished unfinished_ = {};
     int64_t n_moved_ = 0;

@@ -37,13 +37,14 @@ Cache::Cache(ModelPtr model, const CacheParams& params)
     rope_ = rope_digest(probe.layers);
     store_ = std::make_unique<KvStore>(probe.layers, count.n_all, type_k_, type_v_);
     mover_ = std::make_unique<KvMover>(probe, *store_, backends_, mirrors_);
-    blocks_ = std::make_unique<Blocks>(params.n_ctx, count.n_cells, count.scratch, *mover_);
+    blocks_ = std::make_unique<Blocks>(params.n_ctx, count.n_cells, count.scratch, *mover_,
+                                       BlockMaps(probe.recurrences, &pool_));
     choice_->ask_devices(probe, *store_);
 }
 
 size_t Cache::n_bytes() {
     std::lock_guard<std::mutex> lock(mutex_);
-    return store_->n_bytes();
+    return store_->n_bytes() + blocks_->maps().n_bytes_used();
 }
 
 hw_counts Cache::counts() {
@@ -201,6 +202,14 @@ Pass Cache::plan_pass(const hw_view* views, int32_t n_views) {
     return pass;
 }
 
+MapPass Cache::plan_maps(const hw_view* views, const Pass& pass) {
+    std::vector<FedView> fed;
+    for (size_t i = 0; i < pass.views.size(); i++) {
+        fed.push_back({views[i].blocks, views[i].n_blocks, pass.views[i].first_token, pass.views[i].n_tokens});
+    }
+    return blocks_->maps().plan(fed);
+}
+
 PassGraph& Cache::graph_for(const Pass& pass) {
     const PassSize size = size_of_pass(*pass_cost_, pass.n_tokens(), pass.n_outputs(), n_batch_);
     const auto found =
@@ -274,6 +283,11 @@ void Cache::decode(const hw_view* views, int32_t n_views) {
 
 void Cache::decode_chunk(const hw_view& view, const hw_chunk& chunk) {
     std::lock_guard<std::mutex> lock(mutex_);
+    if (blocks_->maps().is_used()) {
+        fail(HW_ERROR_UNSUPPORTED,
+             "architecture '%s' has recurrent layers: its prompts cannot be cut over several ranks",
+             model_->architecture().c_str());
+    }
     check_views(&view, 1);
     const int32_t n_elsewhere = check_chunk(chunk, view, store_->layers().size());
     hw_view own = view;
@@ -310,17 +324,19 @@ void Cache::note(const Pass& pass, const PassGraph& graph) {
 void Cache::compute(const hw_view* views, int32_t n_views, LayerHook* hook) {
     const Pass pass = plan_pass(views, n_views);
     PassGraph& graph = graph_for(pass);
+    MapPass maps = plan_maps(views, pass);
     backends_.set_n_threads(hook == nullptr ? model_->n_threads() : model_->n_threads_chunk());
     if (pass.flash) {
         mirrors_.before(*pass.flash, pass);
     }
-    graph.run(pass, hook, node_times_ ? &*node_times_ : nullptr);
+    graph.run(pass, maps.plan, hook, node_times_ ? &*node_times_ : nullptr);
     note(pass, graph);
     Outputs outputs(views, n_views, graph.logits());
     outputs.write();
     for (int32_t i = 0; i < n_views; i++) {
         blocks_->grow(own_block(views[i]), views[i].tokens, views[i].n_tokens);
     }
+    blocks_->maps().commit(std::move(maps));
     outputs.sample(&pool_);
 }
 

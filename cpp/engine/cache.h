@@ -50,6 +50,7 @@ class Cache {
     int32_t pass_size(int32_t n) const;
     const std::vector<hw_weight_share>& weights() const { return pass_cost_->weights(); }
     hw_cell_size cell_size() const;
+    int32_t n_recurrences() const { return static_cast<int32_t>(source_.spec().recurrences.size()); }
     void decode(const hw_view* views, int32_t n_views);
     // A view whose first tokens are computed elsewhere.
     void decode_chunk(const hw_view& view, const hw_chunk& chunk);
@@ -67,6 +68,7 @@ class Cache {
     void compute(const hw_view* views, int32_t n_views, LayerHook* hook);
     void note(const Pass& pass, const PassGraph& graph);
     Pass plan_pass(const hw_view* views, int32_t n_views);
+    MapPass plan_maps(const hw_view* views, const Pass& pass);
     PassGraph& graph_for(const Pass& pass);
     PassGraph& build_graph(const Pass& pass, const PassSize& size);
 

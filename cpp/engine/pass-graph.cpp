@@ -62,7 +62,10 @@ std::vector<float> query_scales(const std::vector<int32_t>& positions, const Que
 
 PassGraph::PassGraph(GraphSource& source, const KvStore& store, Backends& backends, const Pass& pass,
                      const PassSize& size, int64_t spare_cell, const AttentionChoice& choice, int32_t n_threads)
-    : size_(size), spare_cell_(spare_cell), spec_(source.spec()) {
+    : size_(size),
+      spare_cell_(spare_cell),
+      spec_(source.spec()),
+      recurrent_(spec_.recurrences, size.n_tokens, n_threads) {
     LogScope log;
     const SourceGraph& from = source.of(size.n_tokens, size.n_outputs);
     const size_t n_nodes = count_nodes(from, pass);
@@ -93,14 +96,18 @@ void PassGraph::build(const SourceGraph& from, const ModelSpec& spec, const KvSt
         return std::make_unique<ComposedAttention>(pass, size_.n_tokens, spare_cell_ + 1);
     };
     Rewire rewire(from, spec, store, ctx_.get(), size_.n_tokens, size_.n_outputs);
-    logits_ = rewire.run(graph_, [&](const SiteInputs& in) {
+    const auto attend = [&](const SiteInputs& in) {
         const AttentionForm form = choice.form(in.site.spec.layer, pass);
         std::unique_ptr<Attention>& used = attentions_[form];
         if (used == nullptr) {
             used = make(form);
         }
         return used->build(in);
-    });
+    };
+    const auto recur = [&](ggml_context* ctx, size_t index, const std::vector<ggml_tensor*>& sources) {
+        return recurrent_.build(ctx, index, sources);
+    };
+    logits_ = rewire.run(graph_, attend, recur);
     inputs_ = rewire.inputs();
     cuts_ = LayerCuts(rewire.stores());
 }
@@ -160,10 +167,11 @@ void PassGraph::set_inputs(const Pass& pass) {
     }
 }
 
-void PassGraph::run(const Pass& pass, LayerHook* hook, NodeTimes* times) {
+void PassGraph::run(const Pass& pass, const RecurrentPlan& recurrent, LayerHook* hook, NodeTimes* times) {
     LogScope log;
     require_memory(0, "a pass");
     set_inputs(pass);
+    recurrent_.set_plan(&recurrent);
     const ggml_status status = hook != nullptr    ? cuts_.compute(scheduler_.get(), graph_, hook)
                                : times != nullptr ? times->compute(scheduler_.get(), graph_)
                                                   : ggml_backend_sched_graph_compute(scheduler_.get(), graph_);

@@ -11,6 +11,7 @@
 #include "engine/node-times.h"
 #include "engine/pass-size.h"
 #include "model/backends.h"
+#include "recurrence/recurrent-nodes.h"
 
 namespace hw {
 
@@ -27,7 +28,8 @@ class PassGraph {
     int64_t n_scores(const Pass& pass) const;
     // hook: what is to happen between the stores of each layer and its attention; NULL: nothing. Throws
     // HW_ERROR_COMPUTE, and what the hook throws. times: what times its nodes, where there is no hook; NULL: nothing.
-    void run(const Pass& pass, LayerHook* hook = nullptr, NodeTimes* times = nullptr);
+    // recurrent: of the same pass.
+    void run(const Pass& pass, const RecurrentPlan& recurrent, LayerHook* hook = nullptr, NodeTimes* times = nullptr);
     // Of the last run, F32 [n_vocab, n_outputs]: a column, as ggml has it, for each of Pass::outputs.
     const ggml_tensor& logits() const { return *logits_; }
 
@@ -47,6 +49,7 @@ class PassGraph {
     ggml_tensor* logits_ = nullptr;
     LayerCuts cuts_;
     std::map<AttentionForm, std::unique_ptr<Attention>> attentions_;  // the forms in use
+    RecurrentNodes recurrent_;
 };
 
 }  // namespace hw

@@ -52,7 +52,7 @@ ggml_tensor* GraphCopy::leaf(const ggml_tensor* leaf) const {
     if (has_name(leaf, "inp_attn_scale")) {
         return inputs_.query_scales;
     }
-    const bool is_state = std::strncmp(leaf->name, "cache_", 6) == 0;
+    const bool is_state = std::strncmp(leaf->name, "cache_", 6) == 0 || source_.states.count(leaf) != 0;
     if (is_state || !is_weight(leaf)) {
         fail(HW_ERROR_UNSUPPORTED, "the graph of this model cannot be re-wired: it reads '%s' (%s), which is not known",
              leaf->name, is_state ? "a cache" : "an input");

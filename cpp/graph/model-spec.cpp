@@ -99,6 +99,20 @@ void read_positions(const SourceGraph& source, ModelSpec* spec) {
     }
 }
 
+// In the order of the graph, which is that of graphs of all sizes.
+std::vector<Recurrence> read_recurrences(const SourceGraph& source) {
+    std::vector<Recurrence> recurrences(source.recurrences.size());
+    for (const auto& [node, site] : source.recurrences) {
+        recurrences[site.index].shape = site.shape;
+    }
+    size_t offset = 0;
+    for (Recurrence& recurrence : recurrences) {
+        recurrence.offset = offset;
+        offset += recurrence.shape.n_floats();
+    }
+    return recurrences;
+}
+
 // As llama.cpp reads it. Models with chunked windows, and those without these keys, have Llama 4's numbers.
 QueryTemperature read_temperature(const Model& model, bool is_chunked) {
     const float factor = std::strtof(model.metadata("%s.attention.temperature_scale").c_str(), nullptr);
@@ -128,6 +142,7 @@ ModelSpec model_spec_of(const SourceGraph& source, const Model& model) {
             spec.attentions.push_back(site.spec);
         }
     }
+    spec.recurrences = read_recurrences(source);
     spec.temperature = read_temperature(model, sliding.window.is_chunked);
     read_positions(source, &spec);
     check_gains(source, spec);

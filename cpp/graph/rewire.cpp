@@ -15,18 +15,21 @@ Rewire::Rewire(const SourceGraph& source, const ModelSpec& spec, const KvStore& 
       stored_(store.layers()) {}
 
 // Nodes are taken in the order of the source: what a node reads was stored by the nodes before it.
-ggml_tensor* Rewire::run(ggml_cgraph* graph, const BuildAttention& build) {
+ggml_tensor* Rewire::run(ggml_cgraph* graph, const BuildAttention& build, const BuildRecurrence& build_recurrence) {
     for (int i = 0; i < ggml_graph_n_nodes(source_.graph); i++) {
         const ggml_tensor* node = ggml_graph_node(source_.graph, i);
         const auto key = source_.key_stores.find(node);
         const auto value = source_.value_stores.find(node);
         const auto site = source_.sites.find(node);
+        const auto recurrence = source_.recurrences.find(node);
         if (key != source_.key_stores.end()) {
             store_keys(graph, node, key->second);
         } else if (value != source_.value_stores.end()) {
             store_values(graph, node, value->second);
         } else if (site != source_.sites.end()) {
             attend(graph, node, site->second, build);
+        } else if (recurrence != source_.recurrences.end()) {
+            recur(graph, node, recurrence->second, build_recurrence);
         }
     }
     ggml_tensor* logits = copy_.of(source_.logits);
@@ -100,6 +103,22 @@ void Rewire::attend(ggml_cgraph* graph, const ggml_tensor* node, const Attention
     if (site.node != node) {  // a product of weights and values is [d_v, T, H]
         result = ggml_cont(ctx, ggml_permute(ctx, result, 0, 2, 1, 3));
     }
+    copy_.put(node, result);
+    ggml_set_name(result, node->name);
+    ggml_build_forward_expand(graph, result);
+}
+
+void Rewire::recur(ggml_cgraph* graph, const ggml_tensor* node, const RecurrenceSite& site,
+                   const BuildRecurrence& build) {
+    const std::vector<Recurrence>& known = spec_.recurrences;
+    if (site.index >= known.size() || !(known[site.index].shape == site.shape)) {
+        unsupported(node, "has another state than in a graph of another size");
+    }
+    std::vector<ggml_tensor*> sources;
+    for (const ggml_tensor* source : site.sources) {
+        sources.push_back(copy_.of(source));
+    }
+    ggml_tensor* result = build(copy_.ctx(), site.index, sources);
     copy_.put(node, result);
     ggml_set_name(result, node->name);
     ggml_build_forward_expand(graph, result);

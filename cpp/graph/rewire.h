@@ -1,5 +1,5 @@
 // Re-wires llama.cpp's graph: copies it into a context of our own, stores keys and values in our KvStore, and puts
-// attention of another's making in the place of llama.cpp's.
+// attention, and recurrences, of another's making in the place of llama.cpp's.
 //
 //   attention (its forms)         builds one site of what it is given below, and knows nothing of the copy's making
 //     ^ SiteInputs
@@ -33,6 +33,10 @@ struct SiteInputs {
 // -> the result that takes the place of site.node: F32 [d_v, H, T], contiguous.
 using BuildAttention = std::function<ggml_tensor*(const SiteInputs&)>;
 
+// -> the result that takes the place of a recurrence's node. sources: copies of RecurrenceSite::sources.
+using BuildRecurrence =
+    std::function<ggml_tensor*(ggml_context*, size_t index, const std::vector<ggml_tensor*>& sources)>;
+
 // A node that writes keys or values to the cells of a layer.
 struct StoreNode {
     int layer;
@@ -46,7 +50,7 @@ class Rewire {
            int32_t n_outputs);
 
     // Throws HW_ERROR_UNSUPPORTED for an input that is not known. Returns the logits [n_vocab, n_outputs].
-    ggml_tensor* run(ggml_cgraph* graph, const BuildAttention& build);
+    ggml_tensor* run(ggml_cgraph* graph, const BuildAttention& build, const BuildRecurrence& build_recurrence);
 
     const GraphInputs& inputs() const { return copy_.inputs(); }
     const std::vector<StoreNode>& stores() const { return stores_; }
@@ -57,6 +61,7 @@ class Rewire {
     ggml_tensor* store_rows(const ggml_tensor* node, const KvRows& source, ggml_tensor* cells, ggml_tensor* matrix,
                             float limit);
     void attend(ggml_cgraph* graph, const ggml_tensor* node, const AttentionSite& site, const BuildAttention& build);
+    void recur(ggml_cgraph* graph, const ggml_tensor* node, const RecurrenceSite& site, const BuildRecurrence& build);
     void note_store(int layer, const ggml_tensor* node);
     KvTensors stored_at(const AttentionSite& site);
     void check_in_place_nodes() const;

@@ -181,6 +181,37 @@ bool is_logits(const ggml_tensor* node, int64_t n_vocab, int64_t n_rows) {
     return node->ne[0] == n_vocab && node->ne[1] == n_rows && node->ne[2] == 1 && node->type == GGML_TYPE_F32;
 }
 
+// States are known to what is re-wired, and to nothing else that outputs or keys are computed from.
+void check_states(const SourceGraph& source) {
+    std::vector<const ggml_tensor*> waiting = {source.logits};
+    std::unordered_set<const ggml_tensor*> seen;
+    for (const auto* stores : {&source.key_stores, &source.value_stores}) {
+        for (const auto& entry : *stores) {
+            waiting.push_back(entry.second.rows);
+        }
+    }
+    while (!waiting.empty()) {
+        const ggml_tensor* node = waiting.back();
+        waiting.pop_back();
+        if (node == nullptr || !seen.insert(node).second) {
+            continue;
+        }
+        const auto recurrence = source.recurrences.find(node);
+        const auto site = source.sites.find(node);
+        if (recurrence != source.recurrences.end()) {
+            const auto& sources = recurrence->second.sources;
+            waiting.insert(waiting.end(), sources.begin(), sources.end());
+        } else if (site != source.sites.end()) {
+            waiting.push_back(site->second.node->src[0]);
+        } else {
+            if (source.states.count(root_of(node)) != 0) {
+                unsupported(node, "reads a state of a recurrent layer in an unknown way");
+            }
+            waiting.insert(waiting.end(), std::begin(node->src), std::end(node->src));
+        }
+    }
+}
+
 bool reads_out_ids(ggml_cgraph* graph) {
     for (int i = 0; i < ggml_graph_n_nodes(graph); i++) {
         for (const ggml_tensor* source : ggml_graph_node(graph, i)->src) {
@@ -236,6 +267,8 @@ SourceGraph GraphSource::read(int32_t n_tokens, int32_t n_outputs) {
     source.graph = source.kept.graph;
     source.attention = find_attention(source.graph);
     source.rope_results = find_rope_results(source.graph, source.attention);
+    source.states = find_states(source.graph);
+    source.recurrences = find_recurrences(source.graph, source.states);
     for (int i = 0; i < ggml_graph_n_nodes(source.graph); i++) {
         const ggml_tensor* node = ggml_graph_node(source.graph, i);
         const auto attention = source.attention.flash.find(node);
@@ -249,7 +282,7 @@ SourceGraph GraphSource::read(int32_t n_tokens, int32_t n_outputs) {
             unsupported(node, "writes to the KV cache in an unknown way");
         }
     }
-    if (source.sites.empty() || source.key_stores.empty()) {
+    if ((source.sites.empty() || source.key_stores.empty()) && source.recurrences.empty()) {
         fail(HW_ERROR_UNSUPPORTED, "the graph of this model has no attention over a KV cache that can be read");
     }
     const ggml_tensor* last = ggml_graph_node(source.graph, -1);
@@ -260,6 +293,7 @@ SourceGraph GraphSource::read(int32_t n_tokens, int32_t n_outputs) {
     if (source.logits == nullptr) {
         fail(HW_ERROR_UNSUPPORTED, "the graph of this model ends in no logits");
     }
+    check_states(source);
     return source;
 }
 

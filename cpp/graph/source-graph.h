@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "graph/attention-nodes.h"
 #include "graph/kept-graph.h"
+#include "graph/recurrence-sites.h"
 #include "model/layer-spec.h"
 #include "model/model.h"
 
@@ -45,9 +46,11 @@ struct SourceGraph {
     KeptGraph kept;
     ggml_cgraph* graph;  // of it
     AttentionNodes attention;
-    std::map<const ggml_tensor*, AttentionSite> sites;    // by the node whose place the result takes
-    std::map<const ggml_tensor*, KvRows> key_stores;      // by SET_ROWS node
-    std::map<const ggml_tensor*, KvRows> value_stores;    // by SET_ROWS node
+    std::map<const ggml_tensor*, AttentionSite> sites;  // by the node whose place the result takes
+    std::map<const ggml_tensor*, KvRows> key_stores;    // by SET_ROWS node
+    std::map<const ggml_tensor*, KvRows> value_stores;  // by SET_ROWS node
+    StateLeaves states;                                 // of recurrent layers, where llama.cpp has them
+    RecurrenceSites recurrences;
     std::map<int, KeyChain> key_chains;                   // by layer
     std::unordered_set<const ggml_tensor*> key_gains;     // of the chains: nodes that are left out
     std::unordered_set<const ggml_tensor*> rope_results;  // nodes computed from a ROPE, up to the next attention

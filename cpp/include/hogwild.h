@@ -149,7 +149,7 @@ struct hw_model_params {
 
 // A model of vocab_only takes no adapters, samples, and has no caches: hw_cache_new is HW_ERROR_ARGUMENT.
 // HW_ERROR_MODEL is also for an adapter that is missing, damaged, or made for another model (named).
-// Errors: HW_ERROR_ARGUMENT, HW_ERROR_MODEL, HW_ERROR_UNSUPPORTED (no decoder, recurrent layers, ...), HW_ERROR_MEMORY,
+// Errors: HW_ERROR_ARGUMENT, HW_ERROR_MODEL, HW_ERROR_UNSUPPORTED (no decoder, diffusion, ...), HW_ERROR_MEMORY,
 // HW_ERROR_CANCELLED, HW_ERROR_DEVICE (too many; no RPC backend: call hw_rpc_load first).
 enum hw_status hw_model_load(const struct hw_model_params* params, hw_model** model, char* err, size_t err_size);
 void hw_model_free(hw_model* model);
@@ -228,7 +228,8 @@ enum hw_status hw_cache_room(hw_model* model, const struct hw_cache_params* para
                              char* err, size_t err_size);
 
 int32_t hw_cache_n_free(hw_cache* cache);  // cells not used by any block
-size_t hw_cache_n_bytes(hw_cache* cache);  // bytes of stored keys and values, all layers
+size_t hw_cache_n_bytes(hw_cache* cache);  // bytes of stored keys and values, all layers, and of recurrent states
+int32_t hw_cache_n_recurrences(hw_cache* cache);  // of the model, whose states each block keeps; mostly 0
 // Counted since the cache was made.
 struct hw_counts {
     int64_t n_moved;  // cells moved to make room for growing blocks, or to bring blocks near those they are read with
@@ -285,10 +286,14 @@ enum hw_status hw_block_len(hw_cache* cache, int32_t block, int32_t* len, char* 
 enum hw_status hw_block_tokens(hw_cache* cache, int32_t block, int32_t* tokens, int32_t max, int32_t* n, char* err,
                                size_t err_size);
 enum hw_status hw_block_free(hw_cache* cache, int32_t block, char* err, size_t err_size);
-// Keeps the first n tokens; n = 0 clears. HW_ERROR_ARGUMENT if n is not in 0..len.
+// Where a block can be cut: the last place at or before n, 0 to len. In models with recurrent layers these are few: the
+// begin, the end, places in texts that were fed at once, and where it ended when it was marked. In others it is n.
+enum hw_status hw_block_last_cut(hw_cache* cache, int32_t block, int32_t n, int32_t* at, char* err, size_t err_size);
+enum hw_status hw_block_mark(hw_cache* cache, int32_t block, char* err, size_t err_size);
+// Keeps the first n tokens; n = 0 clears. HW_ERROR_ARGUMENT if n is not in 0..len, or the block cannot be cut there.
 enum hw_status hw_block_truncate(hw_cache* cache, int32_t block, int32_t n, char* err, size_t err_size);
 // The tokens from n on become a block of their own, *tail, where they are: no cell moves and no key is rotated. A view
-// that has both, one behind the other, sees what it saw. HW_ERROR_ARGUMENT if n is not in 0..len.
+// that has both, one behind the other, sees what it saw. HW_ERROR_ARGUMENT as hw_block_truncate.
 enum hw_status hw_block_split(hw_cache* cache, int32_t block, int32_t n, int32_t* tail, char* err, size_t err_size);
 // Moves all tokens of src to the end of dst: their keys are rotated once, to where they stand there; src is cleared.
 // Needs no free cells (in a full cache a step goes by way of host memory). Errors: HW_ERROR_ARGUMENT (dst is src),
@@ -366,17 +371,11 @@ size_t hw_cache_layer_bytes(hw_cache* cache, int32_t layer, int32_t n);
 // soon as its own keys and values are stored and before anything of it is attended to; it returns false to stop, and
 // must not call this cache, which waits. Cells that were promised are the block's when the call is HW_OK;
 // until then no other call sees them, and afterwards it is as if the block had been fed all of the tokens.
-// Errors: as hw_decode; HW_ERROR_COMPUTE also where the callback stopped; HW_ERROR_UNSUPPORTED (a layer that stores
-// something after it has attended, named).
+// Errors: as hw_decode; HW_ERROR_COMPUTE also where the callback stopped; HW_ERROR_UNSUPPORTED (recurrent layers, or a
+// layer that stores something after it has attended, named).
 enum hw_status hw_decode_chunk(hw_cache* cache, const struct hw_view* view, const struct hw_chunk* chunk, char* err,
                                size_t err_size);
 
-// Verifies the conservation law of the cells (no two blocks overlap, used + free == n_ctx, a token a cell). For tests.
-enum hw_status hw_cache_check(hw_cache* cache, char* err, size_t err_size);
-
-// hw_cache_pass_size for such weights, on a CPU with or without AVX-512. For tests.
-enum hw_status hw_pass_size(const struct hw_weight_share* weights, int32_t n_weights, bool has_avx512, int32_t n,
-                            int32_t* rows, char* err, size_t err_size);
 
 #ifdef __cplusplus
 }

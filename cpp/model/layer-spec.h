@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "ggml-backend.h"
+#include "kernel/recurrence.h"
 
 namespace hw {
 
@@ -89,6 +90,7 @@ struct QueryTemperature {
 struct ModelSpec {
     std::map<int, LayerSpec> layers;
     std::vector<AttentionSpec> attentions;  // in the order of the graph
+    std::vector<Recurrence> recurrences;    // likewise; their states are beside keys and values
     int n_pos_per_token = 1;                // rows of positions: 4 for M-RoPE
     QueryTemperature temperature;
     int64_t n_positions = 0;  // rows of the table of learned positions: a view has no more tokens. 0: no such table

@@ -42,10 +42,6 @@ void check_kind(const llama_model* model) {
         reason = "it has no decoder";
     } else if (llama_model_has_encoder(model)) {
         reason = "it has an encoder beside its decoder";
-    } else if (llama_model_is_recurrent(model)) {
-        reason = "its layers are recurrent, there is no KV cache to share";
-    } else if (llama_model_is_hybrid(model)) {
-        reason = "some of its layers are recurrent";
     } else if (llama_model_is_diffusion(model)) {
         reason = "it is a diffusion model";
     } else if (metadata(model, architecture + ".attention.causal") == "false") {

@@ -58,7 +58,11 @@ class LlamaBaseline:
         params = llama_cpp.llama_context_default_params()
         params.n_ctx = n_ctx
         params.n_batch = params.n_ubatch = n_batch
-        params.n_seq_max = n_seqs
+        address = ctypes.c_void_p(model.llama_address)
+        is_recurrent = llama_cpp.llama_model_is_recurrent(address) or llama_cpp.llama_model_is_hybrid(address)
+        # Recurrent layers cannot go back: one more sequence keeps what a prompt has made of their states.
+        self._kept = n_seqs if is_recurrent else None
+        params.n_seq_max = n_seqs + int(is_recurrent)
         params.n_threads = params.n_threads_batch = model.n_threads
         # With flash attention llama.cpp rounds keys and values to f16, also those of an f32 cache.
         params.flash_attn_type = (
@@ -68,7 +72,6 @@ class LlamaBaseline:
         params.type_k, params.type_v = GGML_TYPES[type_k], GGML_TYPES[type_v]
         params.no_perf = True
         llama_cpp.llama_log_set(_silence, ctypes.c_void_p(0))
-        address = ctypes.c_void_p(model.llama_address)
         self._context: Any = llama_cpp.llama_init_from_model(address, params)
         if not self._context:
             raise OutOfMemory(f"llama.cpp made no context of {n_ctx} cells")
@@ -106,6 +109,8 @@ class LlamaBaseline:
         self.clear()
         for done in range(0, len(tokens), self._n_batch):
             self.feed(tokens[done : done + self._n_batch], done)
+        if self._kept is not None:
+            llama_cpp.llama_memory_seq_cp(self._memory, 0, self._kept, -1, -1)
 
     def clear(self) -> None:
         """Forgets everything."""
@@ -117,11 +122,13 @@ class LlamaBaseline:
         self._decode([(0, position + i, token, i == last) for i, token in enumerate(chunk)])
 
     def share(self, n_prefix: int, n_seqs: int) -> None:
-        """Makes sequence 0's first n_prefix tokens the prefix of n_seqs sequences, and drops all the rest."""
-        llama_cpp.llama_memory_seq_rm(self._memory, 0, n_prefix, -1)
-        for seq in range(1, n_seqs):
+        """Makes sequence 0's first n_prefix tokens, those of the last prefill, the prefix of n_seqs sequences, and
+        drops all the rest."""
+        source = 0 if self._kept is None else self._kept
+        llama_cpp.llama_memory_seq_rm(self._memory, source, n_prefix, -1)
+        for seq in range(0 if source else 1, n_seqs):
             llama_cpp.llama_memory_seq_rm(self._memory, seq, -1, -1)
-            llama_cpp.llama_memory_seq_cp(self._memory, 0, seq, 0, n_prefix)
+            llama_cpp.llama_memory_seq_cp(self._memory, source, seq, 0, n_prefix)
 
     def step(self, position: int, tokens: Sequence[int]) -> None:
         """One pass: each sequence gets its token at the position, with logits."""

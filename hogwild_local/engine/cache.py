@@ -62,9 +62,24 @@ class CacheBlock:
         """Another handle of this very block, for another user: each frees his own, and the last one the cells."""
         return CacheBlock(self._cache, self.name, self._hold())
 
+    def last_cut(self, n: int) -> int:
+        """The last place at or before n where split() and truncate() can cut this block: n, but for models with
+        recurrent layers. Those keep their states where a block begins and ends, at some places in texts that were fed
+        at once (before their last tokens too), and where it was marked. Raises InvalidArgument unless
+        0 <= n <= len(self)."""
+        own, at = self._use(), whole(n, "n", 0)
+        self._cache._native.check_open()
+        return self._cache._native.last_cut(own, at) if self._cache.is_recurrent else at
+
+    def mark(self) -> None:
+        """What is fed from now on can be cut off again, whatever the model. A block keeps its last few marks."""
+        if self._cache.is_recurrent:
+            self._cache._change(partial(self._cache._native.mark, self._use()))
+
     def split(self, n: int, name: str = "") -> CacheBlock:
         """Keeps the first n tokens, and returns the others as a block of their own. No cell moves: a view that has
-        both, one behind the other, sees what it saw. Raises InvalidArgument unless 0 <= n <= len(self)."""
+        both, one behind the other, sees what it saw. Raises InvalidArgument unless 0 <= n <= len(self), and the block
+        can be cut there (see last_cut)."""
         own, at = self._use(), whole(n, "n", 0)
         return CacheBlock(self._cache, name, self._cache._change(partial(self._cache._ledger.split, own, at)))
 
@@ -82,7 +97,8 @@ class CacheBlock:
         self.truncate(0)
 
     def truncate(self, n: int) -> None:
-        """Keeps the first n tokens. Raises InvalidArgument unless 0 <= n <= len(self)."""
+        """Keeps the first n tokens. Raises InvalidArgument unless 0 <= n <= len(self), and the block can be cut there
+        (see last_cut)."""
         self._cache._change(partial(self._cache._ledger.truncate, self._use(), whole(n, "n", 0)))
 
     def free(self) -> None:
@@ -152,6 +168,8 @@ class SharedCache(Counters):
         self.n_batch = min(n_batch, self.n_ctx)
         self._model = model
         self._native = model._native.cache(self.n_ctx, self.n_batch, *how)
+        self.is_recurrent = self._native.number("n_recurrences") > 0
+        """Whether the model has recurrent layers: its blocks can be cut at some places only."""
         self._ledger = Ledger(self._native, self.n_ctx)
         self._merger = Merger(self._native.decode, self._ledger, self.n_batch)
         self.devices = devices_of((), self._native.placement())
@@ -292,6 +310,8 @@ class SharedCache(Counters):
         total, own = len(view.tokens), view.blocks[-1]
         request = Request([view], Pace(), n_most)
         before = self._len(own)
+        if self.is_recurrent:
+            self._change(partial(self._native.mark, own))  # what is taken back ends here
         parts: list[Decoded] = []
         try:
             while request.n_left:

@@ -72,7 +72,7 @@ class Trial {
           n_ctx_(between(1, 60) * scale_),
           n_cells_(n_ctx_ + between(1, 12)),
           cells_(n_cells_ + 1 + 4),
-          blocks_(n_ctx_, n_cells_, {n_cells_ + 1, between(0, 4)}, cells_) {}
+          blocks_(n_ctx_, n_cells_, {n_cells_ + 1, between(0, 4)}, cells_, hw::BlockMaps({})) {}
 
     void run() {
         for (int i = 0; i < 60; i++) {
@@ -129,7 +129,8 @@ class Trial {
                 case 3: {
                     std::vector<std::byte> data(blocks_.n_bytes(block));
                     blocks_.read(block, data.data());
-                    known_[blocks_.restore(tokens, blocks_.table().run(block).origin, data.data())] = tokens;
+                    const int64_t origin = blocks_.table().run(block).origin;
+                    known_[blocks_.restore(tokens, origin, data.data(), data.size())] = tokens;
                     break;
                 }
                 case 4:

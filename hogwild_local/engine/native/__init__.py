@@ -5,12 +5,13 @@ It speaks numbers, texts, bytes and lists, so that pipe.py can put another proce
 
 from ..views import Chunk, Decoded, DecodeView
 from . import log_lines  # noqa: F401  connects them to the hook
-from .cache import NativeCache, WeightShare, float_rows, pass_size
+from .cache import NativeCache, WeightShare, float_rows
 from .calls import ERROR_OF_STATUS
 from .host import devices, free_host_memory, gpus, rpc_load, rpc_server
 from .kernel import attention, attention_isas
 from .library import ffi, lib
 from .model import NativeModel
+from .parts import Recurrence, pass_size
 from .sampler import NativeSampler
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "NativeCache",
     "NativeModel",
     "NativeSampler",
+    "Recurrence",
     "WeightShare",
     "attention",
     "attention_isas",

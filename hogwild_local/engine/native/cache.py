@@ -167,6 +167,14 @@ class NativeCache(Object):
     def truncate(self, block: int, n: int) -> None:
         self._do(lib.hw_block_truncate, block, n)
 
+    def last_cut(self, block: int, n: int) -> int:
+        """Where the block can be cut, at n or the last place before."""
+        return self._int(lib.hw_block_last_cut, block, n)
+
+    def mark(self, block: int) -> None:
+        """Where it ends now it can be cut."""
+        self._do(lib.hw_block_mark, block)
+
     def append(self, dst: int, src: int) -> None:
         self._do(lib.hw_block_append, dst, src)
 
@@ -246,11 +254,3 @@ class NativeCache(Object):
         with self._lock:
             call(lib.hw_decode_chunk, self._use(), ffi.new("struct hw_view *", c_view.fields), c_chunk)
         return c_view.result()
-
-
-def pass_size(weights: Sequence[WeightShare], has_avx512: bool, n: int) -> int:
-    """The rule behind NativeCache.pass_size for given weights. For tests."""
-    shares = ffi.new("struct hw_weight_share[]", list(weights))
-    rows = ffi.new("int32_t *")
-    call(lib.hw_pass_size, shares, len(weights), has_avx512, n, rows)
-    return int(rows[0])

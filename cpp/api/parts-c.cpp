@@ -1,0 +1,159 @@
+// Parts of the library alone, for tests.
+#include <memory>
+#include <thread>
+#include <utility>
+
+#include "api/handles.h"
+#include "cache/block-maps.h"
+#include "engine/pass-size.h"
+#include "hogwild-parts.h"
+
+struct hw_recurrence {
+    explicit hw_recurrence(const hw::Recurrence& only) : recurrence(only), maps({only}) {}
+
+    hw::Recurrence recurrence;
+    hw::BlockMaps maps;
+};
+
+namespace {
+
+using namespace hw;
+
+void rewrite(BlockMaps& maps, int32_t block, int64_t n_tokens) {
+    std::vector<std::byte> data(maps.n_bytes(block));
+    maps.read(block, data.data());
+    maps.replace(block, {});
+    maps.replace(block, maps.from_bytes(data.data(), data.size(), n_tokens));
+}
+
+void change_blocks(BlockMaps& maps, enum hw_recurrence_change change, int32_t a, int32_t b, int32_t c) {
+    switch (change) {
+        case HW_RECURRENCE_ADD:
+            return maps.add(a);
+        case HW_RECURRENCE_REMOVE:
+            return maps.remove(a);
+        case HW_RECURRENCE_TRUNCATE:
+            maps.check_cut(a, b);
+            return maps.truncate(a, b);
+        case HW_RECURRENCE_SPLIT:
+            maps.check_cut(a, b);
+            maps.add(c, maps.of(a).size());
+            return maps.split(a, b, c);
+        case HW_RECURRENCE_APPEND:
+            maps.replace(a, maps.joined(a, b));
+            return maps.replace(b, {});
+        case HW_RECURRENCE_COPY:
+            maps.add(b);
+            return maps.replace(b, maps.of(a));
+        case HW_RECURRENCE_MARK:
+            return maps.mark(a);
+        case HW_RECURRENCE_REWRITE:
+            return rewrite(maps, a, b);
+    }
+    fail(HW_ERROR_ARGUMENT, "%d is no change", static_cast<int>(change));
+}
+
+std::vector<FedView> views_of(const hw_recurrence_pass& pass) {
+    std::vector<FedView> views;
+    const int32_t* blocks = pass.blocks;
+    int32_t token = 0;
+    for (int32_t i = 0; i < pass.n_views; i++) {
+        views.push_back({blocks, pass.n_blocks[i], token, pass.n_tokens[i]});
+        blocks += pass.n_blocks[i];
+        token += pass.n_tokens[i];
+    }
+    return views;
+}
+
+void run_part(const Recurrence& recurrence, const RecurrentPlan& plan, const hw_recurrence_pass& pass, int ith) {
+    const RecurrenceShape& shape = recurrence.shape;
+    const auto n_bytes = [](int64_t n) { return static_cast<size_t>(n) * sizeof(float); };
+    const size_t key = n_bytes(shape.d_k);
+    const size_t value = n_bytes(shape.d_v);
+    const float* const* in = pass.inputs;
+    std::vector<float> scratch(recurrent_scratch(shape, plan.n_tokens));
+    const auto rows = [&](int i, int64_t n, size_t size) -> DeltaTensors::Rows {
+        return {in[i], size * static_cast<size_t>(n), size, n};
+    };
+    switch (shape.kind) {
+        case RecurrenceKind::convolution:
+            return run_convolution(plan, recurrence, {in[0], n_bytes(shape.n_head), in[1], pass.out}, ith,
+                                   pass.n_threads);
+        case RecurrenceKind::diagonal:
+            return run_diagonal(plan, recurrence,
+                                {in[0], n_bytes(shape.n_head * shape.d_v), in[1], n_bytes(shape.n_head), in[2], in[3],
+                                 key * static_cast<size_t>(pass.n_groups), in[4],
+                                 key * static_cast<size_t>(pass.n_groups), pass.n_groups, pass.out},
+                                scratch.data(), ith, pass.n_threads);
+        case RecurrenceKind::delta:
+            return run_delta(
+                plan, recurrence,
+                {rows(0, pass.n_groups, key), rows(1, pass.n_groups, key), rows(2, shape.n_head, value),
+                 rows(3, shape.n_head, n_bytes(pass.d_g)), rows(4, shape.n_head, n_bytes(1)), pass.d_g, pass.out},
+                scratch.data(), ith, pass.n_threads);
+    }
+}
+
+}  // namespace
+
+using hw::answer;
+using hw::guard;
+using hw::not_null;
+
+extern "C" {
+
+hw_status hw_cache_check(hw_cache* cache, char* err, size_t err_size) {
+    return guard(err, err_size, [&] { hw::of(cache).blocks()->check(); });
+}
+
+hw_status hw_pass_size(const hw_weight_share* weights, int32_t n_weights, bool has_avx512, int32_t n, int32_t* rows,
+                       char* err, size_t err_size) {
+    return guard(err, err_size, [&] {
+        const hw_weight_share* first = &not_null(weights, "weights");
+        not_null(rows, "rows") = hw::rows_for(hw::PassCost({first, first + n_weights}, has_avx512), n);
+    });
+}
+
+hw_status hw_recurrence_new(const hw_recurrence_params* params, hw_recurrence** recurrence, char* err,
+                            size_t err_size) {
+    return guard(err, err_size, [&] {
+        hw_recurrence*& made = not_null(recurrence, "recurrence");
+        const hw_recurrence_params& p = not_null(params, "params");
+        made = new hw_recurrence({{static_cast<hw::RecurrenceKind>(p.kind), p.n_head, p.d_k, p.d_v, p.n_decay}, 0});
+    });
+}
+
+void hw_recurrence_free(hw_recurrence* recurrence) { delete recurrence; }
+
+hw_status hw_recurrence_change(hw_recurrence* recurrence, enum hw_recurrence_change change, int32_t a, int32_t b,
+                               int32_t c, char* err, size_t err_size) {
+    return guard(err, err_size, [&] { change_blocks(not_null(recurrence, "recurrence").maps, change, a, b, c); });
+}
+
+int32_t hw_recurrence_last_cut(hw_recurrence* recurrence, int32_t block, int32_t n) {
+    return answer(-1, [&] { return static_cast<int32_t>(not_null(recurrence, "recurrence").maps.last_cut(block, n)); });
+}
+
+int32_t hw_recurrence_n_segments(hw_recurrence* recurrence, int32_t block) {
+    return answer(-1, [&] { return static_cast<int32_t>(not_null(recurrence, "recurrence").maps.of(block).size()); });
+}
+
+hw_status hw_recurrence_run(hw_recurrence* recurrence, const hw_recurrence_pass* pass, char* err, size_t err_size) {
+    return guard(err, err_size, [&] {
+        hw_recurrence& one = not_null(recurrence, "recurrence");
+        const hw_recurrence_pass& wanted = not_null(pass, "pass");
+        hw::MapPass maps = one.maps.plan(views_of(wanted));
+        std::vector<std::thread> threads;
+        for (int ith = 0; ith < wanted.n_threads; ith++) {
+            threads.emplace_back([&, ith] { run_part(one.recurrence, maps.plan, wanted, ith); });
+        }
+        for (std::thread& thread : threads) {
+            thread.join();
+        }
+        if (!wanted.fails) {
+            one.maps.commit(std::move(maps));
+        }
+    });
+}
+
+}  // extern "C"

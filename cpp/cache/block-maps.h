@@ -1,0 +1,108 @@
+// What the tokens of each block do to the states of recurrent layers, beside its keys and values.
+//
+// A block is a list of segments, first to last, each with a map (kernel/recurrence.h):
+//
+//   block    0          64         128   140 141
+//            | map      | map      | map | map          cuts: 0, 64, 128, 140, 141
+//
+// A map cannot be cut: a block is split and truncated where one segment ends and the next begins. Segments begin where
+// many tokens are fed at once, every so many of those, before the last of them (a run parts from its prompt there), and
+// where somebody has marked the block. There are at most some of them: then neighbours are joined, the shortest first,
+// those that end at a mark last.
+//
+// A block that is read again and again as it is, a prompt mostly, gets one map more, of all of its segments: it costs a
+// pass no more than one segment then.
+//
+// Models without recurrent layers have none of this: all calls answer at once, and blocks can be cut anywhere.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <vector>
+
+#include "base/thread-pool.h"
+#include "cache/map-pool.h"
+#include "kernel/recurrence.h"
+
+namespace hw {
+
+struct Segment {
+    int64_t n_tokens;
+    Map map;
+    bool is_marked = false;  // its end
+};
+
+using Segments = std::vector<Segment>;
+
+// Tokens that a view feeds its own block, the last of `blocks`.
+struct FedView {
+    const int32_t* blocks;
+    int32_t n_blocks;
+    int32_t first_token;  // in the pass
+    int32_t n_tokens;
+};
+
+// The recurrent part of a pass, which is computed into new maps.
+struct MapPass {
+    RecurrentPlan plan;
+    std::map<int32_t, Segments> after;  // of the own blocks
+};
+
+class BlockMaps {
+  public:
+    // pool: joins maps, must outlive this object; NULL: the caller's thread does.
+    explicit BlockMaps(std::vector<Recurrence> recurrences, ThreadPool* pool = nullptr);
+
+    bool is_used() const { return !recurrences_.empty(); }
+    void add(int32_t block, size_t n_segments = 0);  // room for so many
+    void remove(int32_t block) { blocks_.erase(block); }
+
+    // The last place at or before n where a block can be cut.
+    int64_t last_cut(int32_t block, int64_t n) const;
+    // Throws HW_ERROR_ARGUMENT unless a block can be cut at n.
+    void check_cut(int32_t block, int64_t n) const;
+    // What is fed to the block from now on is a segment of its own.
+    void mark(int32_t block);
+    // At a place where it can be cut. tail: was added with room for the segments of the block.
+    void truncate(int32_t block, int64_t n);
+    void split(int32_t block, int64_t n, int32_t tail);
+
+    // The segments of dst with those of src behind them, joined to one. Throws HW_ERROR_MEMORY.
+    Segments joined(int32_t dst, int32_t src) const;
+    const Segments& of(int32_t block) const;
+    void replace(int32_t block, Segments segments);
+
+    // Of a pass; may join segments, which changes nothing of what blocks hold. Throws HW_ERROR_MEMORY.
+    MapPass plan(const std::vector<FedView>& views);
+    void commit(MapPass pass);
+
+    // As bytes: number of segments, tokens of each, maps.
+    size_t n_bytes(int32_t block) const;
+    void read(int32_t block, std::byte* data) const;
+    // Throws HW_ERROR_ARGUMENT unless these are the segments of so many tokens; HW_ERROR_MEMORY.
+    Segments from_bytes(const std::byte* data, size_t n_bytes, int64_t n_tokens) const;
+
+    size_t n_bytes_used() const { return maps_.n_bytes(); }
+
+  private:
+    struct Held {
+        Segments segments;
+        Map whole;            // of all segments; NULL: not made
+        int32_t n_reads = 0;  // passes that have read it since it has changed
+    };
+
+    Segment join(const Segment& first, const Segment& second) const;
+    Segments& changed(int32_t block);
+    void thin(int32_t block);
+    void note_read(Held* held) const;
+    void feed(const FedView& view, MapPass* pass) const;
+    void link(const FedView& view, const MapPass& known, RecurrentView* linked, RecurrentPlan* plan) const;
+
+    std::vector<Recurrence> recurrences_;
+    ThreadPool* pool_;
+    mutable MapPool maps_;
+    std::map<int32_t, Held> blocks_;
+};
+
+}  // namespace hw

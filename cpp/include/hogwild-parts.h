@@ -1,0 +1,74 @@
+// Parts of the library alone, for tests.
+#ifndef HOGWILD_PARTS_H
+#define HOGWILD_PARTS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "hogwild.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+// Verifies the conservation law of the cells (no two blocks overlap, used + free == n_ctx, a token a cell).
+enum hw_status hw_cache_check(hw_cache* cache, char* err, size_t err_size);
+
+// hw_cache_pass_size for such weights, on a CPU with or without AVX-512.
+enum hw_status hw_pass_size(const struct hw_weight_share* weights, int32_t n_weights, bool has_avx512, int32_t n,
+                            int32_t* rows, char* err, size_t err_size);
+
+// One recurrence, and blocks that have nothing but its states (kernel/recurrence.h, cache/block-maps.h). Unlike a
+// cache, it takes what it is given as it is: blocks must exist, and tokens of a pass must be those of its views.
+typedef struct hw_recurrence hw_recurrence;
+
+struct hw_recurrence_params {
+    int32_t kind;  // 0: convolution, 1: diagonal, 2: delta
+    int32_t n_head;
+    int32_t d_k;
+    int32_t d_v;
+    int32_t n_decay;
+};
+
+struct hw_recurrence_pass {
+    const int32_t* blocks;    // those of all views, one view behind the other, each with its own block last
+    const int32_t* n_blocks;  // [n_views]
+    const int32_t* n_tokens;  // [n_views], which feed one behind the other
+    int32_t n_views;
+    int32_t n_groups;        // diagonal: of b and c; delta: heads of q and k
+    int32_t d_g;             // delta: 1 or d_k
+    const float* inputs[5];  // as RecurrenceSite::sources, each token's numbers side by side (a convolution's too)
+    float* out;              // [tokens, n_head, d_v]
+    int32_t n_threads;
+    bool fails;  // computed, and then as if the pass had failed
+};
+
+enum hw_recurrence_change {
+    HW_RECURRENCE_ADD = 0,       // block a
+    HW_RECURRENCE_REMOVE = 1,    // block a
+    HW_RECURRENCE_TRUNCATE = 2,  // block a, to b tokens
+    HW_RECURRENCE_SPLIT = 3,     // block a at b; the tail is block c
+    HW_RECURRENCE_APPEND = 4,    // block b to block a
+    HW_RECURRENCE_COPY = 5,      // block a; the copy is block b
+    HW_RECURRENCE_MARK = 6,      // block a
+    HW_RECURRENCE_REWRITE = 7    // block a, by way of its bytes
+};
+
+enum hw_status hw_recurrence_new(const struct hw_recurrence_params* params, hw_recurrence** recurrence, char* err,
+                                 size_t err_size);
+void hw_recurrence_free(hw_recurrence* recurrence);
+enum hw_status hw_recurrence_change(hw_recurrence* recurrence, enum hw_recurrence_change change, int32_t a, int32_t b,
+                                    int32_t c, char* err, size_t err_size);
+// The last place at or before n where a block can be cut.
+int32_t hw_recurrence_last_cut(hw_recurrence* recurrence, int32_t block, int32_t n);
+int32_t hw_recurrence_n_segments(hw_recurrence* recurrence, int32_t block);
+// Errors: HW_ERROR_MEMORY.
+enum hw_status hw_recurrence_run(hw_recurrence* recurrence, const struct hw_recurrence_pass* pass, char* err,
+                                 size_t err_size);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

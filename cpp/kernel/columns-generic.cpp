@@ -1,0 +1,2 @@
+#define HW_COLUMNS columns_generic
+#include "kernel/columns-impl.h"

@@ -1,0 +1,139 @@
+// Recurrent layers on the CPU: what the tokens of a pass do to states, and what they read of those of their views.
+// Knows no ggml graph.
+//
+// What a run of tokens does to the state before it is an affine map. It is stored once, as keys are, whoever stands
+// before the run, and composed in the order of any view:
+//
+//   kind          a token                                             map of a run
+//   convolution   is an input that the next d_k outputs see           its last d_k inputs
+//   diagonal      S <- p S + x b^T           y = S c                  product of the p; S from nothing
+//   delta         S <- A S + beta k v^T      y = S^T q / sqrt(d_v)    product A of the A; S from nothing
+//                 A = (I - beta k k^T) diag(g)
+//
+// As in attention, all runs take the tokens of the pass first; then every token reads through its view:
+//
+//   y = q (its own run up to itself) + (q A of that) (the run before) + ...       vectors by matrices, or, for many
+//   y = q (its own run up to itself) + (q A of that) (all runs before, composed)  tokens, matrices once
+//
+// All numbers are F32. Heads (channels of a convolution) know nothing of each other: each thread takes some of them,
+// all the way.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace hw {
+
+// The most inputs that an output of a convolution may see before its own.
+constexpr int64_t max_convolution = 32;
+
+enum class RecurrenceKind : int32_t { convolution, diagonal, delta };
+
+// A map, [n_head] where a head comes first:
+//   convolution  [d_k, n_head]                         inputs, the newest first
+//   diagonal     [n_head, n_decay + d_v * d_k]         decays, then S [d_v, d_k]
+//   delta        [n_head, d_v + d_k, d_k]              columns of S [d_k, d_v], then of A [d_k, d_k]
+struct RecurrenceShape {
+    RecurrenceKind kind;
+    int64_t n_head;   // convolution: channels
+    int64_t d_k;      // convolution: inputs before its own that an output sees
+    int64_t d_v;      // convolution: 1
+    int64_t n_decay;  // diagonal: decays of a head, 1 or d_k; else 0
+
+    // Numbers of a map.
+    size_t n_floats() const;
+    bool operator==(const RecurrenceShape& other) const;
+};
+
+// One recurrence of a model.
+struct Recurrence {
+    RecurrenceShape shape;
+    size_t offset;  // of its part of a map of all
+};
+
+// Tokens of a pass, side by side, that go to the end of a run.
+struct RecurrentWork {
+    const float* before;  // the map of the run without them; NULL: it begins with them
+    int64_t n_before;     // its tokens
+    float* after;         // the map with them: written
+    int32_t first_token;
+    int32_t n_tokens;
+};
+
+// A run that a view has before its own tokens: its map with the tokens of this pass.
+struct RecurrentLink {
+    const float* map;
+    int64_t n_tokens;
+};
+
+struct RecurrentView {
+    int32_t first_link;  // first to last
+    int32_t n_links;
+    int32_t first_work;  // one behind the other, its tokens too; what the first one adds to is no link
+    int32_t n_works;
+};
+
+// Pointers are to maps of all recurrences.
+struct RecurrentPlan {
+    std::vector<RecurrentWork> works;
+    std::vector<RecurrentLink> links;
+    std::vector<RecurrentView> views;
+    int32_t n_tokens = 0;
+};
+
+// Numbers of scratch that each thread needs for plans of so many tokens.
+size_t recurrent_scratch(const RecurrenceShape& shape, int32_t n_tokens);
+
+// Strides in bytes.
+struct ConvolutionTensors {
+    const float* x;  // [tokens, channels]
+    size_t x_nb_token;
+    const float* weights;  // [channels, d_k + 1], the oldest input first
+    float* out;            // [tokens, channels]
+};
+
+struct DiagonalTensors {
+    const float* x;  // [tokens, heads, d_v]
+    size_t x_nb_token;
+    const float* dt;  // [tokens, heads], before softplus
+    size_t dt_nb_token;
+    const float* a;  // [heads, n_decay]: decays are exp(dt a)
+    const float* b;  // [tokens, groups, d_k]
+    size_t b_nb_token;
+    const float* c;
+    size_t c_nb_token;
+    int64_t n_group;  // divides the heads; head h uses group h / (n_head / n_group)
+    float* out;       // [tokens, heads, d_v]
+};
+
+struct DeltaTensors {
+    struct Rows {
+        const float* data;  // [tokens, heads, d]
+        size_t nb_token;
+        size_t nb_head;
+        int64_t n_head;  // head h uses head h % n_head
+
+        const float* at(int64_t token, int64_t head) const;
+    };
+    Rows q;
+    Rows k;
+    Rows v;
+    Rows g;       // logarithms of decays, [d_g]
+    Rows beta;    // [1]
+    int64_t d_g;  // 1 or d_k
+    float* out;   // [tokens, heads, d_v]
+};
+
+// One recurrence of a pass, the part of thread ith of nth. scratch: of this thread.
+void run_convolution(const RecurrentPlan& plan, const Recurrence& recurrence, const ConvolutionTensors& tensors,
+                     int ith, int nth);
+void run_diagonal(const RecurrentPlan& plan, const Recurrence& recurrence, const DiagonalTensors& tensors,
+                  float* scratch, int ith, int nth);
+void run_delta(const RecurrentPlan& plan, const Recurrence& recurrence, const DeltaTensors& tensors, float* scratch,
+               int ith, int nth);
+
+// The map of two runs, one behind the other. out: another one.
+void join_maps(const Recurrence& recurrence, const RecurrentLink& first, const RecurrentLink& second, float* out);
+
+}  // namespace hw

@@ -1,0 +1,76 @@
+#include "recurrence/recurrent-nodes.h"
+
+#include <algorithm>
+
+namespace hw {
+
+namespace {
+
+const float* data_of(const ggml_tensor* tensor) { return static_cast<const float*>(tensor->data); }
+
+ConvolutionTensors convolution_tensors(const ggml_tensor* dst) {
+    const ggml_tensor* x = dst->src[0];  // [T, channels]
+    return {data_of(x), x->nb[0], data_of(dst->src[1]), static_cast<float*>(dst->data)};
+}
+
+DiagonalTensors diagonal_tensors(const ggml_tensor* dst) {
+    const ggml_tensor* x = dst->src[0];
+    const ggml_tensor* dt = dst->src[1];
+    const ggml_tensor* b = dst->src[3];
+    const ggml_tensor* c = dst->src[4];
+    return {data_of(x), x->nb[2],   data_of(dt), dt->nb[1], data_of(dst->src[2]),          data_of(b),
+            b->nb[2],   data_of(c), c->nb[2],    b->ne[1],  static_cast<float*>(dst->data)};
+}
+
+DeltaTensors::Rows rows_of(const ggml_tensor* rows) { return {data_of(rows), rows->nb[2], rows->nb[1], rows->ne[1]}; }
+
+DeltaTensors delta_tensors(const ggml_tensor* dst) {
+    return {rows_of(dst->src[0]), rows_of(dst->src[1]), rows_of(dst->src[2]),          rows_of(dst->src[3]),
+            rows_of(dst->src[4]), dst->src[3]->ne[0],   static_cast<float*>(dst->data)};
+}
+
+}  // namespace
+
+RecurrentNodes::RecurrentNodes(const std::vector<Recurrence>& recurrences, int32_t n_tokens, int32_t n_threads)
+    : recurrences_(recurrences), n_tokens_(n_tokens) {
+    size_t n_scratch = 0;
+    for (const Recurrence& recurrence : recurrences) {
+        n_scratch = std::max(n_scratch, recurrent_scratch(recurrence.shape, n_tokens));
+    }
+    if (!recurrences.empty()) {
+        scratch_.assign(static_cast<size_t>(n_threads), std::vector<float>(n_scratch));
+    }
+}
+
+ggml_tensor* RecurrentNodes::build(ggml_context* ctx, size_t index, std::vector<ggml_tensor*> sources) {
+    const Recurrence& recurrence = recurrences_.at(index);
+    const RecurrenceShape& shape = recurrence.shape;
+    nodes_.push_back(std::make_unique<Node>(Node{this, &recurrence}));
+    return ggml_custom_4d(ctx, GGML_TYPE_F32, shape.d_v * shape.n_head, n_tokens_, 1, 1, sources.data(),
+                          static_cast<int>(sources.size()), run, static_cast<int>(scratch_.size()),
+                          nodes_.back().get());
+}
+
+void RecurrentNodes::run(ggml_tensor* dst, int ith, int nth, void* data) {
+    const Node& node = *static_cast<const Node*>(data);
+    const RecurrentPlan& plan = *node.all->plan_;
+    const Recurrence& recurrence = *node.recurrence;
+    float* scratch = const_cast<float*>(node.all->scratch_[static_cast<size_t>(ith)].data());
+    switch (recurrence.shape.kind) {
+        case RecurrenceKind::convolution:
+            run_convolution(plan, recurrence, convolution_tensors(dst), ith, nth);
+            break;
+        case RecurrenceKind::diagonal:
+            run_diagonal(plan, recurrence, diagonal_tensors(dst), scratch, ith, nth);
+            break;
+        case RecurrenceKind::delta:
+            run_delta(plan, recurrence, delta_tensors(dst), scratch, ith, nth);
+            break;
+    }
+    if (ith == 0) {
+        float* rest = static_cast<float*>(dst->data) + plan.n_tokens * dst->ne[0];
+        std::fill_n(rest, (dst->ne[1] - plan.n_tokens) * dst->ne[0], 0.0f);
+    }
+}
+
+}  // namespace hw

@@ -1,0 +1,74 @@
+"""Parts of the library alone, for tests (cpp/include/hogwild-parts.h)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from .calls import call, new
+from .library import ffi, lib
+
+CHANGES = {
+    "add": lib.HW_RECURRENCE_ADD,
+    "remove": lib.HW_RECURRENCE_REMOVE,
+    "truncate": lib.HW_RECURRENCE_TRUNCATE,
+    "split": lib.HW_RECURRENCE_SPLIT,
+    "append": lib.HW_RECURRENCE_APPEND,
+    "copy": lib.HW_RECURRENCE_COPY,
+    "mark": lib.HW_RECURRENCE_MARK,
+    "rewrite": lib.HW_RECURRENCE_REWRITE,
+}
+
+Floats = npt.NDArray[np.float32]
+
+
+class Recurrence:
+    """One recurrence, and blocks that hold its states. kind: 0 convolution, 1 diagonal, 2 delta."""
+
+    def __init__(self, kind: int, n_head: int, d_k: int, d_v: int, n_decay: int) -> None:
+        params = ffi.new("struct hw_recurrence_params *", [kind, n_head, d_k, d_v, n_decay])
+        self._pointer = new("hw_recurrence", lib.hw_recurrence_free, lib.hw_recurrence_new, params)
+
+    def change(self, what: str, a: int, b: int = 0, c: int = 0) -> None:
+        call(lib.hw_recurrence_change, self._pointer, CHANGES[what], a, b, c)
+
+    def last_cut(self, block: int, n: int) -> int:
+        return int(lib.hw_recurrence_last_cut(self._pointer, block, n))
+
+    def n_segments(self, block: int) -> int:
+        return int(lib.hw_recurrence_n_segments(self._pointer, block))
+
+    def run(
+        self,
+        views: Sequence[tuple[Sequence[int], int]],
+        inputs: Sequence[Floats],
+        out: Floats,
+        n_groups: int = 1,
+        d_g: int = 1,
+        n_threads: int = 1,
+        fails: bool = False,
+    ) -> None:
+        """A pass: each view's blocks, its own last, and how many tokens it feeds; out: their outputs, view by view.
+        fails: it is as if the pass had failed at its end."""
+        data = [ffi.from_buffer("float[]", array) for array in inputs]
+        arrays = {
+            "blocks": ffi.new("int32_t[]", [block for blocks, _ in views for block in blocks]),
+            "n_blocks": ffi.new("int32_t[]", [len(blocks) for blocks, _ in views]),
+            "n_tokens": ffi.new("int32_t[]", [n for _, n in views]),
+            "out": ffi.from_buffer("float[]", out),
+        }
+        numbers = {"n_views": len(views), "n_groups": n_groups, "d_g": d_g, "n_threads": n_threads, "fails": fails}
+        wanted = ffi.new("struct hw_recurrence_pass *", {**arrays, **numbers})
+        for i, pointer in enumerate(data):
+            wanted.inputs[i] = pointer
+        call(lib.hw_recurrence_run, self._pointer, wanted)
+
+
+def pass_size(weights: Sequence[tuple[int, bool, bool, float, float]], has_avx512: bool, n: int) -> int:
+    """The rule behind NativeCache.pass_size for given weights."""
+    shares = ffi.new("struct hw_weight_share[]", list(weights))
+    rows = ffi.new("int32_t *")
+    call(lib.hw_pass_size, shares, len(weights), has_avx512, n, rows)
+    return int(rows[0])
