@@ -132,6 +132,7 @@ class FakeBlock:
     def __init__(self, cache: FakeCache, name: str) -> None:
         self.cache, self.name = cache, name
         self.tokens: list[int] = []
+        self.marks: set[int] = set()
         self.freed = False
 
     def __len__(self) -> int:
@@ -143,8 +144,18 @@ class FakeBlock:
         other.tokens = []
         self.cache.log.append(("append", self.name, other.name))
 
-    def split(self, n: int, name: str = "") -> FakeBlock:
+    def last_cut(self, n: int) -> int:
         assert 0 <= n <= len(self.tokens)
+        return n if self.cache.cuts is None else max([0, *(cut for cut in self._cuts() if cut <= n)])
+
+    def mark(self) -> None:
+        self.marks.add(len(self.tokens))
+
+    def _cuts(self) -> set[int]:
+        return {len(self.tokens), *self.marks, *range(0, len(self.tokens), self.cache.cuts or 1)}
+
+    def split(self, n: int, name: str = "") -> FakeBlock:
+        assert self.last_cut(n) == n
         tail = self.cache.block(name)
         self.tokens, tail.tokens = self.tokens[:n], self.tokens[n:]
         return tail
@@ -154,7 +165,7 @@ class FakeBlock:
 
     def truncate(self, n: int) -> None:
         assert not self.freed, "truncate of a freed block"
-        assert 0 <= n <= len(self.tokens)
+        assert self.last_cut(n) == n
         del self.tokens[n:]
 
     def free(self) -> None:
@@ -188,6 +199,7 @@ class FakeCache:
     on_decode: Callable[[FakeCache], None] = lambda cache: None
     closed: bool = False
     devices: list[Device] = field(default_factory=list)
+    cuts: int | None = None  # blocks can be cut at its multiples only, and at marks; None: anywhere
     lock: Any = field(default_factory=threading.RLock)
 
     @property
@@ -291,9 +303,10 @@ class FakeEngine:
         finisher: str = "",
         filler: int = ord("x"),
         model: FakeModel | None = None,
+        cuts: int | None = None,
     ) -> None:
         self.model = model or FakeModel()
-        self.finisher = finisher
+        self.finisher, self.cuts = finisher, cuts
         self.filler = filler
         self.cache: FakeCache | None = None
         self.samplers: list[FakeSampler] = []
@@ -328,6 +341,7 @@ class FakeEngine:
         if arguments.get("n_ctx") is None:
             arguments["n_ctx"] = usual_n_ctx(model.n_ctx_train, lambda share, n: n)
         self.cache = FakeCache(model, **arguments)
+        self.cache.cuts = self.cuts
         self.cache.finisher = self._tokens(self.finisher) or []
         self.cache.on_decode = lambda cache: self.on_decode(cache)
         return self.cache

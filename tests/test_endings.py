@@ -163,6 +163,7 @@ def test_what_is_held_back_at_the_end_of_a_step_without_a_prefix_is_shown_with_t
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("cuts", [None, 5, 1000])
 @pytest.mark.parametrize(
     ("script", "stays"),
     [
@@ -173,8 +174,11 @@ def test_what_is_held_back_at_the_end_of_a_step_without_a_prefix_is_shown_with_t
         ("Hi.\n\nyes STOP", "<Alice1>Hi.\n\n<Alice2>yes "),
     ],
 )
-def test_no_part_of_a_stop_string_stays_in_what_others_read(script: str | list[int], stays: str, layout: str) -> None:
-    fake = FakeEngine(script, "u" * 40)
+def test_no_part_of_a_stop_string_stays_in_what_others_read(
+    script: str | list[int], stays: str, cuts: int | None, layout: str
+) -> None:
+    """cuts: where blocks can be cut; what had to go before the stop string is fed again."""
+    fake = FakeEngine(script, "u" * 40, cuts=cuts)
     run(fake, stop="STOP", max_passes=30, layout=layout)
     assert fake.cache
     read = "".join(fake.cache.passes[-1][0].before)

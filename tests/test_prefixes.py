@@ -21,8 +21,8 @@ GREEDY = SamplingParams(temperature=0.0)
 class Tree:
     """A tree over a fake cache."""
 
-    def __init__(self) -> None:
-        self.cache, self.tree = FakeCache(FakeModel(), n_ctx=1 << 20), Prefixes()
+    def __init__(self, cuts: int | None = None) -> None:
+        self.cache, self.tree = FakeCache(FakeModel(), n_ctx=1 << 20, cuts=cuts), Prefixes()
 
     def run(self, tokens: list[int]) -> tuple[Prefix, int]:
         """What a run does: it holds, reaches, computes the rest and gives it. Returns how many it found."""
@@ -98,6 +98,21 @@ def test_where_passes_do_not_end_whole_blocks_are_shared_only(monkeypatch: pytes
     assert t.n_cells == t.tree.n_cells  # what it computed for itself is gone
 
 
+def test_where_a_block_cannot_be_cut_a_prompt_leaves_it_earlier_and_is_kept_beside_it() -> None:
+    t = Tree(cuts=4)
+    for tokens, n_found in [
+        ([1, 2, 3, 4, 5, 6, 7], 0),
+        ([1, 2, 3, 4, 5, 6, 8], 4),
+        ([1, 2, 3, 4, 5, 6, 8, 9], 7),
+        ([1, 2, 3, 4, 5, 6, 7, 9], 7),
+        ([1, 2, 3, 9], 0),
+        ([1, 2, 3, 9, 9], 4),
+    ]:
+        prefix, n = t.run(tokens)
+        assert (tokens, n) == (tokens, n_found)
+        prefix.release()
+
+
 def test_the_same_prompt_computed_twice_at_once_is_kept_once() -> None:
     t = Tree()
     prefixes = [t.tree.hold([1, 2, 3]) for _ in range(2)]
@@ -135,11 +150,11 @@ ACTIONS = st.one_of(
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(ACTIONS, max_size=40), st.integers(1, 8))
+@given(st.lists(ACTIONS, max_size=40), st.integers(1, 8), st.sampled_from([None, 3]))
 def test_any_order_of_runs_releases_and_drops_keeps_every_path_right(
-    actions: list[tuple[str, object]], least: int
+    actions: list[tuple[str, object]], least: int, cuts: int | None
 ) -> None:
-    t = Tree()
+    t = Tree(cuts)
     held: list[tuple[Prefix, list[int]]] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("hogwild_local.workers.prefixes.LEAST_DROPPED", least)
@@ -150,7 +165,8 @@ def test_any_order_of_runs_releases_and_drops_keeps_every_path_right(
                     # Whatever was dropped: what others hold of it is found.
                     common = [next((i for i, (a, b) in enumerate(zip(tokens, theirs, strict=False)) if a != b),
                                    min(len(tokens), len(theirs))) for _, theirs in held]  # fmt: skip
-                    assert n_found >= max(common, default=0)
+                    whole = [n for n, (_, theirs) in zip(common, held, strict=True) if cuts is None or n == len(theirs)]
+                    assert n_found >= max(whole, default=0)
                     held.append((prefix, tokens))
                 case "release", int(index) if held:
                     held.pop(index % len(held))[0].release()

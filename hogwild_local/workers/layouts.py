@@ -122,11 +122,13 @@ class Layout(ABC):
 
     def part_from_prompt(self) -> Block | None:
         """The prompt was fed, or a part of it. Takes the block that holds it out of the layout: others will use it. Its
-        last token stays, and the history goes on behind that. None: there is no more than that."""
-        prompt, n = self.shared, len(self.shared)
-        if n < 2:
+        last token stays (of a model with recurrent layers it may be more), and the history goes on behind that. None:
+        there is no more than that."""
+        prompt = self.shared
+        at = prompt.last_cut(len(prompt) - 1) if len(prompt) else 0
+        if not at:
             return None
-        self.shared = prompt.split(n - 1, prompt.name)
+        self.shared = prompt.split(at, prompt.name)
         prompt.name = "prompt"
         self.blocks.append(self.shared)
         self.blocks.remove(prompt)
@@ -177,10 +179,15 @@ class Layout(ABC):
     def drop_step(self, worker: int) -> None:
         """Forgets worker's unfinished step and gives its cells back."""
 
-    def cut_step(self, worker: int, n: int) -> None:
-        """Forgets the last n tokens of worker's unfinished step."""
+    def cut_step(self, worker: int, n: int) -> list[int]:
+        """Forgets the last n tokens of worker's unfinished step. Returns the tokens before them that had to go too, and
+        are to be fed again: blocks of models with recurrent layers cannot be cut anywhere."""
         own = self.own[worker]
-        own.truncate(len(own) - n)
+        end = len(own) - n
+        at = own.last_cut(end)
+        again = own.tokens[at:end] if at < end else []
+        own.truncate(at)
+        return again
 
     @abstractmethod
     def closing_view(self, own: Block) -> list[Block]:
@@ -267,6 +274,7 @@ class Contiguous(Layout):
 
     def end_step(self, worker: int) -> None:
         self._step_start[worker] = len(self.own[worker])
+        self.own[worker].mark()
 
     def drop_step(self, worker: int) -> None:
         self.own[worker].truncate(self._step_start[worker])

@@ -3,8 +3,9 @@
     "You are helpful."  ─┬─ "What is 6*7?"          a path from the root is what a prompt begins with;
                          └─ "And 7*8?" ── "Why?"    a run stands on one
 
-Where a new prompt leaves a path in the middle of a block, the block is split: no cell moves. What no run stands on goes
-when room is needed, the least recently used first.
+Where a new prompt leaves a path in the middle of a block, the block is split: no cell moves. Blocks of models with
+recurrent layers can be split at some places only (CacheBlock.last_cut): there the prompt leaves earlier, and below a
+node several may begin alike. What no run stands on goes when room is needed, the least recently used first.
 
 Texts that are computed alone, as a layout's are, stand beside the tree. A run takes a copy: a block in common would
 make runs that have nothing else in common one group of a pass.
@@ -33,8 +34,7 @@ class Node:
     block: Block
     tokens: Sequence[int]
     parent: Node | None
-    children: dict[int, Node] = field(default_factory=dict)
-    """By their first tokens."""
+    children: list[Node] = field(default_factory=list)
     used: int = 0
     """When it was used last, counted in runs."""
 
@@ -107,9 +107,9 @@ class Prefixes:
             held = self._held_nodes()
             while n > 0 and (leaves := [node for node in self._nodes() if not node.children and node not in held]):
                 node = min(leaves, key=lambda leaf: leaf.used)
-                kept = max(0, len(node.tokens) - max(n, LEAST_DROPPED))
+                kept = node.block.last_cut(max(0, len(node.tokens) - max(n, LEAST_DROPPED))) if node.is_whole else 0
                 n -= len(node.tokens) - kept
-                if kept and node.is_whole:
+                if kept:
                     node.block.truncate(kept)
                     node.tokens = node.tokens[:kept]
                 else:
@@ -138,7 +138,7 @@ class Prefixes:
             block.name = "prompt"
             self._alone = {text: root for text, root in self._alone.items() if root.children}
             root = self._alone[tuple(tokens)] = Node(None, (), None)
-            root.children[tokens[0]] = Node(block, list(tokens), root, used=next(self._clock))
+            root.children.append(Node(block, list(tokens), root, used=next(self._clock)))
             return True
 
     # -- for Prefix --
@@ -146,45 +146,48 @@ class Prefixes:
     def _walk(self, node: Node, tokens: Sequence[int]) -> Node:
         """As far below a node as whole blocks go. tokens: those of the whole prompt."""
         at = node.end
-        while at < len(tokens) and (child := node.children.get(tokens[at])):
-            end = at + len(child.tokens)
-            if not (child.is_whole and list(child.tokens) == list(tokens[at:end])):
-                break
-            node, at = child, end
-        return node
+        ends = [
+            self._walk(child, tokens)
+            for child in node.children
+            if child.is_whole and list(child.tokens) == list(tokens[at : at + len(child.tokens)])
+        ]
+        return max(ends, key=lambda end: end.end, default=node)
 
     def _into(self, node: Node, tokens: Sequence[int]) -> tuple[Node, int] | None:
-        """The node below whose block a prompt begins with but leaves, and where it does."""
+        """The node below whose block a prompt begins with but leaves, and where it does, or could last be cut before.
+        Of several the one that goes furthest."""
         rest = tokens[node.end :]
-        child = node.children.get(rest[0]) if rest else None
-        if child is None or not child.is_whole:
-            return None
-        pairs = zip(child.tokens, rest, strict=False)
-        n = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(child.tokens), len(rest)))
-        return (child, n) if n < len(child.tokens) else None
+        best = (node, 0)
+        for child in node.children:
+            pairs = zip(child.tokens, rest, strict=False)
+            n = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(child.tokens), len(rest)))
+            if best[1] < n < len(child.tokens) and child.is_whole:
+                best = max(best, (child, child.block.last_cut(n)), key=lambda found: found[1])
+        return best if best[1] else None
 
     def _split(self, node: Node, n: int) -> Node:
         """Its first n tokens become a node above it, which is returned."""
         assert node.parent is not None
-        head = Node(node.block, node.tokens[:n], node.parent, {node.tokens[n]: node}, used=node.used)
+        above = node.parent
+        head = Node(node.block, node.tokens[:n], above, [node], used=node.used)
         node.block = node.block.split(n, "prompt")
         node.tokens = node.tokens[n:]
-        node.parent.children[head.tokens[0]] = node.parent = head
+        above.children[above.children.index(node)] = node.parent = head
         self.n_splits += 1
         self._held = None
         return head
 
     def _remove(self, node: Node) -> None:
         assert node.parent is not None
-        del node.parent.children[node.tokens[0]]
+        node.parent.children.remove(node)
         free_block(node.block)
 
     def _nodes(self) -> Iterator[Node]:
         roots = [self._root, *self._alone.values()]
-        waiting = [node for root in roots for node in root.children.values()]
+        waiting = [node for root in roots for node in root.children]
         while waiting:
             node = waiting.pop()
-            waiting += node.children.values()
+            waiting += node.children
             yield node
 
     def _held_nodes(self) -> set[Node]:
@@ -242,11 +245,11 @@ class Prefix:
                 free_block(block)
                 self.move(node)
                 return True
-            rest = tokens[self._node.end :]
-            if rest[0] in self._node.children:
+            if tree._into(self._node, tokens) is not None:
                 self._own.append(block)
                 return False
-            node = self._node.children[rest[0]] = Node(block, list(rest), self._node)
+            node = Node(block, list(tokens[self._node.end :]), self._node)
+            self._node.children.append(node)
             self.move(node)
             return True
 

@@ -168,10 +168,11 @@ class Team:
         """Takes the parts of a stop string out of the cache. Of a token that it begins in, the text before is fed."""
         n_before, rest = worker.before_stop()
         n_fed = worker.step_tokens - 1
+        again: list[int] = []
         if n_fed > n_before:
-            self.change(partial(self._run.layout.cut_step, worker.index, n_fed - n_before))
-        worker.pending = self._run.tokens(rest)
-        if rest and self._is_read([worker]):
+            self.change(lambda: again.extend(self._run.layout.cut_step(worker.index, n_fed - n_before)))
+        worker.pending = [*again, *self._run.tokens(rest)] if n_before or rest else []
+        if worker.pending and self._is_read([worker]):
             worker.leaving = "stop"
         else:
             self.retire(worker, "stop", drop=not n_before)
