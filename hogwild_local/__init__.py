@@ -16,7 +16,8 @@ from importlib.metadata import version as _version
 
 from . import errors, events
 from .chat import Chat
-from .engine.cache import CacheBlock, SharedCache
+from .engine.block import CacheBlock
+from .engine.cache import SharedCache
 from .engine.log import set_log_hook
 from .engine.model import Model
 from .engine.sampling import Sampler

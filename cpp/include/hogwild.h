@@ -376,7 +376,6 @@ size_t hw_cache_layer_bytes(hw_cache* cache, int32_t layer, int32_t n);
 enum hw_status hw_decode_chunk(hw_cache* cache, const struct hw_view* view, const struct hw_chunk* chunk, char* err,
                                size_t err_size);
 
-
 #ifdef __cplusplus
 }
 #endif

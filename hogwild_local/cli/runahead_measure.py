@@ -22,7 +22,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self, cast
 
-from ..engine.cache import CacheBlock, SharedCache
+from ..engine.block import CacheBlock
+from ..engine.cache import SharedCache
 from ..engine.model import Model
 from ..engine.threads import default_threads
 from ..runahead.partition import Partition, even
