@@ -51,6 +51,7 @@ def test_turns_branches_and_edits_are_conversations(tmp_path: Path) -> None:
         assert after["title"] == "What is it?"
         branch = server.post(f"{path}/fork", {}).json()
         assert (branch["parent"], said(branch)) == (chat["id"], said(after))
+        assert server.client.get("/v1/chats").json()["data"][0]["id"] == branch["id"]
         turn(server, f"/v1/chats/{branch['id']}/send", {"content": "And now?"})
         assert len(server.client.get(path).json()["messages"]) == 3
         assert len(turn(server, f"{path}/regenerate", {})["messages"]) == 3
@@ -70,6 +71,21 @@ def test_turns_branches_and_edits_are_conversations(tmp_path: Path) -> None:
         assert server.client.delete(path).status_code == 204
         assert server.client.get(path).status_code == 404
         assert not (tmp_path / f"{chat['id']}.json").exists()
+
+
+def test_a_run_says_what_turn_of_which_conversation_it_is() -> None:
+    with served(talking()) as server:
+        assert server.post("/v1/runs", {"prompt": "x", "max_passes": 2, "max_tokens": 2}).json()["turn"] is None
+        path = f"/v1/chats/{server.post('/v1/chats', {'system': 'Be brief.'}).json()['id']}"
+        for call, body, turn in (
+            ("send", {"content": "What?"}, {"index": 1, "content": "What?"}),
+            ("send", {"content": "And?"}, {"index": 3, "content": "And?"}),
+            ("regenerate", {}, {"index": 3, "content": "And?"}),
+            ("edit", {"index": 1, "content": "Why?"}, {"index": 1, "content": "Why?"}),
+        ):
+            run = server.post(f"{path}/{call}", {"max_passes": 3, "max_tokens": 4, **body}).json()
+            assert (run["chat"], run["turn"]) == (path.rsplit("/", 1)[1], turn)
+            server.idle()
 
 
 def test_a_turn_at_a_time_and_what_is_wrong_is_named() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from dataclasses import replace
 from typing import Any
 
 import jsonschema
@@ -12,10 +13,12 @@ from server_helper import Served, served, until
 from test_reply import STYLE
 
 from hogwild_local import Hogwild
+from hogwild_local.prompts.style import Said
 
 
 def load() -> Hogwild:
-    hogwild = Hogwild("m.gguf", prompts=STYLE, engine=FakeEngine(filler=ord("x")).engine)
+    style = replace(STYLE, said=Said("{{ text }}"))
+    hogwild = Hogwild("m.gguf", prompts=style, engine=FakeEngine(filler=ord("x")).engine)
     hogwild._cache.on_decode = lambda cache: time.sleep(0.002)
     return hogwild
 
@@ -62,6 +65,9 @@ def test_every_operation_answers_as_the_document_says() -> None:
         until(lambda: call("get", "/v1/runs/{run}", run=run["id"])["status"] == "ended")
         going = call("post", "/v1/runs", {"messages": [{"role": "user", "content": "x"}], **long})["id"]
         call("post", "/v1/runs/{run}/stop", {"worker": "Bob"}, run=going)
+        call("post", "/v1/runs/{run}/say", {"text": "Hurry", "to": "Alice"}, run=going)
+        call("post", "/v1/runs/{run}/add", {"worker": {"name": "Zoe", "top_k": 3, "stop": ["x"]}}, run=going)
+        call("post", "/v1/runs/{run}/add", {"worker": "Max"}, run=going)
         call("get", "/v1/runs")
         call("post", "/v1/runs/{run}/cancel", {}, run=going)
         call("delete", "/v1/runs/{run}", run=going)

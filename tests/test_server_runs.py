@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -12,8 +13,10 @@ import openai
 import pytest
 from fakes import TINY_STYLE, FakeEngine
 from server_helper import ASKED, SHEET, Served, embedded, events_of, served, until
+from test_reply import STYLE
 
-from hogwild_local import Hogwild, Result
+from hogwild_local import Hogwild, PromptStyle, Result
+from hogwild_local.prompts.style import Role, Said
 
 
 @pytest.fixture(scope="module")
@@ -99,9 +102,9 @@ def test_an_input_that_is_none_is_refused(server: Served, given: Any) -> None:
 # -- our own --
 
 
-def paced(seconds: float = 0.005) -> Callable[[], Hogwild]:
+def paced(seconds: float = 0.005, style: PromptStyle = TINY_STYLE) -> Callable[[], Hogwild]:
     def load() -> Hogwild:
-        hogwild = Hogwild("m.gguf", prompts=TINY_STYLE, engine=FakeEngine(filler=ord("x")).engine)
+        hogwild = Hogwild("m.gguf", prompts=style, engine=FakeEngine(filler=ord("x")).engine)
         hogwild._cache.on_decode = lambda cache: time.sleep(seconds)
         return hogwild
 
@@ -136,14 +139,57 @@ def test_a_run_goes_on_without_readers_and_is_read_from_where_one_was() -> None:
         assert all(json.loads(data)["event"] == name for _, name, data in whole)
 
 
-def test_a_worker_who_joins_is_one_of_the_run() -> None:
-    with served(paced()) as server:
-        run = server.post("/v1/runs", {"prompt": "a=27+58", "max_passes": 30}).json()
-        server.service.live[run["id"]].run.add("Zoe")
+def test_workers_are_spoken_to_and_joined_from_outside() -> None:
+    style = replace(TINY_STYLE, said=Said("{{ text }}"), role=Role("{{ role }}"))
+    with served(paced(style=style)) as server:
+        path = "/v1/runs/" + server.post("/v1/runs", {"prompt": "a=27+58", "max_passes": 3000}).json()["id"]
+        assert server.post(f"{path}/say", {"text": "Hurry"}).status_code == 202
+        assert server.post(f"{path}/say", {"text": "Slowly", "to": "Bob"}).status_code == 202
+        added = server.post(f"{path}/add", {"worker": {"name": "Zoe", "role": "Doubt it.", "temperature": 0.1}})
+        assert (added.status_code, added.json()["name"]) == (202, "Zoe")
+        assert server.post(f"{path}/add", {}).json()["name"] == "Carol"
+        assert server.post(f"{path}/add", {"worker": "Max"}).json()["name"] == "Max"
+        for call, body, param in (
+            ("say", {}, "text"),
+            ("say", {"text": " "}, "text"),
+            ("say", {"text": 7}, "text"),
+            ("say", {"text": "x", "to": "Nobody"}, "to"),
+            ("say", {"text": "x", "to": ["Bob"]}, "to"),
+            ("add", {"worker": "Zoe"}, "worker"),
+            ("add", {"worker": 7}, "workers"),
+            ("add", {"worker": {"name": "Y", "role": ""}}, "role"),
+            ("add", {"worker": {"name": "Y", "temperature": "hot"}}, "temperature"),
+            ("add", {"worker": {"name": "Y", "stop": 7}}, "stop"),
+        ):
+            refused = server.post(f"{path}/{call}", body)
+            assert (refused.status_code, refused.json()["error"]["param"]) == (400, param), (call, body, refused.text)
+        until(lambda: [each["n_tokens"] > 10 for each in server.client.get(path).json()["workers"]] == [True] * 5)
+        server.post(f"{path}/cancel", {})
         server.idle()
-        workers = server.client.get(f"/v1/runs/{run['id']}").json()["workers"]
-        assert [worker["name"] for worker in workers] == ["Alice", "Bob", "Zoe"]
-        assert workers[-1]["n_tokens"] > 10
+        events = [json.loads(data) for _, _, data in events_of(server.client.get(f"{path}/events"))]
+        assert [(each["text"], each["to"]) for each in events if each["event"] == "said"] == [
+            ("Hurry", None),
+            ("Slowly", "Bob"),
+        ]
+        joined = [each["worker"] for each in events if each["event"] == "worker_joined"]
+        assert sorted(joined) == ["Carol", "Max", "Zoe"]
+        workers = server.client.get(path).json()["workers"]
+        assert [worker["name"] for worker in workers] == ["Alice", "Bob", *joined]
+        for call, body in (("say", {"text": "x"}), ("add", {})):
+            assert server.post(f"{path}/{call}", body).status_code == 409
+
+
+def test_who_comes_when_only_the_reply_is_written_is_too_late() -> None:
+    style = replace(STYLE, said=Said("{{ text }}"))
+    with served(paced(style=style)) as server:
+        path = "/v1/runs/" + server.post("/v1/runs", {"prompt": "a", "max_passes": 2, "max_tokens": 1000}).json()["id"]
+        with server.client.stream("GET", f"{path}/events") as response:
+            next(name for _, name, _ in events_of(response) if name == "reply_token")
+            for call, body in (("say", {"text": "x"}), ("add", {})):
+                refused = server.post(f"{path}/{call}", body)
+                assert (refused.status_code, "have ended" in refused.json()["error"]["message"]) == (409, True)
+        server.post(f"{path}/cancel", {})
+        server.idle()
 
 
 def test_a_worker_is_stopped_and_a_run_cancelled_from_outside() -> None:

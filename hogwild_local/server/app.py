@@ -97,6 +97,8 @@ def _runs(runs: Runs) -> list[Route]:
         Route("/v1/runs/{run}", runs.delete, methods=["DELETE"]),
         Route("/v1/runs/{run}/events", runs.events, methods=["GET"]),
         Route("/v1/runs/{run}/stop", runs.stop, methods=["POST"]),
+        Route("/v1/runs/{run}/say", runs.say, methods=["POST"]),
+        Route("/v1/runs/{run}/add", runs.add, methods=["POST"]),
         Route("/v1/runs/{run}/cancel", runs.cancel, methods=["POST"]),
     ]
 

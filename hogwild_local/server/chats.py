@@ -20,7 +20,7 @@ from .chat_files import ChatFiles, SavedChat
 from .completions import client_of
 from .faults import Fault, fault_of
 from .fields import run_options
-from .live import LiveRun
+from .live import LiveRun, Turn
 from .runs import Runs, state_of
 from .service import Service, new_name
 
@@ -53,7 +53,7 @@ class Chats:
     async def all(self, request: Request) -> Response:
         """The latest first, without their messages."""
         owner = self._owner(request)
-        mine = [chat for chat in self._saved.values() if chat.owner == owner]
+        mine = [chat for chat in reversed(self._saved.values()) if chat.owner == owner]  # also within a second
         mine.sort(key=lambda chat: chat.updated, reverse=True)
         return JSONResponse({"object": "list", "data": [_head(chat) for chat in mine]})
 
@@ -77,18 +77,25 @@ class Chats:
         """The user's next message: content."""
         saved, body = self._of(request), await self._body(request)
         saved.title = saved.title or body.text("content").strip()[:TITLE_LENGTH]
-        return await self._turn(request, saved, body, lambda chat, options: chat.send(body.text("content"), **options))
+        content, index = body.text("content"), len(saved.messages)
+        turn = Turn(saved.id, index, content)
+        return await self._turn(request, saved, body, turn, lambda chat, options: chat.send(content, **options))
 
     async def regenerate(self, request: Request) -> Response:
         """The last turn again."""
         saved, body = self._of(request), await self._body(request)
-        return await self._turn(request, saved, body, lambda chat, options: chat.regenerate(**options))
+        of_user = [index for index, message in enumerate(saved.messages) if message["role"] == "user"]
+        index = of_user[-1] if of_user else 0  # where there is none the conversation says so
+        content = saved.messages[index]["content"] if of_user else ""
+        turn = Turn(saved.id, index, content)
+        return await self._turn(request, saved, body, turn, lambda chat, options: chat.regenerate(**options))
 
     async def edit(self, request: Request) -> Response:
         """Another content for messages[index], the user's; what came after it goes."""
         saved, body = self._of(request), await self._body(request)
         index, content = body.get("index", -1), body.text("content")
-        return await self._turn(request, saved, body, lambda chat, options: chat.edit(index, content, **options))
+        turn = Turn(saved.id, index, content)
+        return await self._turn(request, saved, body, turn, lambda chat, options: chat.edit(index, content, **options))
 
     async def fork(self, request: Request) -> Response:
         """A conversation of its own with the first n messages, or all."""
@@ -103,11 +110,11 @@ class Chats:
         return JSONResponse(_whole(chat), 201, {"Location": f"/v1/chats/{chat.id}"})
 
     async def _turn(
-        self, request: Request, saved: SavedChat, body: Body, make: Callable[[Chat, dict[str, Any]], Run]
+        self, request: Request, saved: SavedChat, body: Body, turn: Turn, make: Callable[[Chat, dict[str, Any]], Run]
     ) -> Response:
         options = run_options(body, self._service.hogwild.sampling)
         live = await self._runs.begin(lambda: make(self._chat(saved), options), client_of(request))
-        live.chat = saved.id
+        live.turn = turn
         live.when_done(lambda live: self._note_turn(saved, live))
         return JSONResponse(state_of(live), 201, {"Location": f"/v1/runs/{live.name}"})
 

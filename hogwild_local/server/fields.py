@@ -8,13 +8,15 @@ from dataclasses import replace
 from typing import Any
 
 from ..errors import InvalidArgument
-from ..options import SamplingParams, options_of
+from ..options import SamplingParams, Worker, as_worker, options_of
 from .body import Body
 from .faults import Fault, fault_of
 
 MOST_STOPS = 32
 OF_RUN = ("workers", "layout", "max_passes", "ends", "thinking", "date", "cache_prompt")
 """Options that are called as in RunOptions."""
+OF_SAMPLING = ({*options_of(SamplingParams)} | {"logit_bias"}) - {"seed"}
+"""Those that are called as in SamplingParams. A seed is the run's."""
 
 
 def run_options(body: Body, sampling: SamplingParams) -> dict[str, Any]:
@@ -38,6 +40,18 @@ def run_options(body: Body, sampling: SamplingParams) -> dict[str, Any]:
     return options
 
 
+def worker_of(given: object, sampling: SamplingParams) -> Worker:
+    """Of a name, or an object of name, role, stop, and sampling of its own. Raises Fault."""
+    try:
+        if not isinstance(given, dict):
+            return as_worker(given)
+        body = Body(given)
+        own = _sampling(body, sampling) if any(name in body for name in OF_SAMPLING) else None
+        return Worker(body.text("name"), body.get("role"), own, _stops(body.get("stop", ())))
+    except InvalidArgument as error:
+        raise fault_of(error) from error
+
+
 def messages_of(body: Body) -> list[Mapping[str, Any]]:
     """Raises Fault."""
     messages = body.get("messages")
@@ -56,7 +70,7 @@ def _stops(stop: object) -> Sequence[str]:
 
 
 def _sampling(body: Body, default: SamplingParams) -> SamplingParams:
-    given = {name: body[name] for name in options_of(SamplingParams) if name in body and name != "seed"}
+    given = {name: body[name] for name in OF_SAMPLING if name in body}
     if "logit_bias" in body:
         given["logit_bias"] = _bias(body["logit_bias"])
     try:

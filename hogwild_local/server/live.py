@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from time import monotonic, time
 
 from starlette.responses import StreamingResponse
@@ -20,6 +21,15 @@ Encoder = Callable[["LiveRun", ev.Event], list[bytes]]
 """What clients are sent for an event."""
 
 
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What a run replies to: the user's message at this place of a conversation, which has it once that has ended."""
+
+    chat: str
+    index: int
+    content: str
+
+
 class LiveRun:
     """Iterates a run in a task, and writes what clients are to get of it to a stream. It ends with its run; cancel()
     ends both within one pass."""
@@ -30,8 +40,7 @@ class LiveRun:
         self.run = run
         self.stays = False
         """Whether it goes on when nobody listens."""
-        self.chat: str | None = None
-        """The conversation that it is a turn of."""
+        self.turn: Turn | None = None
         self.started: ev.RunStarted | None = None
         self.ended: ev.RunEnded | None = None
         self.fault: Fault | None = None

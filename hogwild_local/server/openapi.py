@@ -41,6 +41,8 @@ def _routes() -> list[tuple[str, str, str, Schema | None, dict[str, str]]]:
         ("delete", "/v1/runs/{run}", "Cancel a run, and forget it", None, {"204": ""}),
         ("get", "/v1/runs/{run}/events", "Its events, from behind Last-Event-ID on", None, {"200": "events"}),
         ("post", "/v1/runs/{run}/stop", "End one worker", _object(["worker"], worker=TEXT), {"202": "Run"}),
+        ("post", "/v1/runs/{run}/say", "Say something to all workers, or one", _said(), {"202": "Run"}),
+        ("post", "/v1/runs/{run}/add", "Add a worker", _object([], worker=_worker()), {"202": "Added"}),
         ("post", "/v1/runs/{run}/cancel", "End a run in order", None, {"202": "Run"}),
         (
             "post", "/v1/chats", "Begin a conversation", _options(system=TEXT, messages=messages, title=TEXT),
@@ -68,6 +70,7 @@ def _schemas() -> dict[str, Schema]:
         "object": {"const": "run"},
         "created": NUMBER,
         "chat": {"type": ["string", "null"]},
+        "turn": {"anyOf": [NULL, _strict(_object(index=NUMBER, content=TEXT))]},
         "status": {"enum": ["queued", "running", "ended", "failed"]},
         "workers": {"type": "array", "items": _strict(worker)},
         "seed": {"type": ["integer", "null"]},
@@ -92,12 +95,23 @@ def _schemas() -> dict[str, Schema]:
         "Message": message,
         "Run": _strict(_object(**run)),
         "Runs": _list("Run"),
+        "Added": _strict(_object(object={"const": "worker"}, run=TEXT, name=TEXT)),
         "ChatHead": _strict(_object(**chat)),
         "Chat": _strict(_object(**chat, messages=messages)),
         "Chats": _list("ChatHead"),
         "Fault": _strict(fault),
         "Error": _strict(_object(error={"$ref": "#/components/schemas/Fault"})),
     }  # fmt: skip
+
+
+def _said() -> Schema:
+    return _object(["text"], text=TEXT, to={"type": ["string", "null"]})
+
+
+def _worker() -> Schema:
+    """A name, or what is this worker's own."""
+    own = {name: schema for name, schema in _options()["properties"].items() if name in (*_OF_SAMPLING, "stop")}
+    return {"anyOf": [TEXT, NULL, _object(["name"], name=TEXT, role=TEXT, **own)]}
 
 
 def _options(required: list[str] | None = None, **more: Schema) -> Schema:

@@ -8,12 +8,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from .. import events as ev
-from ..errors import HogwildError
+from ..errors import Closed, HogwildError
 from . import sse
 from .body import Body, body_of
 from .completions import client_of
 from .faults import Fault, fault_of
-from .fields import messages_of, run_options
+from .fields import messages_of, run_options, worker_of
 from .kept import Kept
 from .live import LiveRun
 from .resume import read_on
@@ -60,6 +60,19 @@ class Runs:
         live, body = self._of(request), await self._body(request)
         return _done(live, lambda: live.run.stop(body.text("worker")))
 
+    async def say(self, request: Request) -> Response:
+        """Something to all workers, or to one of them. Its events tell when it is heard."""
+        live, body = self._of(request), await self._body(request)
+        return _done(live, lambda: live.run.say(body.text("text"), body.get("to")))
+
+    async def add(self, request: Request) -> Response:
+        """One more worker. Answers with its name; its events tell when it joins."""
+        live, body = self._of(request), await self._body(request)
+        worker = worker_of(body["worker"], self._service.hogwild.sampling) if "worker" in body else None
+        names: list[str] = []
+        _done(live, lambda: names.append(live.run.add(worker)))
+        return JSONResponse({"object": "worker", "run": live.name, "name": names[0]}, 202)
+
     async def cancel(self, request: Request) -> Response:
         """In order: who reads it is told."""
         live = self._of(request)
@@ -92,7 +105,8 @@ def state_of(live: LiveRun) -> dict[str, Any]:
         "id": live.name,
         "object": "run",
         "created": live.created,
-        "chat": live.chat,
+        "chat": live.turn.chat if live.turn else None,
+        "turn": {"index": live.turn.index, "content": live.turn.content} if live.turn else None,
         "status": _status(live),
         "workers": [
             {"name": name, "n_tokens": n, "finished": live.finished.get(name)} for name, n in live.n_written.items()
@@ -116,6 +130,8 @@ def _done(live: LiveRun, do: Any) -> Response:
         raise Fault(409, "the run has ended", "run")
     try:
         do()
+    except Closed:
+        raise Fault(409, "the workers of this run have ended", "run") from None
     except HogwildError as error:
         raise fault_of(error) from error
     return JSONResponse(state_of(live), 202)

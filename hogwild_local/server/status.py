@@ -13,6 +13,7 @@ from ..options import RunOptions, default_of
 from .live import LiveRun
 from .service import Service
 
+MOST_EXAMPLES = 8
 METRICS = (
     ("requests_total", "requests", "Requests that have ended."),
     ("failed_requests_total", "failed_requests", "Of them, those that ended by an error."),
@@ -44,6 +45,8 @@ class Status:
             "default_generation_settings": {"n_ctx": hogwild.n_ctx, "params": _params(service)},
             "total_slots": service.options.parallel * _n_workers(service),
             "model_alias": service.name,
+            "examples": hogwild.examples[:MOST_EXAMPLES],
+            "can_be_spoken_to": bool(hogwild.prompts.said.text),
             "chat_template": hogwild.model.chat_template,
             "build_info": f"hogwild-local {__version__}",
         })  # fmt: skip
