@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -98,6 +99,33 @@ def vocabulary() -> Iterator[Callable[[Path], object]]:
     yield load
     while kept:
         kept.popitem()[1].close()
+
+
+@pytest.fixture(scope="session")
+def driver() -> Iterator[Any]:
+    """Of a real browser, which all tests of the page share."""
+    from browser import started
+
+    made = started()
+    yield made
+    made.quit()
+
+
+@pytest.fixture
+def gate() -> Any:
+    """Holds the embedded model, which has words for what the user says here."""
+    from browser import Gate
+
+    return Gate(said="{{ text }}\n")
+
+
+@pytest.fixture
+def page(driver: Any, gate: Any) -> Iterator[Any]:
+    from browser import opened
+
+    with opened(driver, gate) as made:
+        made.until(lambda: made["numbers"].text == "Room for 8192 tokens")
+        yield made
 
 
 def pytest_report_header() -> list[str]:

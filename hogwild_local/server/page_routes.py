@@ -19,14 +19,12 @@ POLICY = (
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 KINDS = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
-NAMES = ("index.html", "page.css", "page.js", "events.js", "icon.svg")
 
 
 class Page:
     def __init__(self, options: ServerOptions) -> None:
         self._options = options
-        folder = files(__package__) / "page"
-        self._files = {name: (folder / name).read_bytes() for name in NAMES}
+        self._files = {part.name: part.read_bytes() for part in (files(__package__) / "page").iterdir()}
 
     async def index(self, request: Request) -> Response:
         return self._file("index.html")

@@ -1,262 +1,161 @@
 // The page: conversations, one of them open, and the run that writes its next reply. All that is kept is the server's; a
 // reload finds it again.
 
-import { TurnView } from "./events.js";
+import { asksWhether, list, runsThatGoOn, titleOf } from "./chats.js";
+import { $, tell } from "./element.js";
+import { exported, showMessages } from "./messages.js";
+import { toEnd } from "./scrolling.js";
+import { ask, eventsOf, loaded } from "./server.js";
+import { chosen, recall } from "./settings.js";
+import { TurnView, numbers } from "./turn.js";
+import { welcome } from "./welcome.js";
 
-const $ = (id) => document.getElementById(id);
 let chat = null; // the conversation that is open
 let run = null; // the run that goes on in it
 let view = null;
-
-// -- the server --
-
-async function ask(method, path, body, more = {}) {
-  const headers = { ...more.headers };
-  const key = sessionStorage.getItem("key");
-  if (key) headers.Authorization = `Bearer ${key}`;
-  if (body) headers["Content-Type"] = "application/json";
-  const response = await fetch(path, { method, headers, body: body && JSON.stringify(body), signal: more.signal });
-  if (response.status === 401) {
-    await askKey();
-    return ask(method, path, body, more);
-  }
-  if (!response.ok) {
-    const fault = await response.json().catch(() => ({}));
-    throw new Error(fault.error?.message ?? `${response.status} ${response.statusText}`);
-  }
-  return more.raw ? response : response.status === 204 ? null : response.json();
-}
-
-function askKey() {
-  $("key").showModal();
-  return new Promise((done) => {
-    $("key").onclose = () => {
-      sessionStorage.setItem("key", $("key-value").value);
-      done();
-    };
-  });
-}
-
-// Events of a run from behind number `after` on. A connection that breaks is made again from where it was.
-async function* eventsOf(name, signal) {
-  let after = 0;
-  for (let tries = 0; ; tries++) {
-    try {
-      const headers = { "Last-Event-ID": String(after) };
-      const response = await ask("GET", `v1/runs/${name}/events`, null, { headers, signal, raw: true });
-      let rest = "";
-      for await (const text of response.body.pipeThrough(new TextDecoderStream())) {
-        const blocks = (rest + text).split("\n\n");
-        rest = blocks.pop();
-        for (const block of blocks) {
-          const fields = Object.fromEntries(block.split("\n").map((line) => line.split(/: (.*)/s, 2)));
-          if (!fields.data) continue;
-          after = Number(fields.id);
-          tries = 0;
-          const event = JSON.parse(fields.data);
-          yield event;
-          if (event.event === "run_ended" || event.error) return;
-        }
-      }
-    } catch (error) {
-      if (signal.aborted || tries >= 5) throw error;
-    }
-    if (tries >= 5) throw new Error("the connection was lost");
-    await new Promise((done) => setTimeout(done, 500 * (tries + 1)));
-  }
-}
-
-// Shows a text as the server renders it. It makes only tags that it knows, whatever a model writes.
-let asked = null;
-function render(element, text) {
-  if (!asked) {
-    asked = [];
-    queueMicrotask(async () => {
-      const now = asked;
-      asked = null;
-      for (let at = 0; at < now.length; at += 100) {
-        const some = now.slice(at, at + 100);
-        const { html } = await ask("POST", "page/render", { texts: some.map(([, text]) => text) });
-        some.forEach(([element], i) => (element.innerHTML = html[i]));
-      }
-    });
-  }
-  asked.push([element, text]);
-}
+let model = null; // the server's /props
+let turned = 0; // how often another conversation was asked for: what comes late is not shown
 
 // -- conversations --
 
-async function list() {
-  const { data } = await ask("GET", "v1/chats");
-  $("chats").replaceChildren(
-    ...data.map((each) => {
-      const item = document.createElement("li");
-      item.classList.toggle("branch", Boolean(each.parent));
-      item.setAttribute("aria-current", each.id === chat?.id);
-      const open = document.createElement("button");
-      open.textContent = each.title || "(nothing said yet)";
-      open.onclick = () => guard(() => show(each.id));
-      const gone = document.createElement("button");
-      gone.textContent = "×";
-      gone.setAttribute("aria-label", `Delete ${open.textContent}`);
-      gone.onclick = () => guard(() => remove(each));
-      item.append(open, gone);
-      return item;
-    }),
-  );
-}
+const listed = () => list(chat?.id, (each) => guard(() => show(each.id)), (each) => guard(() => remove(each)));
 
 async function remove(each) {
-  if (!confirm(`Delete "${each.title}"?`)) return;
+  if (!(await asksWhether(`Delete “${titleOf(each)}”? It cannot be had back.`, "Delete"))) return;
   await ask("DELETE", `v1/chats/${each.id}`);
   if (each.id === chat?.id) await start();
-  await list();
+  else await listed();
+  $("new").focus();
 }
 
 async function start() {
   leave();
   chat = null;
   location.hash = "";
-  showMessages([]);
-  $("title").textContent = "New conversation";
-  $("fork").hidden = $("export").hidden = true;
+  present([]);
   $("message").focus();
+  await listed();
 }
 
 async function show(name) {
   leave();
-  chat = await ask("GET", `v1/chats/${name}`);
+  const mine = turned;
+  const [found, going] = await Promise.all([ask("GET", `v1/chats/${name}`), runsThatGoOn()]);
+  if (mine !== turned) return;
+  chat = found;
   location.hash = name;
-  $("title").textContent = chat.title;
-  $("list").classList.remove("open");
-  showMessages(chat.messages);
-  await list();
-  const { data } = await ask("GET", "v1/runs");
-  const going = data.find((each) => each.chat === name && (each.status === "running" || each.status === "queued"));
-  if (going) await follow(going.id);
+  openList(false);
+  toEnd();
+  const mines = going.find((each) => each.chat === name);
+  if (mines) return follow(mines);
+  present(chat.messages);
+  await listed();
 }
 
-function showMessages(messages) {
-  $("fork").hidden = $("export").hidden = !messages.length;
-  $("messages").replaceChildren(...messages.map(messageElement));
-}
-
-function messageElement(message, index, all) {
-  const item = document.createElement("li");
-  item.className = message.role;
-  const body = document.createElement("div");
-  body.textContent = message.content;
-  const actions = document.createElement("div");
-  actions.className = "actions";
-  const action = (name, call) => {
-    const button = document.createElement("button");
-    button.textContent = name;
-    button.onclick = () => guard(call);
-    actions.append(button);
-  };
-  if (message.role === "user") {
-    action("edit", () => edit(index, message.content));
-  } else {
-    if (message.role === "assistant" && index === all.length - 1) action("again", () => turn("regenerate", {}));
-    action("branch", () => fork(index + 1));
-    render(body, message.content);
+function present(messages, pending = false) {
+  const can = { edit: (index, content) => turn("edit", { index, content }), again: () => turn("regenerate", {}), fork };
+  for (const name in can) {
+    const call = can[name];
+    can[name] = (...given) => guard(() => call(...given));
   }
-  item.append(actions);
-  if (message.reasoning_content) {
-    const thoughts = document.createElement("details");
-    const summary = document.createElement("summary");
-    summary.textContent = "thoughts";
-    const text = document.createElement("div");
-    text.textContent = message.reasoning_content;
-    thoughts.append(summary, text);
-    thoughts.addEventListener("toggle", () => render(text, message.reasoning_content), { once: true });
-    item.append(thoughts);
-  }
-  item.append(body);
-  return item;
-}
-
-async function edit(index, content) {
-  const said = prompt("Say it differently:", content);
-  if (said?.trim()) await turn("edit", { index, content: said });
+  showMessages(messages, can, pending);
+  $("title").textContent = chat ? titleOf(chat) : "New conversation";
+  document.title = `${$("title").textContent} · hogwild-local`;
+  $("welcome").hidden = messages.length > 0;
+  $("fork").hidden = $("export").hidden = !chat?.messages.length;
 }
 
 async function fork(n) {
+  const mine = turned;
   const branch = await ask("POST", `v1/chats/${chat.id}/fork`, n ? { n } : {});
+  if (mine !== turned) return listed();
   await show(branch.id);
-}
-
-function exported() {
-  const text = chat.messages
-    .map((message) => `## ${message.role}\n\n${message.reasoning_content ? `> ${message.reasoning_content.replaceAll("\n", "\n> ")}\n\n` : ""}${message.content}\n`)
-    .join("\n");
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([text], { type: "text/markdown" }));
-  link.download = `${chat.title || "conversation"}.md`;
-  link.click();
-  URL.revokeObjectURL(link.href);
+  $("message").focus();
 }
 
 // -- turns --
 
 async function turn(how, body) {
+  const mine = turned;
   chat ??= await ask("POST", "v1/chats", {});
+  const begun = await ask("POST", `v1/chats/${chat.id}/${how}`, { ...chosen(), ...body });
+  if (mine !== turned) return;
   location.hash = chat.id;
-  const options = { workers: Number($("n-workers").value), layout: $("layout").value };
-  const begun = await ask("POST", `v1/chats/${chat.id}/${how}`, { ...options, ...body });
-  if (how === "send") {
-    showMessages([...chat.messages, { role: "user", content: body.content }]);
-  } else if (how === "edit") {
-    showMessages([...chat.messages.slice(0, body.index), { role: "user", content: body.content }]);
-  } else {
-    const last = chat.messages.findLastIndex((message) => message.role === "user");
-    showMessages(chat.messages.slice(0, last + 1));
-  }
-  list();
-  await follow(begun.id);
+  toEnd();
+  await follow(begun);
 }
 
-async function follow(name) {
+// Shows a run of this conversation up to its end.
+async function follow(going) {
   const control = new AbortController();
-  run = { name, control };
-  view = new TurnView(render, (worker) => guard(() => ask("POST", `v1/runs/${name}/stop`, { worker })));
+  const mine = turned;
+  run = { name: going.id, control };
+  view?.close();
+  view = new TurnView((worker) => guard(() => ask("POST", `v1/runs/${going.id}/stop`, { worker })));
+  const { index, content } = going.turn;
+  chat.title ||= content.trim().slice(0, 60);
+  present([...chat.messages.slice(0, index), { role: "user", content }], true);
   running(true);
+  listed().catch(() => {});
   try {
-    for await (const event of eventsOf(name, control.signal)) {
+    for await (const event of eventsOf(going.id, control.signal, numbers)) {
       if (event.error) throw new Error(event.error.message);
       view.take(event);
     }
+    const ended = await ask("GET", `v1/chats/${chat.id}`);
+    if (mine === turned) replied(ended, going.turn);
   } catch (error) {
-    if (control.signal.aborted) return;
-    throw error;
+    if (mine === turned) throw error;
   } finally {
-    if (run?.name === name) {
+    if (mine === turned) {
       run = null;
       running(false);
     }
   }
-  chat = await ask("GET", `v1/chats/${chat.id}`);
-  const answered = chat.messages.at(-1)?.role === "assistant";
-  if (answered) view.close();
-  showMessages(chat.messages);
-  $("title").textContent = chat.title;
-  await list();
+  if (mine === turned) await listed();
+}
+
+function replied(now, { index, content }) {
+  const last = now.messages.at(-1);
+  const isNew = now.messages.length > index + 1 && now.messages[index].content === content && view.hasReply;
+  const before = chat.messages;
+  chat = now;
+  if (isNew) {
+    view.close();
+    present(chat.messages);
+    tell(`Reply: ${last.content}`);
+    return;
+  }
+  // Such a turn is no part of the conversation. What was said is not lost with it.
+  note(`It ended without a reply: ${view.reason}. The conversation is as it was before.`);
+  if (index === before.length) {
+    $("message").value ||= content;
+    present([...chat.messages, { role: "user", content }], true);
+  } else present(chat.messages);
 }
 
 // Looks at it no longer; the run goes on.
 function leave() {
+  turned++;
   run?.control.abort();
   run = null;
   view?.close();
-  $("fault").hidden = true;
-  $("numbers").textContent = "";
+  note("");
+  numbers(model ? `Room for ${model.default_generation_settings.n_ctx} tokens` : "");
   running(false);
 }
 
 function running(is) {
-  $("stop").hidden = $("add").hidden = $("to-label").hidden = !is;
+  const says = model?.can_be_spoken_to;
+  document.body.classList.toggle("running", is);
+  $("stop").hidden = $("add").hidden = !is;
+  $("to-label").hidden = !(is && says);
   $("send").textContent = is ? "Say" : "Send";
-  $("message").placeholder = is ? "Say something to the workers" : "Message";
+  $("send").disabled = is && !says;
+  $("message").placeholder = !is ? "Message" : says ? "Say something to the workers" : "The next message";
+  $("hint").textContent = !is
+    ? "Enter sends, Shift+Enter begins a line"
+    : says ? "Enter says it to them, Escape stops all" : "This model cannot be spoken to while it works. Escape stops all";
   if (!is) $("to").replaceChildren(new Option("all", ""));
 }
 
@@ -264,50 +163,87 @@ function running(is) {
 
 // Errors are shown where one looks.
 async function guard(call) {
-  $("fault").hidden = true;
+  note("");
   try {
     await call();
   } catch (error) {
-    $("fault").textContent = error.message;
-    $("fault").hidden = false;
+    note(error.message, true);
   }
 }
 
-async function said() {
-  const text = $("message").value.trim();
-  if (!text) return;
+function note(text, isFault = false) {
+  const [shown, other] = isFault ? ["fault", "note"] : ["note", "fault"];
+  $(other).hidden = true;
+  $(shown).textContent = text;
+  $(shown).hidden = !text;
+}
+
+async function send() {
+  const text = $("message").value;
+  if (!text.trim() || $("send").disabled) return;
   $("message").value = "";
-  if (run) await ask("POST", `v1/runs/${run.name}/say`, { text, to: $("to").value || null });
-  else await turn("send", { content: text });
+  try {
+    if (run) await ask("POST", `v1/runs/${run.name}/say`, { text: text.trim(), to: $("to").value || null });
+    else await turn("send", { content: text.trim() });
+  } catch (error) {
+    $("message").value ||= text;
+    throw error;
+  }
+}
+
+const cancel = () => guard(() => ask("POST", `v1/runs/${run.name}/cancel`, {}));
+
+function openList(is) {
+  $("list").classList.toggle("open", is);
+  $("list-button").setAttribute("aria-expanded", is);
 }
 
 $("form").onsubmit = (event) => {
   event.preventDefault();
-  guard(said);
+  guard(send);
 };
 $("message").onkeydown = (event) => {
-  if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
-    event.preventDefault();
-    guard(said);
-  }
+  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+  event.preventDefault();
+  guard(send);
 };
 document.addEventListener("keydown", (event) => {
-  if (event.key === "Escape" && run && !$("key").open) guard(() => ask("POST", `v1/runs/${run.name}/cancel`, {}));
+  if (event.key !== "Escape" || document.querySelector("dialog[open]")) return;
+  if ($("list").classList.contains("open")) {
+    openList(false);
+    $("list-button").focus();
+  } else if (run) cancel();
 });
-$("stop").onclick = () => guard(() => ask("POST", `v1/runs/${run.name}/cancel`, {}));
-$("add").onclick = () => guard(() => ask("POST", `v1/runs/${run.name}/add`, {}));
-$("new").onclick = () => guard(start);
-$("fork").onclick = () => guard(() => fork());
-$("export").onclick = exported;
-$("list-button").onclick = () => {
-  const open = $("list").classList.toggle("open");
-  $("list-button").setAttribute("aria-expanded", open);
+$("stop").onclick = () => {
+  $("message").focus(); // the button goes
+  cancel();
 };
+$("add").onclick = () => guard(() => ask("POST", `v1/runs/${run.name}/add`, {}));
+$("new").onclick = () => {
+  openList(false);
+  guard(start);
+};
+$("fork").onclick = () => guard(() => fork());
+$("export").onclick = () => exported(chat.title, chat.messages);
+$("list-button").onclick = () => openList(!$("list").classList.contains("open"));
+window.addEventListener("hashchange", () => {
+  const name = location.hash.slice(1);
+  if (name !== (chat?.id ?? "")) guard(() => (name ? show(name) : start()));
+});
 
 guard(async () => {
-  const { data } = await ask("GET", "v1/models");
-  $("model").textContent = data[0].id;
+  await loaded(numbers);
+  model = await ask("GET", "props");
+  $("model").textContent = model.model_alias;
+  recall(model.default_generation_settings.params.workers);
+  welcome(model.examples, (text) => {
+    $("message").value = text;
+    $("message").focus();
+  });
   const name = location.hash.slice(1);
-  await (name ? show(name).catch(start) : start());
-  await list();
+  if (!name) return start();
+  await show(name).catch(async (error) => {
+    await start();
+    throw error;
+  });
 });

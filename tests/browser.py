@@ -1,0 +1,187 @@
+"""A real browser on the server's page, and a model that waits between its passes until a test has seen enough."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from selenium.common.exceptions import StaleElementReferenceException
+from selenium.webdriver import Chrome, ChromeOptions
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
+from server_helper import SHEET, Served, embedded, served
+
+from hogwild_local import Hogwild
+from hogwild_local.prompts.style import Said
+
+ALL = 10**9
+NEW_LINE = Keys.SHIFT + Keys.ENTER + Keys.NULL
+
+
+class Gate:
+    """Each run makes as many passes after its prompt as a test lets it: what is seen does not depend on speed. said:
+    words for what the user says."""
+
+    def __init__(self, load: Callable[[], Hogwild] = embedded, said: str = "") -> None:
+        self._n_allowed, self._load, self._said = 0, load, said
+        self._moved = threading.Condition()
+        self._of_run = threading.local()  # each has a thread of its own
+
+    def load(self) -> Hogwild:
+        hogwild = self._load()
+        if self._said:
+            hogwild.prompts = replace(hogwild.prompts, said=Said(self._said))
+        made = hogwild._cache.next_tokens
+
+        def next_tokens(views: Any, samplers: Any) -> Any:
+            n_made = self._of_run.n_made = getattr(self._of_run, "n_made", 0) + 1
+            with self._moved:
+                self._moved.wait_for(lambda: n_made <= self._n_allowed)
+            return made(views, samplers)
+
+        hogwild._cache.next_tokens = next_tokens  # type: ignore[method-assign]
+        return hogwild
+
+    def hold(self) -> None:
+        """From their beginning on."""
+        self._n_allowed = 0
+
+    def let(self, n_passes: int = ALL) -> None:
+        with self._moved:
+            self._n_allowed += n_passes
+            self._moved.notify_all()
+
+
+def started() -> Chrome:
+    """Skips where there is none."""
+    chromium, chromedriver = shutil.which("chromium"), shutil.which("chromedriver")
+    if chromium is None or chromedriver is None:
+        pytest.skip("no browser")
+    options = ChromeOptions()
+    options.binary_location = chromium
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    return Chrome(options=options, service=Service(chromedriver))
+
+
+@contextlib.contextmanager
+def opened(driver: Chrome, gate: Gate, **options: Any) -> Iterator[Page]:
+    """A page of a server of its own. Whatever is done, the console stays empty, and nothing is asked of others."""
+    with served(gate.load, **options) as server:
+        try:
+            page = Page(driver, server)
+            yield page
+        finally:
+            gate.let()  # a run that is held would hold the server
+        page.leave()
+        assert [each for each in page.complaints() if not any(text in each for text in page.expected)] == []
+        own = (server.address, "data:", f"blob:{server.address}", "about:")
+        assert [url for url in page.addresses() if not url.startswith(own)] == []
+
+
+class Page:
+    """The page in a browser, as a user has it. expected: what the console may be told."""
+
+    def __init__(self, driver: Chrome, server: Served) -> None:
+        self.driver, self.server = driver, server
+        self.expected: list[str] = []
+        self.resize(1280, 800)
+        self.leave()
+        self.complaints(), self.addresses()  # those of the page before
+        driver.get(server.address + "/")
+
+    def leave(self) -> None:
+        """Before the server goes: the page would look for it."""
+        self.driver.get("about:blank")
+
+    def __getitem__(self, name: str) -> WebElement:
+        return self.driver.find_element(By.ID, name)
+
+    def all(self, selector: str) -> list[WebElement]:
+        """Those that can be seen."""
+        return [each for each in self.driver.find_elements(By.CSS_SELECTOR, selector) if each.is_displayed()]
+
+    def texts(self, selector: str) -> list[str]:
+        return [each.text for each in self.all(selector)]
+
+    def run(self, script: str, *arguments: Any) -> Any:
+        return self.driver.execute_script(script, *arguments)
+
+    def until(self, what: Callable[[], Any], seconds: float = 20.0) -> None:
+        end = time.monotonic() + seconds
+        while True:
+            try:
+                if what():
+                    return
+            except (StaleElementReferenceException, IndexError):
+                pass  # it is just being replaced
+            assert time.monotonic() < end, (
+                f"it did not happen; the page shows:\n{self.driver.find_element(By.TAG_NAME, 'body').text}"
+            )
+            time.sleep(0.02)
+
+    def press(self, *keys: str) -> None:
+        """Where the focus is."""
+        self.driver.switch_to.active_element.send_keys(*keys)
+
+    def send(self, text: str) -> None:
+        self["message"].send_keys(text.replace("\n", NEW_LINE) + Keys.ENTER)
+
+    def click(self, label: str) -> None:
+        """A button, by what it is called."""
+
+        def named() -> WebElement | None:
+            found = [each for each in self.all("button") if label == each.accessible_name]
+            return found[0] if found else None
+
+        self.until(named)
+        named().click()  # type: ignore[union-attr]
+
+    def resize(self, width: int, height: int) -> None:
+        self.command(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False
+        )
+
+    def command(self, name: str, **arguments: Any) -> Any:
+        return self.driver.execute_cdp_cmd(name, arguments)
+
+    def complaints(self) -> list[str]:
+        """What the browser's console was told since the last call."""
+        return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
+
+    def addresses(self) -> set[str]:
+        """Of everything that was asked for since the last call."""
+        messages = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
+        return {each["params"]["request"]["url"] for each in messages if each["method"] == "Network.requestWillBeSent"}
+
+
+def workers(page: Page, n: int) -> None:
+    page["n-workers"].clear()
+    page["n-workers"].send_keys(str(n))
+
+
+def names(page: Page) -> list[str]:
+    return [each.get_attribute("aria-label") or "" for each in page.all(".worker")]
+
+
+def begin(page: Page, gate: Gate, n_workers: int = 2, n_passes: int = 12, text: str = SHEET) -> None:
+    """A run that has made so many passes."""
+    workers(page, n_workers)
+    page.send(text.strip())
+    gate.let(n_passes)
+    page.until(lambda: len(names(page)) == n_workers and "a second" in page["numbers"].text)
+
+
+def finish(page: Page, gate: Gate) -> None:
+    gate.let()
+    page.until(lambda: page["send"].text == "Send")
