@@ -11,6 +11,7 @@ import threading
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from time import monotonic
 
 from ..engine.protocols import CacheLike
@@ -23,6 +24,14 @@ LEAST_AWAITED = 64
 IDLE_S = 1.0
 """A run whose consumer asks for no more, for so long, is not waited for."""
 WAKE_S = 1.0  # a run that was lost without a word (Ctrl+C twice in its clean-up) wakes nobody
+
+
+@dataclass(frozen=True, eq=False, slots=True, weakref_slot=True)
+class Allowance:
+    """What the runs that have it in common may have together: cells, prompts among them, and runs at the same time."""
+
+    n_cells: int
+    n_runs: int
 
 
 class Admission:
@@ -42,8 +51,8 @@ class Admission:
     # -- for Place, inside the lock --
 
     def _arrive(self, place: Place) -> None:
-        if place.least > self._n_ctx:
-            raise CacheFull(place.least, self._n_ctx)
+        if place.least > self._most(place):
+            raise CacheFull(place.least, self._most(place))
         self._waiting.append(weakref.ref(place))
 
     def _leave(self, place: Place) -> None:
@@ -52,17 +61,20 @@ class Admission:
         self._changed.notify_all()  # who waits looks who can be let in
 
     def _let_in(self) -> None:
-        """Lets in from the head of the queue whoever fits."""
+        """Lets in whoever fits, in order; who has to wait for runs of its own allowance only, holds up nobody else."""
         self._inside = [ref for ref in self._inside if ref() is not None]
         self._waiting = [ref for ref in self._waiting if ref() is not None]
-        while self._waiting and (self._max_runs is None or len(self._inside) < self._max_runs):
-            ref = self._waiting[0]
-            first = ref()
-            if first is None or not self._fits(first):
+        for ref in list(self._waiting):
+            place = ref()
+            if self._max_runs is not None and len(self._inside) >= self._max_runs:
                 break
-            first.prefix = self.prefixes.hold(first.prompt)
-            first.reserved = min(first.wanted, self._n_ctx) - first.prefix.n_tokens
-            first.inside = True
+            if place is None or not self._is_allowed(place):
+                continue
+            if not self._fits(place):
+                break
+            place.prefix = self.prefixes.hold(place.prompt)
+            place.reserved = min(place.wanted, self._most(place)) - place.prefix.n_tokens
+            place.inside = True
             self._waiting.remove(ref)
             self._inside.append(ref)
             self._changed.notify_all()
@@ -70,7 +82,31 @@ class Admission:
     def _fits(self, place: Place) -> bool:
         """What other runs hold of its prompt costs nothing more."""
         _, n_shared = self.prefixes.found(place.prompt)
-        return min(place.wanted, self._n_ctx) - n_shared <= self._n_ctx - self._held_by_others(place)
+        return min(place.wanted, self._most(place)) - n_shared <= self._n_ctx - self._held_by_others(place)
+
+    def _most(self, place: Place) -> int:
+        """Cells that it can ever have."""
+        return self._n_ctx if place.allowance is None else min(self._n_ctx, place.allowance.n_cells)
+
+    def _is_allowed(self, place: Place) -> bool:
+        """May it begin, as far as runs of its allowance are concerned? One alone always may."""
+        siblings = self._siblings(place) if place.allowance is not None else []
+        if place.allowance is None or not siblings:
+            return True
+        _, n_shared = self.prefixes.found(place.prompt)
+        fits = min(place.wanted, self._most(place)) - n_shared <= self._left_of_allowance(place)
+        return fits and len(siblings) < place.allowance.n_runs
+
+    def _siblings(self, place: Place) -> list[Place]:
+        others = [other for ref in self._inside if (other := ref()) is not None and other is not place]
+        return [other for other in others if other.allowance is place.allowance]
+
+    def _left_of_allowance(self, place: Place) -> int:
+        """Cells that it can still have of it. What several stand on is one."""
+        runs = [place, *self._siblings(place)]
+        nodes = {node for run in runs if run.prefix is not None for node in run.prefix.path}
+        kept = sum(run.used + run.reserved for run in runs) - place.reserved
+        return self._most(place) - kept - sum(len(node.tokens) for node in nodes)
 
     def _held_by_others(self, place: Place) -> int:
         """Cells that are of no use to it: others' own, what is kept for them, and the prompts that runs stand on."""
@@ -118,6 +154,8 @@ class Place:
         self.asleep = 0
         """Who waits for it to be let in."""
         self.inside = False
+        self.allowance: Allowance | None = None
+        """What it has with others in common; None: the whole cache."""
         self.prompt: Sequence[int] = ()
         """Its tokens, of which the cache may have some."""
         self.prefix: Prefix | None = None
@@ -261,7 +299,8 @@ class Place:
     def left(self) -> int:
         """Cells that this run can still have: all but its own and those that others have or are kept for them."""
         with self._admission._changed:
-            return self._admission._n_ctx - self._admission._held_by_others(self) - self.used
+            free = self._admission._n_ctx - self._admission._held_by_others(self) - self.used
+            return free if self.allowance is None else min(free, self._admission._left_of_allowance(self))
 
     def _sleep(self) -> None:
         self.asleep = threading.get_ident()

@@ -13,6 +13,7 @@ from ..engine.protocols import CacheLike
 from ..engine.views import Sampled
 from ..errors import Closed, InvalidArgument
 from ..options import Worker, as_worker
+from .admission import Allowance
 from .asynchronous import events_of
 from .commands import Cancel, Say, Stop
 from .loop import Loop
@@ -77,6 +78,10 @@ class Run:
     def done(self) -> bool:
         """True once the run has ended and holds nothing any more."""
         return self._loop.done
+
+    def limit(self, allowance: Allowance) -> None:
+        """Lets it have no more than what is left of this, which other runs may have too. Before its first event."""
+        self._loop.place.allowance = allowance
 
     def stop(self, worker: str) -> None:
         """Lets one worker end: it samples no more from the next pass on; the others go on. Raises InvalidArgument for
