@@ -30,14 +30,14 @@ class Served:
 
     def __init__(self, service: Service, listener: Listener) -> None:
         self.service, self.address = service, listener.address
-        self._listener, self.application = listener, listener.application
+        self.listener, self.application = listener, listener.application
         self.client = httpx.Client(base_url=listener.address, timeout=30.0)
 
     def post(self, path: str, body: dict[str, Any], **more: Any) -> httpx.Response:
         return self.client.post(path, json=body, **more)
 
     def stop(self) -> None:
-        self._listener.stop()
+        self.listener.stop()
 
     def idle(self) -> None:
         """Waits until no run is left, and no cell used."""

@@ -130,7 +130,7 @@ def test_llama_servers_routes_tell_how_it_is(server: Served) -> None:
     (model,) = get("/v1/models").json()["data"]
     assert (model["id"], model["meta"]["n_ctx"]) == ("default", 8192)
     props = get("/props").json()
-    assert (props["total_slots"], props["default_generation_settings"]["n_ctx"]) == (16, 8192)
+    assert (props["total_slots"], props["default_generation_settings"]["n_ctx"]) == (16, 6144)
     assert get("/slots").json() == []
     before = get("/metrics").text
     assert "hogwild:requests_processing 0" in before

@@ -16,7 +16,7 @@ from fakes import TINY_STYLE, FakeEngine
 from server_helper import ASKED, CHAT, events_of, served, until
 
 from hogwild_local import Hogwild
-from hogwild_local.server.stream import Lost, Stream
+from hogwild_local.server.stream import MOST_AT_ONCE, Lost, Stream
 
 BODY = {"messages": [{"role": "user", "content": "a=27+58"}], "stream": True, "max_passes": 1000}
 
@@ -35,30 +35,36 @@ def paced(seconds: float = 0.005) -> Callable[[], Hogwild]:
 def test_a_stream_is_read_from_any_place_by_any_number() -> None:
     async def go() -> None:
         stream = Stream(1000)
-        late = asyncio.ensure_future(numbers(stream, 0))
+        late = asyncio.ensure_future(read(stream, 0))
         for n in range(5):
             stream.put(b"%d" % n)
             await asyncio.sleep(0)
-        middle = asyncio.ensure_future(numbers(stream, 3))
+        middle = asyncio.ensure_future(read(stream, 3))
         stream.end()
-        assert await late == [(n + 1, b"%d" % n) for n in range(5)]
-        assert await middle == [(4, b"3"), (5, b"4")]
-        assert await numbers(stream, 5) == []
+        assert (await late, await middle, await read(stream, 5)) == (b"01234", b"34", b"")
         assert (stream.n_bytes, stream.after_bytes(2)) == (5, (2, 0))
 
     asyncio.run(go())
 
 
+def test_what_was_told_together_is_taken_together_up_to_a_size() -> None:
+    stream = Stream(1 << 20)
+    for n in range(3):
+        stream.put(b"%d" % n * (MOST_AT_ONCE // 2))
+    number, messages = stream.behind(0)
+    assert (number, len(messages)) == (2, MOST_AT_ONCE)
+    assert stream.behind(number) == (3, b"2" * (MOST_AT_ONCE // 2))
+
+
 def test_of_a_long_stream_the_end_is_kept_and_who_is_slower_is_cut_off() -> None:
     async def go() -> None:
         stream = Stream(10)
-        slow = stream.read()
         stream.put(b"0123")
-        assert await anext(slow) == (1, b"0123")
+        assert (await stream.more(0), stream.behind(0)) == (True, (1, b"0123"))
         for _ in range(4):
             stream.put(b"0123")
         with pytest.raises(Lost):
-            await anext(slow)
+            stream.behind(1)
         assert (stream.n_dropped, stream.n_messages, stream.n_bytes) == (3, 5, 20)
         with pytest.raises(Lost):
             stream.after_bytes(8)
@@ -71,8 +77,12 @@ def test_of_a_long_stream_the_end_is_kept_and_who_is_slower_is_cut_off() -> None
     asyncio.run(go())
 
 
-async def numbers(stream: Stream, after: int) -> list[tuple[int, bytes]]:
-    return [each async for each in stream.read(after)]
+async def read(stream: Stream, after: int) -> bytes:
+    parts = []
+    while await stream.more(after):
+        after, part = stream.behind(after)
+        parts.append(part)
+    return b"".join(parts)
 
 
 @pytest.mark.parametrize("streams", [True, False])

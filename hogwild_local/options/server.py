@@ -32,7 +32,9 @@ class ServerOptions(Options):
     parallel: int = field(default=8, metadata=a_whole(1, "Requests that run at once, in merged passes."))
     queue: int = field(default=64, metadata=a_whole(0, "Requests that wait for that; more are told to come later."))
     body_mb: int = field(default=16, metadata=a_whole(1, "Largest request, in MB."))
-    body_timeout: int = field(default=30, metadata=a_whole(1, "Seconds that a client has to send a request."))
+    body_timeout: int = field(
+        default=30, metadata=a_whole(1, "Seconds that a client has to send a request, or to take any of its answer.")
+    )
     stream_mb: int = field(
         default=4,
         metadata=a_whole(

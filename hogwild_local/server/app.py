@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ..options import ServerOptions
+from .broken import Broken
 from .chat_files import ChatFiles
 from .chats import Chats
 from .completions import Completions
@@ -65,18 +66,21 @@ def application(service: Service, reasoning: str) -> Starlette:
         Route("/page/{name}", page.part, methods=["GET"]),
     ]
     runs = Runs(service)
-    routes += _runs(runs) + _chats(Chats(service, runs, ChatFiles(_folder(service.options))))
+    chats = Chats(service, runs, ChatFiles(_folder(service.options)))
+    routes += _runs(runs) + _chats(chats)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         service.begin()
         yield
         await service.end()
+        await chats.written()
 
-    return Starlette(
+    made = Starlette(
         routes=routes,
         lifespan=lifespan,
         middleware=[
+            Middleware(Broken),
             Middleware(
                 CORSMiddleware,
                 allow_origins=list(service.options.cors_origins),
@@ -87,6 +91,8 @@ def application(service: Service, reasoning: str) -> Starlette:
         ],
         exception_handlers={Fault: _faulty, HTTPException: _refused},
     )
+    made.router.redirect_slashes = False  # to a name that the client says
+    return made
 
 
 def _runs(runs: Runs) -> list[Route]:
@@ -140,4 +146,4 @@ def _faulty(request: Request, fault: Exception) -> Response:
 
 def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return Fault(error.status_code, f"{request.method} {request.url.path[:200]}: {error.detail}").response()
+    return Fault(error.status_code, f"{request.method} {request.scope['path'][:200]}: {error.detail}").response()

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
-from ..errors import InvalidArgument
 from ..options import ServerOptions
 from .faults import Fault
 
 T = TypeVar("T")
+
+MOST_DEPTH = 64
+"""Of objects and lists in each other: a JSON schema's, say."""
+LARGE = 1 << 16
+"""Bytes from which on others are not to wait for the parser."""
 
 
 class Body(Mapping[str, Any]):
@@ -68,15 +74,27 @@ async def body_of(request: Request, options: ServerOptions) -> Body:
         raise Fault(408, f"the request was not complete after {options.body_timeout} s") from None
     except ClientDisconnect:
         raise Fault(400, "the client has gone") from None
+    parsed = partial(_parsed, raw)
+    return Body(parsed() if len(raw) < LARGE else await asyncio.to_thread(parsed))
+
+
+def _parsed(raw: bytes) -> dict[str, Any]:
+    """Whatever is in it can be looked at, shown, and sent again."""
     try:
-        fields = json.loads(raw, parse_constant=_no_constant)
+        fields = json.loads(raw, parse_constant=_no_constant, parse_float=_finite)
+        if raw.count(b"[") + raw.count(b"{") > MOST_DEPTH and _is_deep(fields, MOST_DEPTH):
+            raise RecursionError
+        if b"\\u" in raw:
+            json.dumps(fields, ensure_ascii=False).encode()
     except RecursionError:
         raise Fault(400, "the body is nested too deeply") from None
-    except (ValueError, InvalidArgument) as error:
+    except UnicodeEncodeError:
+        raise Fault(400, "the body has half a character: a surrogate without its other one") from None
+    except ValueError as error:
         raise Fault(400, f"the body is no JSON: {error}") from None
     if not isinstance(fields, dict):
         raise Fault(400, f"the body must be a JSON object, not {_shown(fields)}")
-    return Body(fields)
+    return fields
 
 
 async def _read(request: Request, most: int) -> bytes:
@@ -89,8 +107,20 @@ async def _read(request: Request, most: int) -> bytes:
     return b"".join(parts)
 
 
-def _no_constant(name: str) -> Callable[[], None]:
-    raise InvalidArgument(f"{name} is no number")
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError("a number is too large")
+    return number
+
+
+def _is_deep(value: object, left: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return not left or any(_is_deep(each, left - 1) for each in inner if isinstance(each, dict | list))
 
 
 def _shown(value: object) -> str:

@@ -14,12 +14,13 @@ from starlette.responses import JSONResponse, Response
 
 from ..chat import Chat
 from ..errors import HogwildError
+from ..options import RunOptions, default_of
 from ..workers.run import Run
 from .body import Body, body_of
 from .chat_files import ChatFiles, SavedChat
-from .completions import client_of
 from .faults import Fault, fault_of
-from .fields import run_options
+from .fields import messages_of, run_options, workers_of
+from .guard import client_of
 from .live import LiveRun, Turn
 from .runs import Runs, state_of
 from .service import Service, new_name
@@ -35,6 +36,9 @@ class Chats:
         self._saved = {chat.id: chat for chat in files.all()}
         self._chats: dict[str, Chat] = {}
         """Of those that were used since."""
+        self._disk = asyncio.Lock()
+        """Writes are made in their order, and none after a deletion."""
+        self._writes: set[asyncio.Task[None]] = set()
 
     async def create(self, request: Request) -> Response:
         """With what was said before (messages, system), and options for all its turns."""
@@ -61,25 +65,30 @@ class Chats:
         return JSONResponse(_whole(self._of(request)))
 
     async def delete(self, request: Request) -> Response:
+        """Ends its turn, if it is in one."""
         chat = self._of(request)
         self._chats.pop(chat.id, None)
         del self._saved[chat.id]
-        await asyncio.to_thread(self._files.delete, chat.id)
+        for live in self._service.live.values():
+            if live.turn is not None and live.turn.chat == chat.id:
+                live.cancel()
+        async with self._disk:
+            await asyncio.to_thread(self._files.delete, chat.id)
         return Response(status_code=204)
 
     async def rename(self, request: Request) -> Response:
         chat, body = self._of(request), await self._body(request)
         chat.title = body.text("title", chat.title)
-        await asyncio.to_thread(self._files.save, chat)
+        await self._write(chat)
         return JSONResponse(_whole(chat))
 
     async def send(self, request: Request) -> Response:
-        """The user's next message: content."""
+        """The user's next message: content; or messages, such as the results of tools."""
         saved, body = self._of(request), await self._body(request)
         saved.title = saved.title or body.text("content").strip()[:TITLE_LENGTH]
-        content, index = body.text("content"), len(saved.messages)
-        turn = Turn(saved.id, index, content)
-        return await self._turn(request, saved, body, turn, lambda chat, options: chat.send(content, **options))
+        said = messages_of(body) if "messages" in body else body.text("content")
+        turn = Turn(saved.id, len(saved.messages), body.text("content"))
+        return await self._turn(request, saved, body, turn, lambda chat, options: chat.send(said, **options))
 
     async def regenerate(self, request: Request) -> Response:
         """The last turn again."""
@@ -113,15 +122,25 @@ class Chats:
         self, request: Request, saved: SavedChat, body: Body, turn: Turn, make: Callable[[Chat, dict[str, Any]], Run]
     ) -> Response:
         options = run_options(body, self._service.hogwild.sampling)
-        live = await self._runs.begin(lambda: make(self._chat(saved), options), client_of(request))
-        live.turn = turn
+        live = await self._runs.begin(lambda: make(self._chat(saved), options), client_of(request), turn)
         live.when_done(lambda live: self._note_turn(saved, live))
         return JSONResponse(state_of(live), 201, {"Location": f"/v1/runs/{live.name}"})
 
     def _note_turn(self, saved: SavedChat, live: LiveRun) -> None:
         if saved.id in self._saved:
             saved.messages, saved.updated = self._chats[saved.id].messages, int(time())
-            self._saving = asyncio.create_task(asyncio.to_thread(self._files.save, saved))
+            write = asyncio.create_task(self._write(saved))
+            self._writes.add(write)
+            write.add_done_callback(self._writes.discard)
+
+    async def written(self) -> None:
+        """Waits until all is on disk."""
+        await asyncio.gather(*self._writes, return_exceptions=True)
+
+    async def _write(self, saved: SavedChat) -> None:
+        async with self._disk:
+            if saved.id in self._saved:
+                await asyncio.to_thread(self._files.save, saved)
 
     def _chat(self, saved: SavedChat) -> Chat:
         if saved.id not in self._chats:
@@ -131,6 +150,9 @@ class Chats:
     def _made(self, saved: SavedChat, messages: list[dict[str, Any]]) -> Chat:
         try:
             options = {**self._service.defaults, **saved.options}
+            options["workers"] = workers_of(
+                options.get("workers", default_of(RunOptions, "workers")), self._service.hogwild.sampling
+            )
             return self._service.hogwild.chat(messages=messages, keep_thoughts=True, **options)
         except HogwildError as error:
             raise fault_of(error) from error
@@ -138,7 +160,7 @@ class Chats:
     async def _keep(self, saved: SavedChat, chat: Chat) -> None:
         saved.messages = chat.messages
         self._saved[saved.id], self._chats[saved.id] = saved, chat
-        await asyncio.to_thread(self._files.save, saved)
+        await self._write(saved)
 
     async def _body(self, request: Request) -> Body:
         return await body_of(request, self._service.options)

@@ -11,7 +11,9 @@ from typing import Any
 
 from .. import events as ev
 from ..workers.result import Result
+from . import likely
 from .body import Body
+from .likely import Piece
 from .live import LiveRun
 from .service import timings_of
 from .sse import DONE, data
@@ -28,10 +30,11 @@ class ChunkSettings:
     usage: bool
     timings: bool
     progress: bool
+    piece: Piece
 
     @classmethod
-    def of(cls, body: Body, name: str, model: str, reasoning: str) -> ChunkSettings:
-        """reasoning: the server's default. Raises Fault."""
+    def of(cls, body: Body, name: str, model: str, reasoning: str, piece: Piece) -> ChunkSettings:
+        """reasoning: the server's default; piece: of its model. Raises Fault."""
         choices = sorted(("separate", "inline", "none"), key=lambda choice: choice != reasoning)
         return cls(
             name=name,
@@ -40,6 +43,7 @@ class ChunkSettings:
             usage=body.object("stream_options").flag("include_usage"),
             timings=body.flag("timings_per_token"),
             progress=body.flag("return_progress"),
+            piece=piece,
         )
 
 
@@ -53,6 +57,9 @@ class ChatChunks:
         self._is_open = False
         self._thinks: bool | None = None  # inline: whether a think tag is open
         self._replied = False
+        self._n_calls = 0
+        self._logprobs: list[dict[str, Any]] = []
+        """Of tokens whose text is still to come."""
 
     def __call__(self, live: LiveRun, event: ev.Event) -> list[bytes]:
         chunks: list[dict[str, Any]] = []
@@ -64,8 +71,13 @@ class ChatChunks:
                 chunks.append(self._delta(live, {}, prompt_progress=_progress(live, event)))
             case ev.StepEnded() if event.text:
                 chunks += self._step(live, event)
-            case ev.ReplyToken() if event.text:
-                chunks += self._said(live, event.text)
+            case ev.ReplyToken():
+                if event.logprob is not None:
+                    self._logprobs.append(likely.entry(self._settings.piece, event))
+                if event.text:
+                    chunks += self._said(live, event.text)
+            case ev.ToolCall():
+                chunks += self._called(live, event)
             case ev.PassEnded() if self._settings.timings:
                 chunks.append(self._delta(live, {}, timings=timings_of(event.timings, event.usage)))
             case ev.RunEnded():
@@ -90,9 +102,15 @@ class ChatChunks:
         self._thinks = False
         return [self._delta(live, {"content": end + text})]
 
+    def _called(self, live: LiveRun, event: ev.ToolCall) -> list[dict[str, Any]]:
+        chunks = self._said(live, "") if self._thinks else []
+        call = {"index": self._n_calls, **call_of(event)}
+        self._n_calls += 1
+        return [*chunks, self._delta(live, {"tool_calls": [call]})]
+
     def _last(self, live: LiveRun, event: ev.RunEnded) -> list[dict[str, Any]]:
         chunks = []
-        if not self._replied and event.answer:  # prompts without words for a reply
+        if not self._replied and not self._n_calls and event.answer:  # prompts without words for a reply
             chunks += self._said(live, event.answer)
         why = {"reason": event.reason, "answer": event.answer, "seed": live.started.seed if live.started else None}
         timings = timings_of(event.timings, event.usage)
@@ -102,10 +120,13 @@ class ChatChunks:
         return chunks
 
     def _delta(self, live: LiveRun, delta: dict[str, Any], finish: str | None = None, **more: Any) -> dict[str, Any]:
-        return {**self._head(live), "choices": [self._choice(delta, finish)], **more}
+        logprobs: list[dict[str, Any]] = []
+        if "content" in delta or finish is not None:
+            logprobs, self._logprobs = self._logprobs, logprobs
+        return {**self._head(live), "choices": [self._choice(delta, finish, logprobs)], **more}
 
-    def _choice(self, delta: dict[str, Any], finish: str | None) -> dict[str, Any]:
-        return {"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}
+    def _choice(self, delta: dict[str, Any], finish: str | None, logprobs: list[dict[str, Any]]) -> dict[str, Any]:
+        return {"index": 0, "delta": delta, "finish_reason": finish, "logprobs": likely.of_chat(logprobs)}
 
     def _head(self, live: LiveRun) -> dict[str, Any]:
         return {
@@ -121,6 +142,8 @@ def whole(settings: ChunkSettings, live: LiveRun, result: Result) -> dict[str, A
     assert live.ended is not None
     said = result.reply if result.reply is not None else result.answer or ""
     message: dict[str, Any] = {"role": "assistant", "content": said}
+    if result.tool_calls:
+        message |= {"content": said or None, "tool_calls": [call_of(call) for call in result.tool_calls]}
     if settings.reasoning == "inline" and result.history:
         message["content"] = f"<think>\n{result.history}\n\n</think>\n\n{said}"
     elif settings.reasoning != "none":
@@ -131,7 +154,12 @@ def whole(settings: ChunkSettings, live: LiveRun, result: Result) -> dict[str, A
         "created": live.created,
         "model": settings.model,
         "choices": [
-            {"index": 0, "message": message, "finish_reason": finish_reason(live, live.ended), "logprobs": None}
+            {
+                "index": 0,
+                "message": message,
+                "finish_reason": finish_reason(live, live.ended),
+                "logprobs": likely.of_chat([likely.entry(settings.piece, event) for event in live.reply_tokens]),
+            }
         ],
         "usage": usage_of(result.usage),
         "timings": timings_of(result.timings, result.usage),
@@ -146,9 +174,16 @@ def whole(settings: ChunkSettings, live: LiveRun, result: Result) -> dict[str, A
 
 def finish_reason(live: LiveRun, event: ev.RunEnded) -> str:
     """OpenAI's word for why it ended."""
+    if live.calls:
+        return "tool_calls"
     if live.reply_reason is not None:
-        return "length" if live.reply_reason in ("budget", "cache_full") else "stop"
+        return "length" if live.reply_reason in ("length", "cache_full") else "stop"
     return "length" if event.reason in ("budget", "cache_full") else "stop"
+
+
+def call_of(call: ev.ToolCall) -> dict[str, Any]:
+    """As a message has it."""
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
 
 
 def usage_of(usage: ev.Usage) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from .body import Body, body_of
 from .chunks import ChatChunks, ChunkSettings
 from .faults import Fault
 from .fields import messages_of, run_options
+from .guard import client_of
 from .live import Encoder, LiveRun
 from .resume import Resumable
 from .service import Service, new_name
@@ -57,7 +58,9 @@ class Completions:
     async def _complete(self, request: Request, body: Body, messages: list[Any], form: Form) -> Response:
         service = self._service
         options = run_options(body, service.hogwild.sampling)
-        settings = ChunkSettings.of(body, new_name(form.prefix), service.name, self._reasoning)
+        settings = ChunkSettings.of(
+            body, new_name(form.prefix), service.name, self._reasoning, service.hogwild.model.token_bytes
+        )
         streams = body.flag("stream")
         encode: Encoder = form.chunks(settings) if streams else _nothing
         conversation = self._resumable.name_of(request) if streams else None
@@ -75,13 +78,8 @@ def _nothing(live: LiveRun, event: Event) -> list[bytes]:
     return []
 
 
-def client_of(request: Request) -> str:
-    """Whose request it is: a key's, or an address's."""
-    return request.headers.get("authorization") or (request.client.host if request.client else "")
-
-
 async def unless_gone(request: Request, live: LiveRun, awaited: Any) -> Any:
-    """Waits; a client that goes meanwhile ends its run."""
+    """Waits; a client that goes meanwhile ends its run, unless it stays."""
     waiting = asyncio.ensure_future(awaited)
     gone = asyncio.create_task(_gone(request))
     try:
@@ -90,7 +88,8 @@ async def unless_gone(request: Request, live: LiveRun, awaited: Any) -> Any:
             raise Fault(499, "the client has gone")
         return waiting.result()
     except BaseException:
-        live.cancel()
+        if not live.stays:
+            live.cancel()
         raise
     finally:
         waiting.cancel()

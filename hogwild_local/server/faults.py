@@ -23,13 +23,17 @@ ASKED_AS = {"prompt": "messages", "reply_tokens": "max_tokens"}
 """What clients call an option of ours."""
 
 
+MOST_MESSAGE = 1000
+"""Characters: it may show what a client has sent."""
+
+
 class Fault(Exception):
     """What a client is answered. param: the field that is wrong."""
 
     def __init__(
         self, status: int, message: str, param: str | None = None, code: str | None = None, retry_after: int = 0
     ) -> None:
-        super().__init__(message)
+        super().__init__(message if len(message) <= MOST_MESSAGE else f"{message[:MOST_MESSAGE]}...")
         self.status, self.param, self.code, self.retry_after = status, param, code, retry_after
 
     def body(self) -> dict[str, Any]:

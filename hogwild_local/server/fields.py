@@ -13,7 +13,8 @@ from .body import Body
 from .faults import Fault, fault_of
 
 MOST_STOPS = 32
-OF_RUN = ("workers", "layout", "max_passes", "ends", "thinking", "date", "cache_prompt")
+OF_FORM = ("response_format", "tools", "tool_choice", "parallel_tool_calls")
+OF_RUN = ("workers", "layout", "max_passes", "ends", "thinking", "date", "cache_prompt", *OF_FORM)
 """Options that are called as in RunOptions."""
 OF_SAMPLING = ({*options_of(SamplingParams)} | {"logit_bias"}) - {"seed"}
 """Those that are called as in SamplingParams. A seed is the run's."""
@@ -24,7 +25,9 @@ def run_options(body: Body, sampling: SamplingParams) -> dict[str, Any]:
     if body.get("n", 1) != 1:
         raise Fault(400, "n must be 1: several workers make one reply", "n")
     options = {name: body[name] for name in OF_RUN if name in body}
-    if "workers" not in options and (asked := re.search(r"@(\d{1,4})$", body.text("model"))):
+    if "workers" in options:
+        options["workers"] = workers_of(options["workers"], sampling)
+    elif asked := re.search(r"@(\d{1,4})$", body.text("model")):
         options["workers"] = int(asked[1])
     for name in ("max_completion_tokens", "max_tokens", "n_predict"):
         if body.get(name, -1) != -1:  # llama-server's word for no limit
@@ -32,6 +35,8 @@ def run_options(body: Body, sampling: SamplingParams) -> dict[str, Any]:
             break
     if body.get("seed", -1) != -1:
         options["seed"] = body["seed"]
+    if (logprobs := _logprobs(body)) is not None:
+        options["logprobs"] = logprobs
     if stops := _stops(body.get("stop", ())):
         options["stop"] = stops
     if "enable_thinking" in (kwargs := body.object("chat_template_kwargs")):
@@ -40,16 +45,22 @@ def run_options(body: Body, sampling: SamplingParams) -> dict[str, Any]:
     return options
 
 
-def worker_of(given: object, sampling: SamplingParams) -> Worker:
-    """Of a name, or an object of name, role, stop, and sampling of its own. Raises Fault."""
+def workers_of(workers: Any, sampling: SamplingParams) -> Any:
+    """A number, or a list of names and of objects of a Worker's fields. Raises Fault."""
+    return [worker_of(worker, sampling) for worker in workers] if isinstance(workers, list | tuple) else workers
+
+
+def worker_of(given: Any, sampling: SamplingParams) -> Worker:
+    """Of a name, or an object of name, role, stop, grammar, and sampling of its own. Raises Fault."""
     try:
         if not isinstance(given, dict):
             return as_worker(given)
         body = Body(given)
         own = _sampling(body, sampling) if any(name in body for name in OF_SAMPLING) else None
-        return Worker(body.text("name"), body.get("role"), own, _stops(body.get("stop", ())))
+        stops = _stops(body.get("stop", ()), "workers")
+        return Worker(body.get("name"), body.get("role"), own, stops, body.get("grammar"))  # type: ignore[arg-type]  # it checks
     except InvalidArgument as error:
-        raise fault_of(error) from error
+        raise Fault(400, str(error), "workers") from error
 
 
 def messages_of(body: Body) -> list[Mapping[str, Any]]:
@@ -60,13 +71,23 @@ def messages_of(body: Body) -> list[Mapping[str, Any]]:
     return messages
 
 
-def _stops(stop: object) -> Sequence[str]:
+def _stops(stop: object, field: str = "stop") -> Sequence[str]:
     stops = [stop] if isinstance(stop, str) else stop
     if not isinstance(stops, list | tuple) or not all(isinstance(each, str) for each in stops):
-        raise Fault(400, "stop must be a text or a list of texts", "stop")
+        raise Fault(400, "stop must be a text or a list of texts", field)
     if len(stops) > MOST_STOPS:
-        raise Fault(400, f"stop: at most {MOST_STOPS} texts, not {len(stops)}", "stop")
+        raise Fault(400, f"stop: at most {MOST_STOPS} texts, not {len(stops)}", field)
     return stops
+
+
+def _logprobs(body: Body) -> Any:
+    """OpenAI's flag beside a number, or the number alone, as the older completions have it."""
+    asked = body.get("logprobs")
+    if asked is True:
+        return body.get("top_logprobs", 0)
+    if "top_logprobs" in body:
+        raise Fault(400, "top_logprobs needs logprobs: true", "top_logprobs")
+    return None if asked is False else asked
 
 
 def _sampling(body: Body, default: SamplingParams) -> SamplingParams:

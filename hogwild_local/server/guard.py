@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import secrets
 from collections.abc import Sequence
 
 from starlette.datastructures import Headers
+from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..options import ServerOptions
 from .faults import Fault
 
+HOST = re.compile(r"(\[[^][]*\]|[^][:]*)(?::\d{1,5})?")
 OPEN_PATHS = {"/", "/health", "/v1/health"}
 """No key is asked for there, as llama-server does it, nor for the parts of the page."""
 
@@ -27,8 +30,11 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and (fault := self._fault(scope)):
             await fault.response()(scope, receive, send)
-        else:
-            await self._app(scope, receive, send)
+            return
+        if scope["type"] == "http":
+            address = (scope.get("client") or [""])[0]
+            scope["state"]["client"] = key_of(Headers(scope=scope)) if self._keys else address
+        await self._app(scope, receive, send)
 
     def _fault(self, scope: Scope) -> Fault | None:
         headers = Headers(scope=scope)
@@ -42,8 +48,10 @@ class Guard:
         return None
 
     def _is_ours(self, host: str) -> bool:
-        name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
-        name = name.strip("[]")
+        parts = HOST.fullmatch(host)
+        if parts is None:
+            return False
+        name = parts[1].strip("[]")
         if name in self._names or name.endswith(".localhost"):
             return True
         try:
@@ -61,9 +69,20 @@ class Guard:
         return path in OPEN_PATHS or method == "OPTIONS" or (method == "GET" and path.startswith("/page/"))
 
     def _has_key(self, headers: Headers) -> bool:
-        kind, _, bearer = headers.get("authorization", "").partition(" ")
-        given = bearer.strip() if kind.lower() == "bearer" else headers.get("x-api-key", "")
-        return any(secrets.compare_digest(given.encode(), key) for key in self._keys)
+        given = key_of(headers).encode("latin-1")  # as it came
+        return any(secrets.compare_digest(given, key) for key in self._keys)
+
+
+def key_of(headers: Headers) -> str:
+    """The API key that a client has sent, or ""."""
+    kind, _, bearer = headers.get("authorization", "").partition(" ")
+    return bearer.strip() if kind.lower() == "bearer" else headers.get("x-api-key", "")
+
+
+def client_of(request: Request) -> str:
+    """Whose request it is: a key's, or where none are asked for, an address's. What else a client says of itself is not
+    believed."""
+    return str(request.state.client)
 
 
 def _shown(value: str) -> str:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 
 from ..options import ServerOptions
 from .faults import Fault
 from .live import LiveRun
 
 MOST_KEPT = 256
+MOST_STREAMS = 16
+"""Of what has ended, no more bytes are kept than so many streams may have."""
 
 
 class Kept:
     """By name. Of one loop."""
 
     def __init__(self, options: ServerOptions) -> None:
-        self._seconds = options.resume
+        self._seconds, self._most_bytes = options.resume, MOST_STREAMS * (options.stream_mb << 20)
         self._live: dict[str, LiveRun] = {}
 
     def get(self, name: str) -> LiveRun | None:
@@ -26,11 +29,12 @@ class Kept:
 
     def check_room(self) -> None:
         """Raises Fault where all that are kept still go on; else forgets what has ended first, if need be."""
-        while len(self._live) >= MOST_KEPT:
-            done = next((name for name, live in self._live.items() if live.is_done), None)
-            if done is None:
-                raise Fault(429, "too many runs go on already", code="queue_full", retry_after=5)
-            del self._live[done]
+        done = {name: live.stream.n_kept for name, live in self._live.items() if live.is_done}
+        while done and (len(self._live) >= MOST_KEPT or sum(done.values()) > self._most_bytes):
+            first = next(iter(done))
+            del self._live[first], done[first]
+        if len(self._live) >= MOST_KEPT:
+            raise Fault(429, "too many runs go on already", code="queue_full", retry_after=5)
 
     def put(self, name: str, live: LiveRun) -> None:
         """In the place of another one of that name, which is cancelled."""
@@ -38,8 +42,8 @@ class Kept:
             before.cancel()
         live.stays = True
         self._live[name] = live
-        loop = asyncio.get_running_loop()
-        live.when_done(lambda _: loop.call_later(self._seconds, self._forget, name, live))
+        loop, weak = asyncio.get_running_loop(), weakref.ref(live)  # what is forgotten before is not kept by its timer
+        live.when_done(lambda _: loop.call_later(self._seconds, self._forget, name, weak))
 
     async def stop(self, name: str) -> LiveRun | None:
         """Ends it, and forgets it."""
@@ -48,6 +52,6 @@ class Kept:
             await live.gone()
         return live
 
-    def _forget(self, name: str, live: LiveRun) -> None:
-        if self._live.get(name) is live:
+    def _forget(self, name: str, live: weakref.ref[LiveRun]) -> None:
+        if name in self._live and self._live[name] is live():
             del self._live[name]

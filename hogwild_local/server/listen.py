@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import uvicorn
 
 from ..errors import InvalidArgument
 from ..options import ServerOptions
 from .app import application
+from .connection import Connection
 from .service import Service
 
 BACKLOG = 2048
@@ -26,15 +29,26 @@ class Listener:
         self._service = service
         self._socket = _listening(service.options)
         self.application = application(service, reasoning)
+        service.when_failed(self.stop)
         config = uvicorn.Config(
             self.application,
-            log_level="warning",
+            http=cast(Any, partial(Connection, service.options.body_timeout)),
+            ws="none",
+            lifespan="on",
+            proxy_headers=False,  # a client could say that it is another one
+            log_config=None,
+            log_level="error",
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=GRACE_S,
             ssl_keyfile=tls_key,
             ssl_certfile=tls_cert,
         )
+        try:
+            config.load()
+        except (OSError, ValueError) as error:
+            self._socket.close()
+            raise InvalidArgument(f"the TLS key or certificate cannot be used: {error}") from error
         self._server = _Server(config, service)
         scheme = "https" if tls_key else "http"
         host, port = service.options.host, 0
@@ -48,9 +62,11 @@ class Listener:
         self._server.should_exit = True
 
     def serve(self) -> None:
-        """Until a signal, or stop(), ends it."""
+        """Until a signal, or stop(), ends it. Raises what loading the model has raised."""
         try:
             self._server.run(sockets=[self._socket])
+            if self._service.failure is not None:
+                raise self._service.failure
         finally:
             self._socket.close()
             if self._service.options.unix:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic, time
-
-from starlette.responses import StreamingResponse
 
 from .. import events as ev
 from ..errors import HogwildError
@@ -15,7 +15,10 @@ from ..workers.result import Collector, Result
 from ..workers.run import Run
 from . import sse
 from .faults import Fault, fault_of
+from .sse import StreamResponse
 from .stream import Stream
+
+log = logging.getLogger(__name__)
 
 Encoder = Callable[["LiveRun", ev.Event], list[bytes]]
 """What clients are sent for an event."""
@@ -47,6 +50,9 @@ class LiveRun:
         self.prompt: ev.PromptProgress | None = None
         self.n_cached = 0
         self.reply_reason: str | None = None
+        self.calls: list[ev.ToolCall] = []
+        self.reply_tokens: list[ev.ReplyToken] = []
+        """Those whose log-probabilities were asked for."""
         self.n_written: dict[str, int] = {}
         self.finished: dict[str, str] = {}
         self._encode, self._n_readers = encode, 0
@@ -90,11 +96,11 @@ class LiveRun:
         """Waits until it holds nothing any more."""
         await asyncio.wait([self._task])
 
-    def response(self, after: int = 0, skip: int = 0) -> StreamingResponse:
+    def response(self, after: int = 0, skip: int = 0) -> StreamResponse:
         """Its stream, from behind message `after`, and `skip` bytes of the next one, on. A run that nobody reads any
         more ends, unless it stays."""
         self._n_readers += 1
-        return sse.response(self.stream, self._left, after, skip)
+        return StreamResponse(self.stream, self._left, after, skip)
 
     def _left(self) -> None:
         self._n_readers -= 1
@@ -103,11 +109,14 @@ class LiveRun:
 
     async def _go(self) -> None:
         try:
-            async for event in self.run:
-                self._take(event)
+            # Whatever ends it, the run holds nothing any more behind this block.
+            async with contextlib.aclosing(aiter(self.run)) as events:  # type: ignore[type-var]  # it is a generator
+                async for event in events:
+                    self._take(event)
         except HogwildError as error:
             self.fault = fault_of(error)
         except Exception as error:  # a fault of ours must not leave clients waiting
+            log.exception("%s failed", self.name)
             self.fault = Fault(500, f"{type(error).__name__}: {error}")
         finally:
             if self.fault is not None:
@@ -130,6 +139,10 @@ class LiveRun:
                 self.n_written[worker] += 1
             case ev.WorkerFinished():
                 self.finished[event.worker] = event.reason
+            case ev.ReplyToken() if event.logprob is not None:
+                self.reply_tokens.append(event)
+            case ev.ToolCall():
+                self.calls.append(event)
             case ev.ReplyEnded():
                 self.reply_reason = event.reason
             case ev.RunEnded():

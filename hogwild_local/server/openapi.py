@@ -52,7 +52,7 @@ def _routes() -> list[tuple[str, str, str, Schema | None, dict[str, str]]]:
         ("get", "/v1/chats/{chat}", "A conversation", None, {"200": "Chat"}),
         ("patch", "/v1/chats/{chat}", "Give it another title", _object(["title"], title=TEXT), {"200": "Chat"}),
         ("delete", "/v1/chats/{chat}", "Delete it", None, {"204": ""}),
-        ("post", "/v1/chats/{chat}/send", "Say something", _options(["content"], content=TEXT), {"201": "Run"}),
+        ("post", "/v1/chats/{chat}/send", "Say something", _options(content=TEXT, messages=messages), {"201": "Run"}),
         ("post", "/v1/chats/{chat}/regenerate", "The last turn again", turn, {"201": "Run"}),
         (
             "post", "/v1/chats/{chat}/edit", "Say something else instead",
@@ -116,14 +116,22 @@ def _worker() -> Schema:
 
 def _options(required: list[str] | None = None, **more: Schema) -> Schema:
     """What a run takes, with the help that the command line shows."""
-    asked = {"stop": {"type": ["string", "array"]}, "max_tokens": NUMBER, "seed": NUMBER}
+    asked: Schema = {"stop": {"type": ["string", "array"]}, "max_tokens": NUMBER, "seed": NUMBER}
+    asked |= {"response_format": {"type": "object"}, "tools": {"type": "array", "items": {"type": "object"}}}
+    asked |= {"tool_choice": {"type": ["string", "object"]}, "parallel_tool_calls": {"type": "boolean"}}
+    asked |= {"logprobs": {"type": ["boolean", "integer"]}, "top_logprobs": NUMBER}
     kinds = {"whole": NUMBER, "number": {"type": "number"}, "flag": {"type": "boolean"}}
     for options, names in ((RunOptions, _OF_RUN), (SamplingParams, _OF_SAMPLING)):
         for name in names:
             option = options_of(options)[name]
             schema = {"enum": list(option.choices)} if option.choices else kinds.get(option.kind, {})
             asked[name] = {**schema, "description": option.help}
+    asked["workers"] |= {"anyOf": [NUMBER, {"type": "array", "items": {"anyOf": [TEXT, _worker()]}}]}
     return _object(required or [], **asked, **more)
+
+
+def _worker() -> Schema:
+    return _object(["name"], name=TEXT, role=TEXT, stop={"type": ["string", "array"]}, grammar=TEXT)
 
 
 _OF_RUN = ("workers", "layout", "max_passes", "ends", "thinking", "cache_prompt", "date")

@@ -9,6 +9,7 @@ from typing import Any
 from .. import events as ev
 from . import sse
 from .body import Body
+from .chunks import call_of, finish_reason
 from .live import LiveRun
 
 
@@ -27,29 +28,29 @@ class ResponseEvents:
             "incomplete_details": None,
             "instructions": body.text("instructions") or None,
             "metadata": dict(body.object("metadata")),
-            "parallel_tool_calls": False,
+            "parallel_tool_calls": body.get("parallel_tool_calls", True),
             "temperature": body.get("temperature"),
-            "tool_choice": "none",
-            "tools": [],
+            "tool_choice": body.get("tool_choice", "auto"),
+            "tools": body.get("tools", []),
             "top_p": body.get("top_p"),
         }
         self._n_events = 0
         self._items: dict[str | None, int] = {}
         """By worker, None for the message: where its item stands in the output."""
+        self._calls: list[dict[str, Any]] = []
 
     @property
     def said(self) -> list[Mapping[str, Any]]:
-        if None not in self._items:
-            return []
-        content = self.response["output"][self._items[None]]["content"][0]["text"]
-        return [{"role": "assistant", "content": content}]
+        content = self.response["output"][self._items[None]]["content"][0]["text"] if None in self._items else None
+        calls = {"tool_calls": self._calls} if self._calls else {}
+        return [{"role": "assistant", "content": content, **calls}] if calls or content is not None else []
 
     def __call__(self, live: LiveRun, event: ev.Event) -> list[bytes]:
         match event:
             case ev.RunStarted():
-                self.response["created_at"] = live.created
-                begin = [self._event("created", response=self.response)]
-                return begin + [self._item(name, _reasoning(name)) for name in event.workers]
+                return self._begin(live) + [self._item(name, _reasoning(name)) for name in event.workers]
+            case ev.WorkerJoined():
+                return [self._item(event.worker, _reasoning(event.worker))]
             case ev.StepStarted():
                 return self._thought(event.worker, event.text)
             case ev.Token(worker=str() as worker):
@@ -58,9 +59,15 @@ class ResponseEvents:
                 return self._end_thoughts(event.worker)
             case ev.ReplyToken():
                 return self._said(event.text)
+            case ev.ToolCall():
+                return self._called(event)
             case ev.RunEnded():
                 return self._last(live, event)
         return []
+
+    def _begin(self, live: LiveRun) -> list[bytes]:
+        self.response["created_at"] = live.created
+        return [self._event("created", response=self.response)]
 
     def _thought(self, worker: str, text: str) -> list[bytes]:
         if not text:
@@ -97,21 +104,45 @@ class ResponseEvents:
             events.append(self._delta("output_text", place, text))
         return events
 
+    def _called(self, event: ev.ToolCall) -> list[bytes]:
+        self._calls.append(call_of(event))
+        place = len(self.response["output"])
+        item = {"id": f"{self.name}-{place}", "type": "function_call", "status": "in_progress", "arguments": ""}
+        item |= {"call_id": event.id, "name": event.name}
+        self.response["output"].append(item)
+        where = {"item_id": item["id"], "output_index": place}
+        added = self._event("output_item.added", output_index=place, item=item)
+        item |= {"arguments": event.arguments, "status": "completed"}
+        return [
+            added,
+            self._event("function_call_arguments.delta", **where, delta=event.arguments),
+            self._event("function_call_arguments.done", **where, name=event.name, arguments=event.arguments),
+            self._event("output_item.done", output_index=place, item=item),
+        ]
+
     def _last(self, live: LiveRun, event: ev.RunEnded) -> list[bytes]:
-        events = [] if None in self._items else self._said(event.answer or "")
+        events = [] if live.started else self._begin(live)  # cancelled in the queue
+        if None not in self._items and not self._calls:
+            events += self._said(event.answer or "")
+        if None in self._items:
+            events += self._end_message()
+        is_whole = finish_reason(live, event) != "length"
+        self.response["status"] = "completed" if is_whole else "incomplete"
+        self.response["incomplete_details"] = None if is_whole else {"reason": "max_output_tokens"}
+        self.response["usage"] = _usage(event.usage, sum(live.n_written.values()))
+        return [*events, self._event(self.response["status"], response=self.response)]
+
+    def _end_message(self) -> list[bytes]:
         place = self._items[None]
         item = self.response["output"][place]
         item["status"] = "completed"
         where = {"item_id": item["id"], "output_index": place, "content_index": 0}
         (part,) = item["content"]
-        events.append(self._event("output_text.done", **where, text=part["text"], logprobs=[]))
-        events.append(self._event("content_part.done", **where, part=part))
-        events.append(self._event("output_item.done", output_index=place, item=item))
-        is_whole = event.reason not in ("budget", "cache_full")
-        self.response["status"] = "completed" if is_whole else "incomplete"
-        self.response["incomplete_details"] = None if is_whole else {"reason": "max_output_tokens"}
-        self.response["usage"] = _usage(event.usage, sum(live.n_written.values()))
-        return [*events, self._event(self.response["status"], response=self.response)]
+        return [
+            self._event("output_text.done", **where, text=part["text"], logprobs=[]),
+            self._event("content_part.done", **where, part=part),
+            self._event("output_item.done", output_index=place, item=item),
+        ]
 
     def _item(self, who: str | None, item: dict[str, Any]) -> bytes:
         place = self._items[who] = len(self.response["output"])

@@ -10,10 +10,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from .body import Body, body_of
-from .completions import client_of, unless_gone
+from .completions import unless_gone
 from .faults import Fault
 from .fields import run_options
+from .guard import client_of
+from .live import LiveRun
 from .response_events import ResponseEvents
+from .response_input import asked_as_chat, messages_of
 from .service import Service, new_name
 
 MOST_STORED = 256
@@ -29,8 +32,8 @@ class Responses:
     async def create(self, request: Request) -> Response:
         service, client = self._service, client_of(request)
         body = await body_of(request, service.options)
-        messages = self._before(client, body) + _messages_of(body)
-        options = run_options(body.renamed(max_output_tokens="max_tokens"), service.hogwild.sampling)
+        messages = self._before(client, body) + messages_of(body)
+        options = run_options(asked_as_chat(body), service.hogwild.sampling)
         if instructions := body.text("instructions"):
             asked = [{"role": "system", "content": instructions}, *messages]
         else:
@@ -38,7 +41,7 @@ class Responses:
         events = ResponseEvents(new_name("resp"), body.text("model", service.name), body)
         live = service.start(service.run_of(asked, options), client, events, events.name)
         if body.flag("store", True):
-            live.when_done(lambda _: self._store((client, events.name), [*messages, *events.said]))
+            live.when_done(lambda live: self._store(live, (client, events.name), [*messages, *events.said]))
         if body.flag("stream"):
             await unless_gone(request, live, live.begun())
             return live.response()
@@ -54,26 +57,9 @@ class Responses:
             raise Fault(404, "there is no such response, or it is kept no longer", "previous_response_id")
         return self._said[client, name]
 
-    def _store(self, name: tuple[str, str], messages: list[Mapping[str, Any]]) -> None:
+    def _store(self, live: LiveRun, name: tuple[str, str], messages: list[Mapping[str, Any]]) -> None:
+        if live.ended is None:  # it failed
+            return
         self._said[name] = messages
         while len(self._said) > MOST_STORED:
             self._said.popitem(last=False)
-
-
-def _messages_of(body: Body) -> list[Mapping[str, Any]]:
-    """Raises Fault."""
-    given = body.get("input")
-    if isinstance(given, str) and given.strip():
-        return [{"role": "user", "content": given}]
-    if not isinstance(given, list) or not given:
-        raise Fault(400, "input must be a text, or a list of messages", "input")
-    messages: list[Mapping[str, Any]] = []
-    for item in given:
-        if not isinstance(item, dict):
-            raise Fault(400, "input: each item must be an object", "input")
-        if item.get("type", "message") == "message":
-            role = "system" if item.get("role") == "developer" else item.get("role")
-            messages.append({**({"content": item["content"]} if "content" in item else {}), "role": role})
-        elif item["type"] != "reasoning":  # what was thought is not said again
-            raise Fault(400, f"input: items of type {item['type']!r} are not understood", "input")
-    return messages

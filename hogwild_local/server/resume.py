@@ -4,18 +4,20 @@ X-Conversation-Id; GET /v1/stream?conv_id=ID&from=BYTES reads on, DELETE stops."
 from __future__ import annotations
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 
 from ..options import ServerOptions
 from .body import body_of
 from .faults import Fault
+from .guard import client_of
 from .kept import Kept
 from .live import LiveRun
+from .sse import StreamResponse
 from .stream import Lost
 
 
 class Resumable:
-    """By conversation. A new request of the same conversation takes the place of the old one."""
+    """By client and conversation. A new request of the same conversation takes the place of the old one."""
 
     def __init__(self, options: ServerOptions) -> None:
         self._options = options
@@ -26,14 +28,14 @@ class Resumable:
         name = request.headers.get("x-conversation-id") if self._options.resume else None
         if name:
             self._kept.check_room()
-        return name or None
+        return _key(request, name) if name else None
 
     def keep(self, name: str, live: LiveRun) -> None:
         self._kept.put(name, live)
 
     async def read(self, request: Request) -> Response:
         """From a place in bytes (from), or behind an event (Last-Event-ID)."""
-        live = self._kept.get(request.query_params.get("conv_id", ""))
+        live = self._kept.get(_key(request, request.query_params.get("conv_id", "")))
         if live is None:
             raise Fault(404, "no stream of this conversation is kept", "conv_id")
         if "from" not in request.query_params:
@@ -46,7 +48,7 @@ class Resumable:
 
     async def stop(self, request: Request) -> Response:
         """Ends its run; also if there is none."""
-        await self._kept.stop(request.query_params.get("conv_id", ""))
+        await self._kept.stop(_key(request, request.query_params.get("conv_id", "")))
         return Response(status_code=204)
 
     async def lookup(self, request: Request) -> Response:
@@ -54,7 +56,8 @@ class Resumable:
         names = (await body_of(request, self._options)).get("conversation_ids")
         if not isinstance(names, list):
             raise Fault(400, "conversation_ids must be a list", "conversation_ids")
-        known = [(name, live) for name in names if isinstance(name, str) and (live := self._kept.get(name))]
+        texts = [name for name in names if isinstance(name, str)]
+        known = [(name, live) for name in texts if (live := self._kept.get(_key(request, name)))]
         return JSONResponse([
             {
                 "conversation_id": name,
@@ -66,7 +69,11 @@ class Resumable:
         ])  # fmt: skip
 
 
-def read_on(request: Request, live: LiveRun) -> StreamingResponse:
+def _key(request: Request, conversation: str) -> str:
+    return f"{client_of(request)} {conversation}"
+
+
+def read_on(request: Request, live: LiveRun) -> StreamResponse:
     """The stream of a run, from behind the event that its client has had last. Raises Fault."""
     after = number(request.headers.get("last-event-id", "0"), "Last-Event-ID")
     if after < live.stream.n_dropped:

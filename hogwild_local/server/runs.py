@@ -11,11 +11,11 @@ from .. import events as ev
 from ..errors import Closed, HogwildError
 from . import sse
 from .body import Body, body_of
-from .completions import client_of
 from .faults import Fault, fault_of
 from .fields import messages_of, run_options, worker_of
+from .guard import client_of
 from .kept import Kept
-from .live import LiveRun
+from .live import LiveRun, Turn
 from .resume import read_on
 from .service import Service, new_name
 
@@ -35,10 +35,11 @@ class Runs:
         live = await self.begin(self._service.run_of(messages, options), client_of(request))
         return JSONResponse(state_of(live), 201, {"Location": f"/v1/runs/{live.name}"})
 
-    async def begin(self, make: Any, client: str) -> LiveRun:
-        """Raises Fault."""
+    async def begin(self, make: Any, client: str, turn: Turn | None = None) -> LiveRun:
+        """turn: what it replies to, in a conversation. Raises Fault."""
         self._kept.check_room()
         live = self._service.start(make, client, event_message, new_name("run"))
+        live.turn = turn
         self._kept.put(live.name, live)
         await live.begun()
         return live

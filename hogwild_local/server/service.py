@@ -8,12 +8,14 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from time import time
 from typing import Any
+from weakref import WeakValueDictionary
 
 from .. import events as ev
 from ..errors import HogwildError
 from ..hogwild import Hogwild
 from ..options import ServerOptions
 from ..prompts.messages import Message
+from ..workers.admission import Allowance
 from ..workers.run import Run
 from .faults import Fault, fault_of
 from .live import Encoder, LiveRun
@@ -33,10 +35,15 @@ class Service:
         self.started = int(time())
         self.totals: Counter[str] = Counter()
         self.live: dict[str, LiveRun] = {}
+        self._allowances: WeakValueDictionary[str, Allowance] = WeakValueDictionary()
+        """By client."""
         self._load = load
         self._hogwild: Hogwild | None = None
         self._loading: asyncio.Task[None] | None = None
-        self.failure: HogwildError | None = None
+        self._is_ending = False
+        self.failure: Exception | None = None
+        """Why there is no model, and never will be."""
+        self._tell_failure: Callable[[], object] = lambda: None
 
     @property
     def hogwild(self) -> Hogwild:
@@ -47,17 +54,23 @@ class Service:
             raise Fault(503, "Loading model", retry_after=RETRY_S)
         return self._hogwild
 
+    def when_failed(self, tell: Callable[[], object]) -> None:
+        """tell: called when the model cannot be loaded."""
+        self._tell_failure = tell
+
     def begin(self) -> None:
         self._loading = asyncio.create_task(self._made())
 
     async def _made(self) -> None:
         try:
             self._hogwild = await asyncio.to_thread(self._load)
-        except HogwildError as error:
+        except Exception as error:
             self.failure = error
+            self._tell_failure()
 
     def cancel_all(self) -> None:
-        """Runs end in order, within one pass."""
+        """Runs end in order, within one pass, and none begins any more."""
+        self._is_ending = True
         for live in self.live.values():
             live.cancel()
 
@@ -77,19 +90,34 @@ class Service:
 
     def start(self, make: Callable[[], Run], client: str, encode: Encoder, name: str) -> LiveRun:
         """A run of a client's. Raises Fault: 429 where too many wait, or too many are this client's."""
-        waiting = [live for live in self.live.values() if live.is_waiting]
+        if self._is_ending:
+            raise Fault(503, "the server ends")
         room = self.options.parallel + self.options.queue
         of_client = sum(live.client == client for live in self.live.values())
-        if len(waiting) > self.options.queue or len(self.live) >= room or of_client >= max(1, room * 3 // 4):
+        if len(self.live) >= room or of_client >= max(1, room * 3 // 4):
             raise Fault(429, "too many requests wait already", code="queue_full", retry_after=RETRY_S)
         try:
             run = make()
         except HogwildError as error:
             raise fault_of(error) from error
+        run.limit(self._allowance_of(client))
         live = LiveRun(run, name, client, encode, Stream(self.options.stream_mb << 20))
         self.live[name] = live
         live.when_done(self._note_end)
         return live
+
+    @property
+    def n_ctx(self) -> int:
+        """Cells that one client can have: others are to find some."""
+        n_ctx = self.hogwild.n_ctx
+        return n_ctx if self.options.parallel == 1 else n_ctx * 3 // 4
+
+    def _allowance_of(self, client: str) -> Allowance:
+        if client not in self._allowances:
+            parallel = self.options.parallel
+            self._allowances[client] = made = Allowance(self.n_ctx, max(1, parallel * 3 // 4))
+            return made  # it is there as long as one of its runs
+        return self._allowances[client]
 
     def _note_end(self, live: LiveRun) -> None:
         self.live.pop(live.name, None)

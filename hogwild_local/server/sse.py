@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from .stream import Lost, Stream
 
@@ -28,31 +29,40 @@ def data(value: Mapping[str, Any], event: str = "") -> bytes:
     return f"{name}data: {json.dumps(value, separators=(',', ':'))}\n\n".encode()
 
 
-async def sent(stream: Stream, after: int, skip: int, left: Callable[[], None]) -> AsyncIterator[bytes]:
-    """What a client gets: the messages, but for `skip` bytes of the first one, and comments while there are none.
-    left: called when the client has it all, has gone, or was too slow."""
-    messages = stream.read(after)
-    waiting: asyncio.Task[tuple[int, bytes]] | None = None
-    try:
-        while True:
-            waiting = waiting or asyncio.ensure_future(anext(messages))
-            done, _ = await asyncio.wait([waiting], timeout=PING_S)
-            if not done:
-                yield PING
-                continue
-            _, message = waiting.result()
-            waiting = None
-            yield message[skip:]
-            skip = 0
-    except (StopAsyncIteration, Lost):
-        return
-    finally:
-        if waiting is not None:
-            waiting.cancel()
-        left()
+async def sent(stream: Stream, after: int, skip: int) -> AsyncIterator[bytes]:
+    """What a client gets: the messages, but for `skip` bytes of the first one, and comments while there are none. It
+    ends early where the client was too slow."""
+    while True:
+        try:
+            async with asyncio.timeout(PING_S):
+                if not await stream.more(after):
+                    return
+        except TimeoutError:
+            yield PING
+            continue
+        try:
+            after, messages = stream.behind(after)
+        except Lost:
+            return
+        yield messages[skip:]
+        skip = 0
 
 
-def response(stream: Stream, left: Callable[[], None], after: int = 0, skip: int = 0) -> StreamingResponse:
-    """Sends a stream from behind message `after`, and `skip` bytes of the next one, on."""
-    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    return StreamingResponse(sent(stream, after, skip, left), media_type="text/event-stream", headers=headers)
+class StreamResponse(StreamingResponse):
+    """Sends a stream from behind message `after`, and `skip` bytes of the next one, on. left: called when the client
+    has it all, has gone, or was too slow; also where it goes before anything was sent."""
+
+    def __init__(self, stream: Stream, left: Callable[[], None], after: int = 0, skip: int = 0) -> None:
+        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        super().__init__(sent(stream, after, skip), media_type="text/event-stream", headers=headers)
+        self._left = left
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            if scope["method"] == "HEAD":
+                await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+                await send({"type": "http.response.body", "body": b""})
+            else:
+                await super().__call__(scope, receive, send)
+        finally:
+            self._left()

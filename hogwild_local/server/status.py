@@ -42,7 +42,7 @@ class Status:
     async def props(self, request: Request) -> Response:
         service, hogwild = self._service, self._service.hogwild
         return JSONResponse({
-            "default_generation_settings": {"n_ctx": hogwild.n_ctx, "params": _params(service)},
+            "default_generation_settings": {"n_ctx": service.n_ctx, "params": _params(service)},
             "total_slots": service.options.parallel * _n_workers(service),
             "model_alias": service.name,
             "examples": hogwild.examples[:MOST_EXAMPLES],

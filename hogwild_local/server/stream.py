@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from itertools import islice
+
+MOST_AT_ONCE = 1 << 16
+"""Bytes that are taken together, unless one message has more: a reader who falls behind is given no more to hold."""
 
 
 class Lost(Exception):
@@ -18,7 +21,9 @@ class Stream:
     def __init__(self, most_bytes: int) -> None:
         self._most = most_bytes
         self._messages: deque[bytes] = deque()
-        self._n_bytes = self._bytes_dropped = 0
+        self.n_kept = 0
+        """Bytes of the messages that are kept."""
+        self._bytes_dropped = 0
         self.n_dropped = 0
         """Messages that are kept no longer."""
         self._is_ended = False
@@ -36,21 +41,21 @@ class Stream:
     @property
     def n_bytes(self) -> int:
         """Of all messages up to now, those that were dropped too."""
-        return self._bytes_dropped + self._n_bytes
+        return self._bytes_dropped + self.n_kept
 
     def put(self, message: bytes) -> None:
         self._messages.append(message)
-        self._n_bytes += len(message)
-        while self._n_bytes > self._most and len(self._messages) > 1:
+        self.n_kept += len(message)
+        while self.n_kept > self._most and len(self._messages) > 1:
             dropped = len(self._messages.popleft())
-            self._n_bytes -= dropped
+            self.n_kept -= dropped
             self._bytes_dropped += dropped
             self.n_dropped += 1
-        self._tell()
+        self._news.set()
 
     def end(self) -> None:
         self._is_ended = True
-        self._tell()
+        self._news.set()
 
     def after_bytes(self, n: int) -> tuple[int, int]:
         """How many whole messages are in the first n bytes, and how many bytes of the next one. Raises Lost where they
@@ -65,21 +70,23 @@ class Stream:
             number += 1
         return number, n - at
 
-    async def read(self, after: int = 0) -> AsyncIterator[tuple[int, bytes]]:
-        """Messages behind number `after`, until the stream ends. Raises Lost."""
-        while True:
-            news = self._news
-            while after < self.n_messages:
-                if after < self.n_dropped:
-                    raise Lost
-                message = self._messages[after - self.n_dropped]
-                after += 1
-                yield after, message
-            if self._is_ended and after >= self.n_messages:
-                return
-            if news is self._news:
-                await news.wait()
+    def behind(self, after: int) -> tuple[int, bytes]:
+        """Messages behind number `after`, as many as are there and MOST_AT_ONCE allows, and the number of the last one:
+        what was told together is sent together. Raises Lost."""
+        if after < self.n_dropped:
+            raise Lost
+        messages: list[bytes] = []
+        n = 0
+        for message in islice(self._messages, after - self.n_dropped, None):
+            if messages and n + len(message) > MOST_AT_ONCE:
+                break
+            messages.append(message)
+            n += len(message)
+        return after + len(messages), b"".join(messages)
 
-    def _tell(self) -> None:
-        self._news.set()
-        self._news = asyncio.Event()
+    async def more(self, after: int) -> bool:
+        """Waits for a message behind number `after`. False: the stream has ended without one."""
+        while after >= self.n_messages and not self._is_ended:
+            self._news.clear()  # all readers wake, and look for themselves
+            await self._news.wait()
+        return after < self.n_messages

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..workers.result import Result
-from . import chunks
+from . import chunks, likely
 from .chunks import ChatChunks, ChunkSettings
 from .live import LiveRun
 
@@ -15,13 +15,15 @@ class TextChunks(ChatChunks):
 
     object = "text_completion"
 
-    def _choice(self, delta: dict[str, Any], finish: str | None) -> dict[str, Any]:
-        return {"index": 0, "text": delta.get("content", ""), "finish_reason": finish, "logprobs": None}
+    def _choice(self, delta: dict[str, Any], finish: str | None, logprobs: list[dict[str, Any]]) -> dict[str, Any]:
+        text = delta.get("content", "")
+        return {"index": 0, "text": text, "finish_reason": finish, "logprobs": likely.of_text(logprobs)}
 
 
 def whole(settings: ChunkSettings, live: LiveRun, result: Result) -> dict[str, Any]:
     """The same in one piece."""
     chat = chunks.whole(settings, live, result)
     choice = chat["choices"][0]
-    text = {"index": 0, "text": choice["message"]["content"], "finish_reason": choice["finish_reason"]}
-    return {**chat, "object": "text_completion", "choices": [{**text, "logprobs": None}]}
+    text = {"index": 0, "text": choice["message"]["content"] or "", "finish_reason": choice["finish_reason"]}
+    logprobs = likely.of_text((choice["logprobs"] or {}).get("content", ()))
+    return {**chat, "object": "text_completion", "choices": [{**text, "logprobs": logprobs}]}

@@ -44,8 +44,8 @@ class Tokens:
             raise Fault(400, f"tokens must be a list of at most {MOST_TOKENS} whole numbers", "tokens")
         if not all(type(token) is int and 0 <= token < model.n_vocab for token in tokens):
             raise Fault(400, f"tokens: each must be a whole number from 0 to {model.n_vocab - 1}", "tokens")
-        text = b"".join(model.token_bytes(token) for token in tokens).decode(errors="replace")
-        return JSONResponse({"content": text})
+        pieces = await asyncio.to_thread(lambda: b"".join([model.token_bytes(token) for token in tokens]))
+        return JSONResponse({"content": pieces.decode(errors="replace")})
 
     async def apply_template(self, request: Request) -> Response:
         """The prompt of a run with these messages and options."""
