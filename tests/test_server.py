@@ -193,7 +193,7 @@ def test_the_page_is_all_here_and_may_load_nothing_from_elsewhere(server: Served
     index = server.client.get("/")
     parts = re.findall(r'(?:src|href)="(page/[^"]+)"', index.text)
     assert len(parts) == 3
-    for part in ["", *parts, "page/events.js"]:
+    for part in ["", *parts, "page/turn.js"]:
         response = server.client.get(f"/{part}")
         assert response.status_code == 200
         policy = response.headers["content-security-policy"]

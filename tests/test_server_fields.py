@@ -104,7 +104,9 @@ def test_workers_are_names_and_objects(server: Served) -> None:
     with served(load) as other:
         done = other.post(CHAT, {"messages": USER, "workers": WORKERS, "max_passes": 4})
         assert done.status_code == 200, done.text
-        assert asked == [["Alice", Worker("Bob", "Doubt it.", stop=["###"], grammar='root ::= "x"+'), Worker("Eve")]]
+        assert asked == [
+            [Worker("Alice"), Worker("Bob", "Doubt it.", stop=["###"], grammar='root ::= "x"+'), Worker("Eve")]
+        ]
         assert set(done.json()["hogwild"]["workers"]) == {"Alice", "Bob", "Eve"}
 
 

@@ -47,7 +47,10 @@ def run_options(body: Body, sampling: SamplingParams) -> dict[str, Any]:
 
 def workers_of(workers: Any, sampling: SamplingParams) -> Any:
     """A number, or a list of names and of objects of a Worker's fields. Raises Fault."""
-    return [worker_of(worker, sampling) for worker in workers] if isinstance(workers, list | tuple) else workers
+    try:
+        return [worker_of(worker, sampling) for worker in workers] if isinstance(workers, list | tuple) else workers
+    except Fault as fault:
+        raise Fault(400, str(fault), "workers") from fault
 
 
 def worker_of(given: Any, sampling: SamplingParams) -> Worker:
@@ -57,10 +60,10 @@ def worker_of(given: Any, sampling: SamplingParams) -> Worker:
             return as_worker(given)
         body = Body(given)
         own = _sampling(body, sampling) if any(name in body for name in OF_SAMPLING) else None
-        stops = _stops(body.get("stop", ()), "workers")
+        stops = _stops(body.get("stop", ()))
         return Worker(body.get("name"), body.get("role"), own, stops, body.get("grammar"))  # type: ignore[arg-type]  # it checks
     except InvalidArgument as error:
-        raise Fault(400, str(error), "workers") from error
+        raise fault_of(error) from error
 
 
 def messages_of(body: Body) -> list[Mapping[str, Any]]:

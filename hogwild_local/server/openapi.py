@@ -108,12 +108,6 @@ def _said() -> Schema:
     return _object(["text"], text=TEXT, to={"type": ["string", "null"]})
 
 
-def _worker() -> Schema:
-    """A name, or what is this worker's own."""
-    own = {name: schema for name, schema in _options()["properties"].items() if name in (*_OF_SAMPLING, "stop")}
-    return {"anyOf": [TEXT, NULL, _object(["name"], name=TEXT, role=TEXT, **own)]}
-
-
 def _options(required: list[str] | None = None, **more: Schema) -> Schema:
     """What a run takes, with the help that the command line shows."""
     asked: Schema = {"stop": {"type": ["string", "array"]}, "max_tokens": NUMBER, "seed": NUMBER}
@@ -126,12 +120,15 @@ def _options(required: list[str] | None = None, **more: Schema) -> Schema:
             option = options_of(options)[name]
             schema = {"enum": list(option.choices)} if option.choices else kinds.get(option.kind, {})
             asked[name] = {**schema, "description": option.help}
-    asked["workers"] |= {"anyOf": [NUMBER, {"type": "array", "items": {"anyOf": [TEXT, _worker()]}}]}
+    asked["workers"] |= {"anyOf": [NUMBER, {"type": "array", "items": _worker()}]}
     return _object(required or [], **asked, **more)
 
 
 def _worker() -> Schema:
-    return _object(["name"], name=TEXT, role=TEXT, stop={"type": ["string", "array"]}, grammar=TEXT)
+    """A name, or what is this worker's own."""
+    own: dict[str, Schema] = {"role": TEXT, "stop": {"type": ["string", "array"]}, "grammar": TEXT}
+    numbers: dict[str, Schema] = {name: {"type": "number"} for name in _OF_SAMPLING}
+    return {"anyOf": [NULL, TEXT, _object(["name"], name=TEXT, **own, **numbers)]}
 
 
 _OF_RUN = ("workers", "layout", "max_passes", "ends", "thinking", "cache_prompt", "date")
