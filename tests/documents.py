@@ -21,6 +21,9 @@ PAGES = [
 RANDOM, TOOLS = "<!-- random model -->", "<!-- random model with tools -->"
 """Stand in a section that asks what the embedded model can't read: model.gguf is a tiny random model there, with a chat
 template that shows tools, or none."""
+SERVED = "<!-- hogwild serve -->"
+"""Stands in a section whose examples ask a server, by the usual address."""
+USUAL_ADDRESS = "http://127.0.0.1:8080"
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ def _of_section(page: Path, lines: list[str], start: int, end: int) -> Program |
         return None
     section = re.sub(r"^#+ ", "", lines[start])
     output = "\n".join(printed) + "\n" if printed else None
-    mark = next((line for line in lines[start:end] if line in (RANDOM, TOOLS)), None)
+    mark = next((line for line in lines[start:end] if line in (RANDOM, TOOLS, SERVED)), None)
     return Program(page, section, "\n".join(code) + "\n", output, mark)
 
 

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from documents import PAGES, ROOT, TOOLS, Program, command_lines, programs
+from documents import PAGES, RANDOM, ROOT, SERVED, TOOLS, USUAL_ADDRESS, Program, command_lines, programs
+from server_helper import served
 from test_tools import TOOL_TEMPLATE
 
 from hogwild_local import Result, SamplingParams, Worker, errors, events
@@ -28,7 +29,7 @@ PROBLEMS = '{"problem": "a=27+58", "answer": "85"}\n{"problem": "a=01+02", "answ
 def test_an_example_runs_and_prints_what_its_page_says(
     program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_path: Callable[..., Path]
 ) -> None:
-    model = tiny_path("qwen3") if program.mark else default_model_path()
+    model = tiny_path("qwen3") if program.mark in (RANDOM, TOOLS) else default_model_path()
     if program.mark == TOOLS:
         monkeypatch.setattr(vocabulary, "CHAT_TEMPLATE", TOOL_TEMPLATE)
         model = tmp_path / "tools.gguf"
@@ -37,7 +38,11 @@ def test_an_example_runs_and_prints_what_its_page_says(
     shutil.copy(ROOT / "hogwild_local" / "prompts" / "default.toml", tmp_path / "mine.toml")
     (tmp_path / "problems.jsonl").write_text(PROBLEMS)
     monkeypatch.chdir(tmp_path)
-    printed = program.run()
+    if program.mark == SERVED:
+        with served() as server:
+            printed = dataclasses.replace(program, source=program.source.replace(USUAL_ADDRESS, server.address)).run()
+    else:
+        printed = program.run()
     assert program.output in (None, printed)
 
 
@@ -55,7 +60,7 @@ def test_no_block_is_left_out() -> None:
     pages = [ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("models/*.md"), *ROOT.glob("*.md")]
     text = {page: page.read_text(encoding="utf-8") for page in pages}
     fences = {page: re.findall(r"^ *```(\w*)$", said, re.MULTILINE)[::2] for page, said in text.items()}
-    assert {kind for kinds in fences.values() for kind in kinds} <= {"python", "text", "sh", ""}
+    assert {kind for kinds in fences.values() for kind in kinds} <= {"python", "text", "sh", "yaml", ""}
     for page in PAGES:
         run = "\n".join(program.source for program in programs(page))
         printed = "\n".join(program.output or "" for program in programs(page))

@@ -27,11 +27,12 @@ def texts(path: Path, **options: object) -> dict[str, str]:
         return dict(hw.generate("Share the work.", **{"max_passes": 40, "seed": 5, "reply": False, **options}).texts)
 
 
-def test_the_embedded_model_runs_and_says_in_one_line_what_it_is() -> None:
+def test_the_embedded_model_runs_and_says_in_a_line_each_what_it_is_and_holds() -> None:
     done = hogwild("run", "--max-passes", "5", "--threads", "1", "a=01+02")
     assert done.returncode == 0
-    assert len(done.stderr.splitlines()) == 1
-    assert "embedded" in done.stderr
+    what, room = done.stderr.splitlines()
+    assert "embedded" in what
+    assert "context 8192 tokens" in room
     assert "tokens/s" in done.stdout.splitlines()[-1]
 
 

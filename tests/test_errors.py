@@ -97,7 +97,12 @@ BAD_TYPES = [None, 1, "", "F16", "f16\0", "\ud800", "q9", "f" * 9999]
 
 @pytest.mark.parametrize(
     "settings",
-    [{name: value} for name in ("n_ctx", "n_batch") for value in (0, -1, 2**31, 2**64, *NOT_NUMBERS)]
+    [
+        {name: value}
+        for name in ("n_ctx", "n_batch")
+        for value in (0, -1, 2**31, 2**64, *NOT_NUMBERS)
+        if (name, value) != ("n_ctx", None)  # as many as there is room for
+    ]
     + [{"attention": value} for value in ("", "flash", "FUSED", None, 0, [])]
     + [{name: value} for name in ("type_k", "type_v") for value in BAD_TYPES],
 )  # fmt: skip
