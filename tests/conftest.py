@@ -124,7 +124,7 @@ def page(driver: Any, gate: Any) -> Iterator[Any]:
     from browser import opened
 
     with opened(driver, gate) as made:
-        made.until(lambda: made["numbers"].text == "Room for 8192 tokens")
+        made.until(lambda: made["numbers"].text == "Room for 6144 tokens")
         yield made
 
 

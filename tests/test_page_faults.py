@@ -105,5 +105,5 @@ def test_the_page_waits_while_the_model_is_loaded(driver: Chrome) -> None:
         page.expected.append("503")
         page.until(lambda: page["numbers"].text == "The model is being loaded")
         may_load.set()
-        page.until(lambda: page["numbers"].text == "Room for 8192 tokens")
+        page.until(lambda: page["numbers"].text == "Room for 6144 tokens")
         assert not page.all("#fault")
