@@ -75,7 +75,7 @@ def test_runs_in_turn_in_one_thread_write_what_they_write_alone() -> None:
 
 def test_runs_in_threads_of_their_own_write_what_they_write_alone() -> None:
     fake = GuessingEngine()
-    with hogwild(fake, n_ctx=10_000) as hw:
+    with hogwild(fake, n_ctx=8192) as hw:
         options = {"max_passes": 60, "finisher": False}
         alone = [hw.generate("P", seed=seed, workers=1 + seed % 4, **options) for seed in range(16)]
         with ThreadPoolExecutor(8) as pool:

@@ -103,7 +103,7 @@ def test_views_stay_as_the_layouts_rules_say(layout: str, seed: int) -> None:
     chance = random.Random(f"{layout}{seed}")
     scripts = ["".join(chance.choice(["a", "b", "c", ".\n\n"]) for _ in range(90)) for _ in range(12)]
     fake = FakeEngine(*scripts)
-    with hogwild(fake, n_ctx=20_000) as hw:
+    with hogwild(fake, n_ctx=8192) as hw:
         workers = team(chance)
         roles = {i: f"(n{i}:{worker.role})" for i, worker in enumerate(workers) if worker.role}
         events, ends, index, asked = [], [0], {w.name: i for i, w in enumerate(workers)}, {}
