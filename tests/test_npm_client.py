@@ -24,7 +24,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     install = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", PACKAGE]
     done = subprocess.run(install, cwd=made, capture_output=True, text=True, timeout=120, check=False)
     if done.returncode:
-        pytest.skip(f"npm cannot have {PACKAGE}: {done.stderr[-200:]}")
+        pytest.skip(f"no node package: npm cannot have {PACKAGE}: {done.stderr[-200:]}")
     shutil.copy(CLIENT, made)
     return made
 
