@@ -120,6 +120,7 @@ def python(hub: Hub, tmp_path: Path) -> Callable[..., str]:
     """What a Python of its own prints, whose huggingface_hub asks our server: it reads its environment once."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     environment |= {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path), "NO_PROXY": "127.0.0.1"}
+    environment |= {"HF_HUB_ETAG_TIMEOUT": "60", "HF_HUB_DOWNLOAD_TIMEOUT": "60"}  # a busy machine is no lost one
 
     def run(*arguments: str, **env: str) -> str:
         command = [sys.executable, *arguments]
