@@ -222,10 +222,9 @@ class Hogwild:
         tools, form = self._form(options, tags)
         settings = RunSettings.of(options, workers, seed, day.isoformat(), bool(self.prompts.reply.text), form)
         layout = make_layout(options.layout)
-        wording = Wording(self.prompts, names, layout.name, options.thinking, self._chat.dialect.structure)
+        wording = self._wording(names, layout.name, options)
         text = partial(self._text, wording, messages, day, options.reasoning_effort, tools)
-        ends, calls = self._chat.turn_ends, form.family is not None
-        closing = closing_of(self.model, tags, options.ends, ends, calls)
+        closing = closing_of(self.model, tags, options.ends, self._chat.turn_ends, calls=form.family is not None)
         of_run = options.sampling or self.sampling
         forbidden = cache(partial(forbidden_tokens, self.model, self._chat.think_tags, self.prompts.step.forbidden))
         sampler = partial(self._engine.sampler, self.model)
@@ -239,6 +238,9 @@ class Hogwild:
             run = Run(loop, self._cache, told)
             self._runs.add(run)
             return run
+
+    def _wording(self, names: Sequence[str], layout: str, options: RunOptions) -> Wording:
+        return Wording(self.prompts, names, layout, options.thinking, self._chat.dialect.structure)
 
     def _form(self, options: RunOptions, tags: ThinkTags | None) -> tuple[Sequence[Mapping[str, Any]], ReplyForm]:
         """The tools that a run's prompt shows, and its reply's form. Raises InvalidArgument."""
@@ -304,11 +306,9 @@ class Hogwild:
     def _whole_text(self, prompt: Prompt, options: RunOptions) -> tuple[Wording, PromptText]:
         self._check_open()
         names = [worker.name for worker in self._limits.workers(options.workers)]
-        layout, marks = make_layout(options.layout).name, self._chat.dialect.structure
-        wording = Wording(self.prompts, names, layout, options.thinking, marks)
-        tools, _ = self._form(options, None)
-        day, effort = checked_date(options.date), options.reasoning_effort
-        return wording, self._text(wording, checked_messages(prompt), day, effort, tools)
+        wording = self._wording(names, make_layout(options.layout).name, options)
+        (tools, _), day = self._form(options, None), checked_date(options.date)
+        return wording, self._text(wording, checked_messages(prompt), day, options.reasoning_effort, tools)
 
     def close(self) -> None:
         """Ends the runs that are going on (within one pass, or chunk of the prompt) and frees cache and model.

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
+from fakes import TINY_STYLE, FakeEngine
 
-from hogwild_local import Hogwild
+from hogwild_local import Hogwild, PromptStyle
 from hogwild_local.engine.default_model import default_model_path
 from hogwild_local.options import ServerOptions
 from hogwild_local.server.listen import Listener
@@ -23,6 +24,17 @@ CHAT = "/v1/chat/completions"
 
 def embedded() -> Hogwild:
     return Hogwild(default_model_path(), trust=True)
+
+
+def paced(seconds: float = 0.005, style: PromptStyle = TINY_STYLE) -> Callable[[], Hogwild]:
+    """Loads a fake model, whose workers write x, and whose passes take so long."""
+
+    def load() -> Hogwild:
+        hogwild = Hogwild("m.gguf", prompts=style, engine=FakeEngine(filler=ord("x")).engine)
+        hogwild._cache.on_decode = lambda cache: time.sleep(seconds)
+        return hogwild
+
+    return load
 
 
 class Served:

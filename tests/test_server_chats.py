@@ -3,26 +3,12 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import FakeEngine
-from server_helper import Served, events_of, served, until
+from server_helper import Served, events_of, paced, served, until
 from test_reply import STYLE
-
-from hogwild_local import Hogwild
-
-
-def talking(seconds: float = 0.0) -> Callable[[], Hogwild]:
-    def load() -> Hogwild:
-        hogwild = Hogwild("m.gguf", prompts=STYLE, engine=FakeEngine(filler=ord("x")).engine)
-        hogwild._cache.on_decode = lambda cache: time.sleep(seconds)
-        return hogwild
-
-    return load
 
 
 def turn(server: Served, path: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -40,7 +26,7 @@ def said(chat: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def test_turns_branches_and_edits_are_conversations(tmp_path: Path) -> None:
-    with served(talking(), data=str(tmp_path)) as server:
+    with served(paced(0.0, STYLE), data=str(tmp_path)) as server:
         chat = server.post("/v1/chats", {"system": "Be brief.", "workers": 3}).json()
         path = f"/v1/chats/{chat['id']}"
         after = turn(server, f"{path}/send", {"content": "What is it?"})
@@ -63,7 +49,7 @@ def test_turns_branches_and_edits_are_conversations(tmp_path: Path) -> None:
         server.idle()
         until(lambda: len(json.loads((tmp_path / f"{chat['id']}.json").read_text())["messages"]) == 3)
     (tmp_path / "chat-damaged.json").write_text("{")
-    with served(talking(), data=str(tmp_path)) as server:  # another one, later
+    with served(paced(0.0, STYLE), data=str(tmp_path)) as server:  # another one, later
         for name, kept in whole.items():
             assert server.client.get(f"/v1/chats/{name}").json() == kept
         assert server.client.patch(path, json={"title": "Names"}).json()["title"] == "Names"
@@ -74,7 +60,7 @@ def test_turns_branches_and_edits_are_conversations(tmp_path: Path) -> None:
 
 
 def test_a_run_says_what_turn_of_which_conversation_it_is() -> None:
-    with served(talking()) as server:
+    with served(paced(0.0, STYLE)) as server:
         assert server.post("/v1/runs", {"prompt": "x", "max_passes": 2, "max_tokens": 2}).json()["turn"] is None
         path = f"/v1/chats/{server.post('/v1/chats', {'system': 'Be brief.'}).json()['id']}"
         for call, body, turn in (
@@ -89,7 +75,7 @@ def test_a_run_says_what_turn_of_which_conversation_it_is() -> None:
 
 
 def test_a_turn_at_a_time_and_what_is_wrong_is_named() -> None:
-    with served(talking(0.01)) as server:
+    with served(paced(0.01, STYLE)) as server:
         path = f"/v1/chats/{server.post('/v1/chats', {}).json()['id']}"
         for call, body, status in (
             ("regenerate", {}, 400),
@@ -111,7 +97,7 @@ def test_a_turn_at_a_time_and_what_is_wrong_is_named() -> None:
 
 
 def test_conversations_of_another_key_are_not_there(tmp_path: Path) -> None:
-    with served(talking(), api_keys=["a", "b"], data=str(tmp_path)) as server:
+    with served(paced(0.0, STYLE), api_keys=["a", "b"], data=str(tmp_path)) as server:
         mine, other = ({"Authorization": f"Bearer {key}"} for key in "ab")
         name = server.post("/v1/chats", {}, headers=mine).json()["id"]
         assert server.client.get(f"/v1/chats/{name}", headers=mine).status_code == 200
@@ -124,7 +110,7 @@ def test_conversations_of_another_key_are_not_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["../../secret", "chat-" + "0" * 24 + "/../x", "%2e%2e%2fsecret"])
 def test_no_name_leads_out_of_the_folder(name: str, tmp_path: Path) -> None:
     (tmp_path / "secret.json").write_text("{}")
-    with served(talking(), data=str(tmp_path / "chats")) as server:
+    with served(paced(0.0, STYLE), data=str(tmp_path / "chats")) as server:
         assert server.client.get(f"/v1/chats/{name}").status_code == 404
         assert server.client.delete(f"/v1/chats/{name}").status_code in (404, 405)
     assert (tmp_path / "secret.json").exists()

@@ -4,33 +4,23 @@ from __future__ import annotations
 
 import json
 import string
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from fakes import TINY_STYLE, FakeEngine
+from fakes import FakeEngine
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from server_helper import CHAT, Served, events_of, served
+from server_helper import CHAT, Served, events_of, paced, served
 from spoken import STYLE
 
 from hogwild_local import Hogwild, Worker
 from hogwild_local.options import RunOptions, SamplingParams, options_of
 
 
-def loaded(seconds: float = 0.0) -> Callable[[], Hogwild]:
-    def load() -> Hogwild:
-        hogwild = Hogwild("m.gguf", prompts=TINY_STYLE, engine=FakeEngine(filler=ord("x")).engine)
-        hogwild._cache.on_decode = lambda cache: time.sleep(seconds)
-        return hogwild
-
-    return load
-
-
 @pytest.fixture(scope="module")
 def server() -> Iterator[Served]:
-    with served(loaded()) as made:
+    with served(paced(0.0)) as made:
         yield made
         made.idle()
 
@@ -123,10 +113,10 @@ def test_a_worker_who_is_none_is_a_fault_of_workers(server: Served, worker: Any)
 
 def test_a_conversations_workers_are_there_after_the_server(tmp_path: Any) -> None:
     workers = ["Alice", {"name": "Eve", "stop": ["###"]}]
-    with served(loaded(), data=str(tmp_path)) as first:
+    with served(paced(0.0), data=str(tmp_path)) as first:
         chat = first.post("/v1/chats", {"workers": workers}).json()
         assert chat["options"]["workers"][1]["name"] == "Eve"
-    with served(loaded(), data=str(tmp_path)) as again:
+    with served(paced(0.0), data=str(tmp_path)) as again:
         run = again.post(f"/v1/chats/{chat['id']}/send", {"content": "a", "max_passes": 3})
         assert run.status_code == 201, run.text
         list(events_of(again.client.get(run.headers["location"] + "/events")))
@@ -136,7 +126,7 @@ def test_a_conversations_workers_are_there_after_the_server(tmp_path: Any) -> No
 
 def test_a_worker_who_joins_is_an_item_of_the_response(server: Served) -> None:
     with (
-        served(loaded(0.005)) as slow,
+        served(paced(0.005)) as slow,
         slow.client.stream("POST", "/v1/responses", json={"input": "a", "stream": True, "max_passes": 40}) as response,
     ):
         events = events_of(response)

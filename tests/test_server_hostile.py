@@ -9,26 +9,16 @@ import re
 import select
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import httpx
 import pytest
-from fakes import TINY_STYLE, FakeEngine
-from server_helper import ASKED, CHAT, Served, events_of, served, until
+from server_helper import ASKED, CHAT, Served, events_of, paced, served, until
 
 from hogwild_local import Hogwild
 
 BODY = {"messages": [{"role": "user", "content": "a=27+58"}], "max_passes": 100_000}
 HEAD = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\n"
-
-
-def paced(seconds: float = 0.005) -> Callable[[], Hogwild]:
-    def load() -> Hogwild:
-        hogwild = Hogwild("m.gguf", prompts=TINY_STYLE, engine=FakeEngine(filler=ord("x")).engine)
-        hogwild._cache.on_decode = lambda cache: time.sleep(seconds)
-        return hogwild
-
-    return load
 
 
 @pytest.fixture(scope="module")

@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import re
-import time
 from dataclasses import replace
 from typing import Any
 
 import jsonschema
-from fakes import FakeEngine
-from server_helper import Served, served, until
+from server_helper import Served, paced, served, until
 from test_reply import STYLE
 
-from hogwild_local import Hogwild
 from hogwild_local.prompts.style import Said
 
-
-def load() -> Hogwild:
-    style = replace(STYLE, said=Said("{{ text }}"))
-    hogwild = Hogwild("m.gguf", prompts=style, engine=FakeEngine(filler=ord("x")).engine)
-    hogwild._cache.on_decode = lambda cache: time.sleep(0.002)
-    return hogwild
+load = paced(0.002, replace(STYLE, said=Said("{{ text }}")))
 
 
 class Described:

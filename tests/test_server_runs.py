@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import httpx
 import openai
 import pytest
-from fakes import TINY_STYLE, FakeEngine
-from server_helper import ASKED, SHEET, Served, embedded, events_of, served, until
+from fakes import TINY_STYLE
+from server_helper import ASKED, SHEET, Served, embedded, events_of, paced, served, until
 from test_reply import STYLE
 
-from hogwild_local import Hogwild, PromptStyle, Result
+from hogwild_local import Result
 from hogwild_local.prompts.style import Role, Said
 
 
@@ -100,15 +99,6 @@ def test_an_input_that_is_none_is_refused(server: Served, given: Any) -> None:
 
 
 # -- our own --
-
-
-def paced(seconds: float = 0.005, style: PromptStyle = TINY_STYLE) -> Callable[[], Hogwild]:
-    def load() -> Hogwild:
-        hogwild = Hogwild("m.gguf", prompts=style, engine=FakeEngine(filler=ord("x")).engine)
-        hogwild._cache.on_decode = lambda cache: time.sleep(seconds)
-        return hogwild
-
-    return load
 
 
 def test_the_events_of_a_run_are_those_of_the_package(server: Served) -> None:

@@ -7,29 +7,15 @@ import asyncio
 import json
 import socket
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
-from fakes import TINY_STYLE, FakeEngine
-from server_helper import ASKED, CHAT, events_of, served, until
+from server_helper import ASKED, CHAT, events_of, paced, served, until
 
-from hogwild_local import Hogwild
 from hogwild_local.server.stream import MOST_AT_ONCE, Lost, Stream
 
 BODY = {"messages": [{"role": "user", "content": "a=27+58"}], "stream": True, "max_passes": 1000}
-
-
-def paced(seconds: float = 0.005) -> Callable[[], Hogwild]:
-    """Passes take a while."""
-
-    def load() -> Hogwild:
-        hogwild = Hogwild("m.gguf", prompts=TINY_STYLE, engine=FakeEngine(filler=ord("x")).engine)
-        hogwild._cache.on_decode = lambda cache: time.sleep(seconds)
-        return hogwild
-
-    return load
 
 
 def test_a_stream_is_read_from_any_place_by_any_number() -> None:

@@ -78,17 +78,22 @@ def cut_names(model: ModelLike, text: str, cut: str, also: AbstractSet[str] = fr
     """The text with `cut` behind the first character of each name of a control token, and of `also`."""
     # Once more: a shorter name may have stood inside a longer one.
     while names := control_names(model, text) | {name for name in also if name in text}:
-        begins = "|".join(map(re.escape, names))
-        text = re.sub(f"(?={begins}).", lambda match: match[0] + cut, text, flags=re.DOTALL)
+        text = _cut(text, names, cut)
     return text
 
 
 def as_text(text: str, names: AbstractSet[str]) -> str:
     """The text with a space of no width inside each of these names: vocabularies that show them make tokens of them in
     any text."""
-    for name in sorted(names, key=len, reverse=True):
-        text = text.replace(name, name[0] + NO_SPACE + name[1:])
+    while found := {name for name in names if name in text}:
+        text = _cut(text, found, NO_SPACE)
     return text
+
+
+def _cut(text: str, names: AbstractSet[str], cut: str) -> str:
+    """The text with `cut` behind the first character of each of these names."""
+    begins = "|".join(map(re.escape, names))
+    return re.sub(f"(?={begins}).", lambda match: match[0] + cut, text, flags=re.DOTALL)
 
 
 def with_names_cut(model: ModelLike, value: Any, cut: str, also: AbstractSet[str] = frozenset()) -> Any:

@@ -94,7 +94,7 @@ class Service:
             raise Fault(503, "the server ends")
         room = self.options.parallel + self.options.queue
         of_client = sum(live.client == client for live in self.live.values())
-        if len(self.live) >= room or of_client >= max(1, room * 3 // 4):
+        if len(self.live) >= room or of_client >= share_of(room):
             raise Fault(429, "too many requests wait already", code="queue_full", retry_after=RETRY_S)
         try:
             run = make()
@@ -110,12 +110,11 @@ class Service:
     def n_ctx(self) -> int:
         """Cells that one client can have: others are to find some."""
         n_ctx = self.hogwild.n_ctx
-        return n_ctx if self.options.parallel == 1 else n_ctx * 3 // 4
+        return n_ctx if self.options.parallel == 1 else share_of(n_ctx)
 
     def _allowance_of(self, client: str) -> Allowance:
         if client not in self._allowances:
-            parallel = self.options.parallel
-            self._allowances[client] = made = Allowance(self.n_ctx, max(1, parallel * 3 // 4))
+            self._allowances[client] = made = Allowance(self.n_ctx, share_of(self.options.parallel))
             return made  # it is there as long as one of its runs
         return self._allowances[client]
 
@@ -132,6 +131,11 @@ class Service:
             self.totals["passes"] += timings.passes + timings.closing_passes
         else:
             self.totals["failed_requests"] += 1
+
+
+def share_of(n: int) -> int:
+    """How much of n one client may have."""
+    return max(1, n * 3 // 4)
 
 
 def new_name(kind: str) -> str:
