@@ -123,7 +123,7 @@ def python(hub: Hub, tmp_path: Path) -> Callable[..., str]:
     environment |= {"HF_HUB_ETAG_TIMEOUT": "60", "HF_HUB_DOWNLOAD_TIMEOUT": "60"}  # a busy machine is no lost one
 
     def run(*arguments: str, **env: str) -> str:
-        command = [sys.executable, *arguments]
+        command = [sys.executable, "-P", *arguments]  # the installed package, not the folder of its sources
         done = subprocess.run(command, env=environment | env, capture_output=True, text=True, stdin=subprocess.DEVNULL)
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()

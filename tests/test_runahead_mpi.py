@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +52,7 @@ def ranks_of(mpiexec: int) -> list[int]:
     return [pid for pid, command in commands.items() if command[:2] == [sys.executable, "-c"]]
 
 
-def gone(pids: list[int]) -> bool:
+def gone(pids: Collection[int]) -> bool:
     """Whether all have ended, or end within seconds."""
     end = time.monotonic() + MOST_S
     while any(Path(f"/proc/{pid}").exists() and " Z " not in Path(f"/proc/{pid}/stat").read_text() for pid in pids):

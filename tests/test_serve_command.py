@@ -22,8 +22,8 @@ from hogwild_local.cli.main import cli
 @contextlib.contextmanager
 def serving(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The process, and its address."""
-    command = [sys.executable, "-c", "from hogwild_local.cli.main import main; main()", "serve", "--trust", *arguments]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, "-P", "-c", "from hogwild_local.cli.main import main; main()", "serve", "--trust"]
+    with subprocess.Popen([*command, *arguments], stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stderr is not None
             lines = iter(process.stderr.readline, "")
