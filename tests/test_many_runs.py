@@ -22,10 +22,12 @@ SEATS = 8
 PATIENCE_S = 60.0
 
 
-@pytest.fixture(scope="module")
-def hogwild(tiny_path: Callable[..., Path]) -> Iterator[Hogwild]:
+@pytest.fixture(scope="module", params=[False, True], ids=["here", "isolated"])
+def hogwild(request: pytest.FixtureRequest, tiny_path: Callable[..., Path]) -> Iterator[Hogwild]:
+    """The engine in this process, and in one of its own."""
     # q8_0: ggml's products of it give the same bits whatever the number of rows, so whoever shares a pass.
-    with Hogwild(tiny_path("llama-bos", "q8_0"), n_ctx=4096, n_threads=1, type_k="f32", type_v="f32") as made:
+    options = {"n_ctx": 4096, "n_threads": 1, "type_k": "f32", "type_v": "f32", "isolate": request.param}
+    with Hogwild(tiny_path("llama-bos", "q8_0"), **options) as made:
         yield made
 
 
