@@ -158,6 +158,30 @@ def test_cublas_is_found_in_a_package(cuda: Path, tmp_path: Path) -> None:
     assert [path.name for path in Path(flags.split("-I")[1]).iterdir()] == ["cublas_v2.h"]
 
 
+@pytest.mark.parametrize(
+    ("printed", "wanted"), [("9.0\n9.0\n", "90-real"), ("12.0\n8.9\n", "89-real;120-real"), ("[N/A]\n", "native")]
+)
+def test_kernels_are_compiled_for_the_cards_that_are_here(
+    printed: str, wanted: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text(f"#!/bin/sh\nprintf '{printed.encode('unicode_escape').decode()}'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert kit("backends")._architectures() == wanted
+
+
+def test_rocm_is_looked_for_where_hipconfig_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, code in (("hipcc", ""), ("hipconfig", 'if [ "$1" = -l ]; then echo /rocm/llvm/bin; else echo /rocm; fi')):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{code}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("ROCM_PATH", raising=False)
+    settings = kit("backends").settings("hip", [], tmp_path)
+    assert settings.cmake == ["-DGGML_HIP=ON"]
+    assert settings.environment == {"HIPCXX": "/rocm/llvm/bin/clang", "HIP_PATH": "/rocm", "ROCM_PATH": "/rocm"}
+
+
 def test_a_toolkit_without_cublas_says_what_is_missing(
     cuda: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

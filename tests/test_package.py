@@ -165,6 +165,10 @@ def test_the_versions_pinned_in_the_project_are_one() -> None:
     pins = set(re.findall(r"llama-cpp-python==([0-9.]+)", (ROOT / "pyproject.toml").read_text()))
     pins |= set(re.findall(r"llama-cpp-python==([0-9.]+)", (ROOT / "CMakeLists.txt").read_text()))
     assert pins == {llama_cpp.__version__}
+    builds = [(ROOT / "CMakeLists.txt", r"cmake_minimum_required\(VERSION (\d+\.\d+)"),
+              (ROOT / "pyproject.toml", r'cmake\.version = ">=(\d+\.\d+)"'),
+              (ROOT / "docs" / "gpu.md", r"CMake (\d+\.\d+) or newer")]  # fmt: skip
+    assert len({re.search(wanted, file.read_text())[1] for file, wanted in builds}) == 1  # type: ignore[index]
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="mapped files are read from /proc")

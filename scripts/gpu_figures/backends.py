@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +31,8 @@ def choose(name: str) -> str:
     """The backend that "auto" means: of the compiler that is here. Raises Missing."""
     if name != "auto":
         return name
+    if sys.platform == "darwin":
+        return "metal"
     for backend, found in (("cuda", find_nvcc()), ("hip", find_hipcc()), ("vulkan", shutil.which("glslc"))):
         if found:
             return backend
@@ -42,6 +46,7 @@ def settings(name: str, packages: Sequence[Path], scratch: Path) -> Settings:
         "cuda": lambda: _cuda(packages, scratch),
         "hip": _hip,
         "vulkan": lambda: Settings(["-DGGML_VULKAN=ON"]),
+        "metal": _metal,
         CPU_ONLY: lambda: Settings([]),
     }
     return of[name]()
@@ -53,15 +58,21 @@ def card(name: str) -> str:
         "cuda": ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"],
         "hip": ["rocm-smi", "--showproductname", "--csv"],
         "vulkan": ["vulkaninfo", "--summary"],
+        "metal": ["sysctl", "-n", "machdep.cpu.brand_string"],
     }
-    try:
-        done = subprocess.run(tools[name], capture_output=True, text=True, check=False, timeout=60)
-    except (OSError, KeyError, subprocess.TimeoutExpired):
-        return ""
-    lines = [line.strip() for line in done.stdout.splitlines()]
+    lines = _lines(tools[name]) if name in tools else []
     if name == "vulkan":
         lines = [line.split("=", 1)[1].strip() for line in lines if line.startswith("deviceName")]
-    return "; ".join(filter(None, lines)) if done.returncode == 0 else ""
+    return "; ".join(lines)
+
+
+def _lines(command: list[str]) -> list[str]:
+    """What it prints, or nothing."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return [line.strip() for line in done.stdout.splitlines() if line.strip()] if done.returncode == 0 else []
 
 
 # -- CUDA ---------------------------------------------------------------------------------------------------------
@@ -105,7 +116,7 @@ def _cuda(packages: Sequence[Path], scratch: Path) -> Settings:
         "-DGGML_CUDA=ON",
         f"-DCMAKE_CUDA_COMPILER={nvcc}",
         f"-DCUDAToolkit_ROOT={toolkit}",
-        "-DCMAKE_CUDA_ARCHITECTURES=native",
+        f"-DCMAKE_CUDA_ARCHITECTURES={_architectures()}",
         "-DGGML_CUDA_NCCL=OFF",
         f"-DCUDA_cublas_LIBRARY={cublas}",
         f"-DCUDA_cublasLt_LIBRARY={cublas_lt}",
@@ -116,6 +127,13 @@ def _cuda(packages: Sequence[Path], scratch: Path) -> Settings:
         cmake += [f"-DCMAKE_CUDA_FLAGS={flags}", f"-DCMAKE_CXX_FLAGS={flags}"]
     path = os.pathsep.join(filter(None, [str(cublas.parent), os.environ.get("LD_LIBRARY_PATH")]))
     return Settings(cmake, {"LD_LIBRARY_PATH": path})
+
+
+def _architectures() -> str:
+    """Of the cards that are here. CMake knows "native" from 3.24 on only."""
+    found = _lines(["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"])
+    numbers = sorted({line.replace(".", "") for line in found if re.fullmatch(r"\d+\.\d+", line)}, key=int)
+    return ";".join(f"{number}-real" for number in numbers) or "native"
 
 
 def _library(name: str, folders: Sequence[Path]) -> Path | None:
@@ -144,12 +162,14 @@ def find_hipcc() -> Path | None:
 
 
 def _hip() -> Settings:
-    """As llama.cpp's docs/build.md has it; the card is the one that is here, by CMake's default."""
+    """As llama.cpp's docs/build.md has it; the card is the one that is here, by CMake's default. ggml itself looks for
+    ROCm's other packages (hipBLAS, rocBLAS) in /opt/rocm only, if ROCM_PATH does not say where."""
     hipcc = find_hipcc()
     if hipcc is None:
         raise Missing("hipcc is not here: ROCm is needed")
     asked = [_asked([str(hipcc.with_name("hipconfig")), flag]) for flag in ("-l", "-R")]
-    return Settings(["-DGGML_HIP=ON"], {"HIPCXX": f"{asked[0]}/clang", "HIP_PATH": asked[1]})
+    rocm = os.environ.get("ROCM_PATH") or asked[1]
+    return Settings(["-DGGML_HIP=ON"], {"HIPCXX": f"{asked[0]}/clang", "HIP_PATH": asked[1], "ROCM_PATH": rocm})
 
 
 def _asked(command: list[str]) -> str:
@@ -157,3 +177,10 @@ def _asked(command: list[str]) -> str:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError) as error:
         raise Missing(f"{command[0]} cannot be asked where ROCm lies: {error}") from None
+
+
+# -- Metal --------------------------------------------------------------------------------------------------------
+
+
+def _metal() -> Settings:
+    raise Missing("a pack is for Linux: on a Mac install hogwild-local (docs/machines.md), and add --installed")

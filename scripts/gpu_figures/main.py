@@ -71,7 +71,7 @@ def arguments() -> argparse.ArgumentParser:
         "--out", type=Path, metavar="FOLDER", help="figures.json, figures.md, log.txt; default: DIR.out"
     )
     running.add_argument("--work", type=Path, metavar="FOLDER", help="builds and models, 25 GB; default: DIR.work")
-    running.add_argument("--backend", default="auto", choices=["auto", "cuda", "hip", "vulkan", "cpu"])
+    running.add_argument("--backend", default="auto", choices=["auto", "cuda", "hip", "vulkan", "metal", "cpu"])
     running.add_argument("--dry-run", action="store_true", help="tiny models: whether all of it works, not how fast")
     running.add_argument("--installed", action="store_true",
                          help="build nothing: measure what is installed for this Python")  # fmt: skip

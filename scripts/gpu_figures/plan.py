@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ class Step:
     """name: a file's too. commands: run in turn; "{out}" in them stands for the step's own file. read: what is made of
     what they printed and of that file, also where they were cut off. least, most: seconds; with less than `least` left
     it is not begun. needs: steps that must have been done. n_bytes: that it writes. in_background: it runs while others
-    do."""
+    do. instead_of: a step that told the same in another way: where it has figures, this one is not there."""
 
     name: str
     commands: tuple[tuple[str, ...], ...]
@@ -30,6 +30,7 @@ class Step:
     environment: Mapping[str, str] = field(default_factory=dict)
     n_bytes: float = 0.0
     in_background: bool = False
+    instead_of: str = ""
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def steps(target: Target, building: Sequence[Step]) -> list[Step]:
         _bandwidth(target, "8b", built),
         _counts(target, "8b", middle, built),
         _bench(target, "32b", middle, best, built),
-        _kernels(target, "8b", middle, built),
+        *_kernels(target, "8b", middle, built),
         _bench(target, "32b", large, best, built),
         _bench(target, "8b", large, best, built),
         _bandwidth(target, "32b", built),
@@ -103,7 +104,7 @@ def steps(target: Target, building: Sequence[Step]) -> list[Step]:
         *(_bench(target, "8b", context, form, built) for form in others for context in (small, middle, large)),
         *(_bench(target, "32b", context, form, built) for form in others for context in (middle, large, small)),
         _counts(target, "32b", middle, built),
-        _kernels(target, "32b", middle, built),
+        *_kernels(target, "32b", middle, built),
         *(_ranks(target, prompt, built) for prompt in target.sizes.prompts),
     ]
     return [*found, *_architectures(target, built)]
@@ -154,11 +155,15 @@ def _counts(target: Target, model: str, context: int, built: tuple[str, ...]) ->
     return Step(f"counts-{model}", (command,), readers.rows, 10, 90, (*built, f"model-{model}"))
 
 
-def _kernels(target: Target, model: str, context: int, built: tuple[str, ...]) -> Step:
-    profiler = profilers.choose(target.backend)
-    command = (*_one_pass(target, model, context, profiler.passes), *profiler.options)
-    commands, environment = profiler.commands(command), dict(profiler.environment)
-    return Step(f"kernels-{model}", commands, profiler.read, 15, 150, (*built, f"model-{model}"), environment)
+def _kernels(target: Target, model: str, context: int, built: tuple[str, ...]) -> Iterator[Step]:
+    """By the device's tool, if it is here; by our engine where that told nothing."""
+    name, needs = f"kernels-{model}", (*built, f"model-{model}")
+    tool, nodes = profilers.of_device(target.backend), profilers.of_nodes()
+    for step, profiler, instead_of in ((name, tool, ""), (f"{name}-nodes", nodes, name)):
+        if profiler is not None:
+            command = (*_one_pass(target, model, context, profiler.passes), *profiler.options)
+            commands, environment = profiler.commands(command), dict(profiler.environment)
+            yield Step(step, commands, profiler.read, 15, 150, needs, environment, instead_of=instead_of)
 
 
 def _ranks(target: Target, prompt: int, built: tuple[str, ...]) -> Step:

@@ -7,7 +7,7 @@ import csv
 import re
 import shutil
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ Figures = dict[str, Any]
 Command = tuple[str, ...]
 PASSES = 8  # that are looked at where that costs little
 MOST = 24  # kernels that are told one by one
+NS = {"ns": 1.0, "nsecond": 1.0, "us": 1e3, "usecond": 1e3, "ms": 1e6, "msecond": 1e6}  # as versions of ncu spell them
 PLACES = ("/usr/local/cuda/bin", "/opt/nvidia/nsight-systems/*/bin", "/opt/nvidia/nsight-compute/*")
 
 
@@ -32,17 +33,24 @@ class Profiler:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
-def choose(backend: str) -> Profiler:
+def of_nodes() -> Profiler:
+    """Works everywhere: our engine measures."""
+    return Profiler(lambda command: ((*command, "--profiler", "nodes", "--json", "{out}"),), rows, PASSES)
+
+
+def of_device(backend: str) -> Profiler | None:
+    """What tells the kernels of that backend, if it is here. It may be refused all the same: in containers ncu is often
+    not permitted."""
     nsys, ncu = (find(name) if backend == "cuda" else None for name in ("nsys", "ncu"))
     if nsys:
         return Profiler(lambda command: _nsys(nsys, command), nsys_rows, PASSES, ("--profiler", "cuda"))
     if ncu:
-        # A CUDA graph would be one kernel.
-        alone = {"GGML_CUDA_DISABLE_GRAPHS": "1"}
+        # A CUDA graph would be one kernel; numbers are written as the locale has them.
+        alone = {"GGML_CUDA_DISABLE_GRAPHS": "1", "LC_ALL": "C"}
         return Profiler(lambda command: _ncu(ncu, command), ncu_rows, 1, ("--profiler", "cuda"), alone)
     if backend == "vulkan":
         return Profiler(lambda command: (command,), vulkan_rows, 1, environment={"GGML_VK_PERF_LOGGER": "1"})
-    return Profiler(lambda command: ((*command, "--profiler", "nodes", "--json", "{out}"),), rows, PASSES)
+    return None
 
 
 def find(name: str) -> str | None:
@@ -76,11 +84,10 @@ def _nsys(nsys: str, command: Command) -> tuple[Command, ...]:
 
 def nsys_rows(printed: str, file: Path) -> Figures:
     """The table of `nsys stats --report cuda_gpu_kern_sum --format csv`, among other lines."""
-    times = {
-        row["Name"]: (int(row["Instances"]), float(row["Total Time (ns)"]))
-        for row in _csv(printed, ("Total Time (ns)", "Instances", "Name"))
-    }
-    return table("nsys", times, PASSES)
+    found = _csv(printed, ("Total Time (ns)", "Instances", "Name"))
+    return table(
+        "nsys", _sums((row["Name"], int(row["Instances"]), float(row["Total Time (ns)"])) for row in found), PASSES
+    )
 
 
 # -- ncu ----------------------------------------------------------------------------------------------------------
@@ -93,14 +100,26 @@ def _ncu(ncu: str, command: Command) -> tuple[Command, ...]:
 
 
 def ncu_rows(printed: str, file: Path) -> Figures:
-    """The rows that ncu writes as CSV: one for each launch of a kernel."""
-    times: dict[str, tuple[int, float]] = defaultdict(lambda: (0, 0.0))
+    """The rows that ncu writes as CSV: one for each metric of each launch of a kernel, among its own lines (==PROF==).
+    A metric that the card does not know is n/a."""
     text = file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
-    for row in _csv(text, ("Kernel Name", "Metric Name", "Metric Value")):
-        if row["Metric Name"] == "gpu__time_duration.sum":
-            count, ns = times[row["Kernel Name"]]
-            times[row["Kernel Name"]] = (count + 1, ns + float(row["Metric Value"].replace(",", "")))
-    return table("ncu", times, 1)
+    text = "".join(line for line in text.splitlines(keepends=True) if not line.startswith("=="))
+    found = _csv(text, ("Kernel Name", "Metric Name", "Metric Unit", "Metric Value"))
+    launches = (
+        (row["Kernel Name"], 1, float(row["Metric Value"].replace(",", "")) * NS[row["Metric Unit"]])
+        for row in found
+        if row["Metric Name"] == "gpu__time_duration.sum" and row["Metric Unit"] in NS
+    )
+    return table("ncu", _sums(launches), 1)
+
+
+def _sums(launches: Iterable[tuple[str, int, float]]) -> dict[str, tuple[int, float]]:
+    """(kernel, how often, nanoseconds): a kernel may stand in several rows, one for each grid."""
+    times: dict[str, tuple[int, float]] = defaultdict(lambda: (0, 0.0))
+    for name, n, ns in launches:
+        count, total = times[name]
+        times[name] = (count + n, total + ns)
+    return times
 
 
 def _csv(text: str, columns: tuple[str, ...]) -> Iterator[dict[str, str]]:
@@ -109,7 +128,7 @@ def _csv(text: str, columns: tuple[str, ...]) -> Iterator[dict[str, str]]:
     for i, line in enumerate(lines):
         if all(column in line for column in columns):
             for row in csv.DictReader(lines[i:], strict=False):
-                if any(not row.get(column) for column in columns):
+                if any(row.get(column) is None for column in columns):
                     return
                 yield row
             return

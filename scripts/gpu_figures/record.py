@@ -49,6 +49,9 @@ class Record:
     def is_done(self, name: str) -> bool:
         return name in self.steps and self.steps[name].status == "done"
 
+    def has_figures(self, name: str) -> bool:
+        return name in self.steps and bool(self.steps[name].figures)
+
     def to_dict(self) -> dict[str, Any]:
         return {
             "key": self.key,

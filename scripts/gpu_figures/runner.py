@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 from .plan import Step
@@ -101,6 +102,8 @@ class Runner:
                 running.end()
 
     def _take(self, step: Step) -> None:
+        if self.record.has_figures(step.instead_of):
+            return
         wanting = [name for name in step.needs if not self._wait_for(name)]
         if wanting:
             self._leave_out(step, f"{', '.join(wanting)}: not done")
@@ -115,7 +118,7 @@ class Runner:
 
     def _leave_out(self, step: Step, why: str) -> None:
         """What an earlier run measured of it, before it was cut off, is kept."""
-        if step.name not in self.record.steps or not self.record.steps[step.name].figures:
+        if not self.record.has_figures(step.name):
             self._finish(step, Result("left out", why))
 
     def _start(self, step: Step) -> Running:
@@ -177,10 +180,14 @@ class Runner:
             self.say(f"{step.name}: {result.status}{f' ({result.why})' if result.why else ''}, {result.seconds:.0f} s")
 
     def _last_words(self, step: Step, code: int) -> str:
-        """The first error of a compiler, or else the last line."""
+        """The first error of a compiler or of CMake (which says in the next line what it is), or else the last line."""
         text = self._log(step).read_text(encoding="utf-8", errors="replace")
         lines = [line.strip() for line in text.splitlines() if line.strip()]
-        errors = [line for line in lines if ": error: " in line]
+        errors = [
+            f"{line} {after}" if "CMake Error" in line else line
+            for line, after in pairwise([*lines, ""])
+            if ": error: " in line or "CMake Error" in line
+        ]
         return f"exit code {code}: {(errors[:1] or lines[-1:] or [''])[0][-300:]}"
 
     def _log(self, step: Step) -> Path:
