@@ -3,33 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
 import threading
-import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date as Date
 from functools import cache, partial
-from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self
 
 from .chat import Chat
-from .checks import whole
 from .engine.devices import Device, merged
-from .engine.protocols import Engine, ModelLike, native_engine
-from .engine.rpc import listed
-from .errors import Closed, InvalidArgument
+from .engine.protocols import ModelLike
+from .errors import Closed
 from .events import Event
 from .forms.reply_form import ReplyForm
 from .forms.tools import checked_tools
 from .hub import downloaded
-from .options import OF_CACHE, EngineOptions, RunOptions, SamplingParams, default_of, takes
-from .prompts.chat_template import ChatTemplate
+from .loading import HogwildOptions, Loaded, ModelOrPath
+from .options import RunOptions, SamplingParams, takes
 from .prompts.dialects import ThinkTags
 from .prompts.messages import Message, Prompt, checked_messages
-from .prompts.model_defaults import ModelDefaults
 from .prompts.prompt import Prompt as PromptText
 from .prompts.readable import check_readable
 from .prompts.style import PromptStyle, Wording
@@ -50,49 +43,6 @@ from .workers.settings import RunSettings
 MOST_WAIT_S = 3.0  # of close(), for a pass in an engine's process of its own
 
 
-@dataclass(frozen=True, kw_only=True)
-class HogwildOptions(EngineOptions):
-    """What Hogwild takes beside a model: the engine's options, and what is of no engine. max_runs: how many runs may go
-    on at the same time; None: as many as the cache has room for."""
-
-    prompts: str | os.PathLike[str] | PromptStyle | None = None
-    progress: Callable[[float], object] | None = None
-    engine: Engine | None = None
-    max_runs: int | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.max_runs is not None:
-            whole(self.max_runs, "max_runs", 1)
-        if self.progress is not None and not callable(self.progress):
-            raise InvalidArgument(f"progress must be a function of one number, not {self.progress!r}")
-        if self.engine is not None and not isinstance(self.engine, Engine):
-            raise InvalidArgument(f"engine must be an Engine, not {self.engine!r}")
-
-    def of_model(self) -> dict[str, Any]:
-        """What a model is loaded with."""
-        return {name: getattr(self, name) for name in _OF_MODEL}
-
-    def of_cache(self) -> dict[str, Any]:
-        """What a cache is made with, beside its size."""
-        return {name: getattr(self, name) for name in OF_CACHE}
-
-
-_OF_MODEL = (
-    "n_gpu_layers",
-    "n_threads",
-    "progress",
-    "lora",
-    "control_vectors",
-    "rpc",
-    "device",
-    "tensor_split",
-    "split_mode",
-    "main_gpu",
-    "trust",
-)
-
-
 class Hogwild:
     """Several workers of one model over one KV cache.
 
@@ -106,9 +56,9 @@ class Hogwild:
     keywords are the fields of EngineOptions, which says what they are.
 
     Raises InvalidArgument, ModelError, UnsupportedModel and DeviceError; nothing is kept then. Warns of an n_ctx beyond
-    what the model was trained for. All methods may be called from any thread, and
-    several runs may go on at the same time: each iterated in a thread of its own, or in turn in one thread. Each counts
-    its own cells; one for which there is no room waits its turn (RunQueued).
+    what the model was trained for. All methods may be called from any thread, and several runs may go on at the same
+    time: each iterated in a thread of its own, or in turn in one thread. Each counts its own cells; one for which there
+    is no room waits its turn (RunQueued).
 
     .prompts is the style in use; .sampling how workers sample unless told otherwise, of which .own_sampling is what the
     model's file says, and .examples are prompts that the model can be tried with: all come with the model (see
@@ -116,34 +66,14 @@ class Hogwild:
     """
 
     @takes(HogwildOptions)
-    def __init__(self, model: str | os.PathLike[str] | ModelLike, options: HogwildOptions) -> None:
-        style = _load_prompts(options.prompts)
-        self._owns_model = isinstance(model, str | os.PathLike)
-        has_ranks = options.runahead > 1
-        self._isolates = has_ranks or (bool(options.rpc) if options.isolate is None else options.isolate)
-        if not self._owns_model:
-            _check_loaded(model, options)
-        self._engine = options.engine or engine_for(options)
-        self.model: ModelLike = (
-            self._engine.model(
-                Path(cast("str | os.PathLike[str]", model)), **options.of_model(), isolate=self._isolates
-            )
-            if self._owns_model
-            else cast(ModelLike, model)
-        )
-        self._cache: Any = None
-        try:
-            self._chat = ChatTemplate(self.model)
-            defaults = ModelDefaults.of(self.model.metadata)
-            self.prompts: PromptStyle = style or defaults.prompts
-            self.sampling: SamplingParams = defaults.sampling
-            self.own_sampling: Mapping[str, Any] = defaults.own_sampling
-            self.examples: tuple[str, ...] = defaults.examples
-            _warn(self.model.n_ctx_train, options.n_ctx, defaults.unused)
-            self._cache = self._engine.cache(self.model, n_ctx=options.n_ctx, **options.of_cache())
-        except BaseException:
-            self._free()
-            raise
+    def __init__(self, model: ModelOrPath, options: HogwildOptions) -> None:
+        self._loaded = loaded = Loaded(model, options)
+        self.model: ModelLike = loaded.model
+        self.prompts: PromptStyle = loaded.prompts
+        self.sampling: SamplingParams = loaded.defaults.sampling
+        self.own_sampling: Mapping[str, Any] = loaded.defaults.own_sampling
+        self.examples: tuple[str, ...] = loaded.defaults.examples
+        self._cache, self._template = loaded.cache, loaded.template
         self._lock = threading.RLock()  # a signal handler may close() inside stream()
         self._admission = Admission(self._cache.n_ctx, options.max_runs)
         self._runs: weakref.WeakSet[Run] = weakref.WeakSet()
@@ -218,16 +148,16 @@ class Hogwild:
         messages = checked_messages(prompt)
         seed = secrets.randbits(32) if options.seed is None else options.seed
         day = checked_date(options.date)
-        tags = self._chat.think_tags if options.thinking else None
+        tags = self._template.think_tags if options.thinking else None
         tools, form = self._form(options, tags)
         settings = RunSettings.of(options, workers, seed, day.isoformat(), bool(self.prompts.reply.text), form)
         layout = make_layout(options.layout)
         wording = self._wording(names, layout.name, options)
         text = partial(self._text, wording, messages, day, options.reasoning_effort, tools)
-        closing = closing_of(self.model, tags, options.ends, self._chat.turn_ends, calls=form.family is not None)
+        closing = closing_of(self.model, tags, options.ends, self._template.turn_ends, calls=form.family is not None)
         of_run = options.sampling or self.sampling
-        forbidden = cache(partial(forbidden_tokens, self.model, self._chat.think_tags, self.prompts.step.forbidden))
-        sampler = partial(self._engine.sampler, self.model)
+        forbidden = cache(partial(forbidden_tokens, self.model, self._template.think_tags, self.prompts.step.forbidden))
+        sampler = partial(self._loaded.engine.sampler, self.model)
         samplers = Samplers(sampler, of_run, forbidden, closing, seed, form.grammar)
         samplers.check_grammar()
         commands = Commands(names, self._limits)
@@ -240,12 +170,12 @@ class Hogwild:
             return run
 
     def _wording(self, names: Sequence[str], layout: str, options: RunOptions) -> Wording:
-        return Wording(self.prompts, names, layout, options.thinking, self._chat.dialect.structure)
+        return Wording(self.prompts, names, layout, options.thinking, self._template.dialect.structure)
 
     def _form(self, options: RunOptions, tags: ThinkTags | None) -> tuple[Sequence[Mapping[str, Any]], ReplyForm]:
         """The tools that a run's prompt shows, and its reply's form. Raises InvalidArgument."""
         tools = checked_tools(options.tools, options.tool_choice, options.parallel_tool_calls)
-        family = self._chat.tools.known_family() if tools else None
+        family = self._template.tools.known_family() if tools else None
         form = ReplyForm.of(options.response_format, tools, family, tags.answer if tags else "")
         return (tools.all if tools else ()), form
 
@@ -255,7 +185,7 @@ class Hogwild:
         """Raises InvalidArgument for what the model cannot read, or its template not render."""
         # What it has said itself may be of tokens that no text is cut into.
         check_readable(self.model, [message["content"] for message in messages if message["role"] != "assistant"])
-        return wording.prompt(self._chat, messages, day, effort, tools)
+        return wording.prompt(self._template, messages, day, effort, tools)
 
     @property
     def _limits(self) -> Limits:
@@ -319,7 +249,7 @@ class Hogwild:
                 with self._in_time():
                     free_all(list(self._runs), Run.close)
             finally:
-                self._free()
+                self._loaded.close()
 
     def __enter__(self) -> Self:
         return self
@@ -336,65 +266,9 @@ class Hogwild:
         """A run waits for its pass. Where the engine's own process hangs, that process is ended."""
         end = threading.Timer(MOST_WAIT_S, self.model.close)
         end.daemon = True
-        if self._owns_model and self._isolates:
+        if self._loaded.owns_process:
             end.start()
         try:
             yield
         finally:
             end.cancel()
-
-    def _free(self) -> None:
-        """Cache and model may both be closed twice."""
-        try:
-            if self._cache is not None:
-                self._cache.close()
-        finally:
-            if self._owns_model:
-                self.model.close()
-
-
-def engine_for(options: EngineOptions) -> Engine:
-    """The compiled engine, in this process or as several ranks. Raises InvalidArgument; ranks that cannot be had are an
-    error when a model is made."""
-    hosts = listed(options.hosts, "hosts", "host")
-    if options.runahead == 1:
-        if hosts:
-            raise InvalidArgument("hosts are those of several ranks: say how many with runahead")
-        return native_engine()
-    if options.isolate is False:
-        raise InvalidArgument("isolate: ranks (runahead) are processes of their own")
-    from .runahead.ranked import started
-
-    return started(options.runahead, hosts)
-
-
-def _check_loaded(model: object, options: HogwildOptions) -> None:
-    if not all(hasattr(model, name) for name in ("tokenize", "metadata", "chat_template")):
-        raise InvalidArgument(f"model must be the path of a GGUF file or a Model, not {model!r}")
-    given = [name for name, value in options.of_model().items() if value != default_of(HogwildOptions, name)]
-    given += ["isolate"] * (options.isolate is not None) + ["runahead"] * (options.runahead > 1)
-    if given:
-        raise InvalidArgument(f"{', '.join(given)}: the model is loaded already; give it to the Model that is passed")
-
-
-def _warn(trained: int, n_ctx: int | None, unused: Sequence[str]) -> None:
-    """trained: tokens of the longest text that the model was trained on; 0: unknown. n_ctx: what was asked for. unused:
-    what the model's file asks for and does not get."""
-    if n_ctx is not None and 0 < trained < n_ctx:
-        warnings.warn(
-            f"n_ctx is {n_ctx}, but the model was trained on texts of at most {trained} tokens: beyond them it may "
-            "write nonsense",
-            stacklevel=4,
-        )
-    for what in unused:
-        warnings.warn(f"the model's own {what}: there is no such sampler here, so this is left out", stacklevel=4)
-
-
-def _load_prompts(prompts: str | os.PathLike[str] | PromptStyle | None) -> PromptStyle | None:
-    if prompts is None:
-        return None
-    if isinstance(prompts, str | os.PathLike):
-        return PromptStyle.load(Path(prompts))
-    if isinstance(prompts, PromptStyle):
-        return prompts
-    raise InvalidArgument(f"prompts must be a path or a PromptStyle, not {prompts!r}")

@@ -13,8 +13,9 @@ import click
 from ..checks import INT32_MAX
 from ..engine.adapters import parse_adapter
 from ..engine.protocols import Engine
-from ..hogwild import Hogwild, engine_for
+from ..hogwild import Hogwild
 from ..hub import downloaded, parse_repo
+from ..loading import engine_for
 from ..options import EngineOptions, Options, RunOptions, SamplingParams, default_of, options_of
 from .grouped import Decorator, Title, option, together
 from .terminal import note, warnings_as_notes
