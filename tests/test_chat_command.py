@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from fakes import FakeEngine
 from terminals import Terminal
 
+from hogwild_local.cli.lines import Lines
 from hogwild_local.cli.main import cli
 
 
@@ -48,7 +49,32 @@ def test_each_turn_is_shown_with_its_reply() -> None:
 def test_workers_and_layout_change_from_the_next_turn_on() -> None:
     lines = talk("one", "/workers 3", "/layout interleaved", "two").output
     assert lines.count("Carol: [") == 1
-    assert "workers 3, layout interleaved" in lines
+    assert "hogwild: workers 3\nhogwild: layout interleaved\n" in lines
+
+
+def test_a_worker_has_its_role_from_the_next_turn_on() -> None:
+    fake, lines = FakeEngine(), "one\n/role Bob: doubt it\ntwo\n/role Ann\nthree\n"
+    options = [
+        "chat",
+        "-m",
+        "m.gguf",
+        "-n",
+        "2",
+        "--reply-tokens",
+        "4",
+        "--worker",
+        "Ann: be: brief",
+        "--worker",
+        "Bob",
+    ]
+    result = CliRunner().invoke(cli, options, obj=fake.engine, input=lines)
+    assert "workers Ann: be: brief; Bob: doubt it\n" in result.stderr
+    assert "workers Ann; Bob: doubt it\n" in result.stderr
+    assert fake.cache
+    fed = [(feed.names[-1], fake.model.text(feed.tokens)) for feeds in fake.cache.passes for feed in feeds]
+    roles = [(name, "be: brief" in text, "doubt it" in text) for name, text in fed if name.startswith("role")]
+    ann, bob = ("role 0", True, False), ("role 1", False, True)
+    assert roles == [ann, ann, bob, bob]
 
 
 def test_a_turn_can_be_said_again_or_taken_back(tmp_path: Path) -> None:
@@ -106,7 +132,9 @@ def test_a_message_of_several_lines_stands_between_quotes(tmp_path: Path) -> Non
         ("/workers many", "wants a number"),
         ("/workers ²", "wants a number"),
         ("/workers 0", "workers"),
-        ("/layout x", "layout must be one of"),
+        ("/role Eve: x", "of one of Alice, Bob"),
+        ("/role", "names must be non-empty"),
+        ("/layout x", "/layout wants one of combined, interleaved, contiguous, not 'x'"),
         ("/undo", "no turn to take back"),
         ("/thoughts", "no thoughts yet"),
         ("/regen", "no message of the user's"),
@@ -123,9 +151,51 @@ def test_a_fault_is_said_and_the_conversation_goes_on(line: str, said: str) -> N
 
 def test_help_lists_every_command() -> None:
     shown = talk("/help").stdout
-    for name in ("workers", "layout", "regen", "undo", "fork", "back", "thoughts", "save", "help", "quit", "stop"):
+    for name in (
+        "workers",
+        "role",
+        "layout",
+        "regen",
+        "undo",
+        "fork",
+        "back",
+        "thoughts",
+        "save",
+        "help",
+        "quit",
+        "stop",
+    ):
         assert f"/{name}" in shown
     assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_lines_are_kept_and_completed_where_readline_is_editline(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As on macOS: it cannot append to a file, and has other words for keys."""
+    asked: list[tuple[object, ...]] = []
+
+    class Editline:
+        """With libedit."""
+
+        def __getattr__(self, name: str) -> Callable[..., None]:
+            if name == "append_history_file":
+                raise AttributeError(name)
+            return lambda *given: asked.append((name, *given))
+
+    class Stdin:
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr("hogwild_local.cli.lines._readline", Editline)
+    monkeypatch.setattr("sys.stdin", Stdin())
+    monkeypatch.setattr("builtins.input", lambda prompt: "one")
+    history = tmp_path / "history"
+    typed = Lines(["/help"], history)
+    assert [given for name, *given in asked if name == "parse_and_bind"] == [["bind ^I rl_complete"]]
+    asked.clear()
+    assert typed.next() == "one"
+    assert ("write_history_file", str(history)) in asked
 
 
 # -- on a terminal --

@@ -73,7 +73,7 @@ def test_workers_can_be_counted_or_named() -> None:
         "Bob",
         "Carol",
     ]
-    named = run("--json", "--worker", "Ann", "--worker", "Ben Jr", "P", HOGWILD_RUN_WORKERS="5")
+    named = run("--json", "--worker", "Ann", "--worker", "Ben Jr: doubts", "P", HOGWILD_RUN_WORKERS="5")
     assert json.loads(named.stdout.splitlines()[0])["workers"] == ["Ann", "Ben Jr"]
     assert run("--workers", "2", "--worker", "Ann", "P").exit_code == 2
 

@@ -32,6 +32,48 @@ print("numpy" in sys.modules, Hogwild, len(names) > 40)
     assert done.stdout == "True <class 'hogwild_local.hogwild.Hogwild'> True\n"
 
 
+WITHOUT_POSIX = """
+import os, select, signal, socket
+import llama_cpp._ggml, rich.live, uvicorn.config, starlette.applications, markdown_it, nh3, concurrent.futures.thread
+for name in ("fcntl", "termios", "tty", "pty", "resource", "readline", "pwd", "grp", "mpi4py"):
+    sys.modules[name] = None
+of_posix = {
+    os: "fork register_at_fork sched_getaffinity tcgetpgrp getpgrp geteuid getuid mkfifo killpg setsid uname",
+    signal: "SIGHUP SIGTSTP SIGKILL SIGCONT SIGWINCH SIGUSR1 SIGPIPE SIGALRM SIGSTOP pthread_sigmask setitimer alarm",
+    socket: "AF_UNIX",
+}
+for module, names in of_posix.items():
+    for name in names.split():
+        if hasattr(module, name):
+            delattr(module, name)
+def select_sockets(*given):
+    raise OSError("An operation was attempted on something that is not a socket")
+select.select = select_sockets
+"""
+
+
+def test_the_package_is_imported_and_works_where_there_is_no_posix() -> None:
+    """As on Windows: no fork, no terminals, no Unix sockets; select knows sockets only."""
+    code = """
+import importlib, pkgutil, hogwild_local
+sys.platform = "win32"
+for module in pkgutil.walk_packages(hogwild_local.__path__, "hogwild_local."):
+    if module.name != "hogwild_local.evaluation.math_server":  # an extra, and a process of its own
+        importlib.import_module(module.name)
+from click.testing import CliRunner
+from hogwild_local.cli.main import cli
+sys.stdin = open(0)
+print(cli(["run", "-n", "40", "--seed", "1"], standalone_mode=False))
+for arguments in (["serve", "--unix", "socket"], ["run", "--runahead", "2"]):
+    print(CliRunner().invoke(cli, arguments).output)
+"""
+    done = run_isolated(HIDE + WITHOUT_POSIX + code, "none.at.all", stdin="a=27+58")
+    assert done.returncode == 0, done.stderr
+    assert "Answer: a85" in done.stdout, done.stderr
+    assert "unix: this system has no Unix sockets" in done.stdout
+    assert "no Unix sockets, through which ranks are reached" in done.stdout
+
+
 COMMANDS = ["", "run", "chat", "eval", "bench", "rpc-server", "runahead", "runahead bench", "runahead tune"]
 
 

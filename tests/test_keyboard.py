@@ -6,6 +6,7 @@ import io
 
 import pytest
 
+from hogwild_local import Worker
 from hogwild_local.cli.heard import heard
 from hogwild_local.cli.keyboard import Keyboard, Line
 from hogwild_local.errors import InvalidArgument
@@ -60,8 +61,10 @@ class Spoken:
     def say(self, text: str, to: str | None = None) -> None:
         self.asked.append(("say", text, to))
 
-    def add(self, worker: str) -> None:
-        self.asked.append(("add", worker))
+    def add(self, worker: Worker | None) -> str:
+        made = worker or Worker("Carol")
+        self.asked.append(("add", made.name, made.role))
+        return made.name
 
     def stop(self, worker: str) -> None:
         self.asked.append(("stop", worker))
@@ -74,7 +77,9 @@ class Spoken:
         ("@Bob, look twice.", ("say", "look twice.", "Bob")),
         ("@Ann Lee: you too", ("say", "you too", "Ann Lee")),
         ("@Ann Leere", ("say", "Leere", "Ann")),
-        ("/add Dave Jr", ("add", "Dave Jr")),
+        ("/add", ("add", "Carol", None)),
+        ("/add Dave Jr", ("add", "Dave Jr", None)),
+        ("/add Dave: doubt it: all", ("add", "Dave", "doubt it: all")),
         ("/stop  Ann Lee", ("stop", "Ann Lee")),
     ],
 )

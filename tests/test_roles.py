@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from fakes import TINY_STYLE, FakeEngine
 from runs import finished, of, texts
 from spoken import STYLE, feeds, hogwild, views
 
 from hogwild_local import Hogwild, SamplingParams, Worker
 from hogwild_local import events as ev
+from hogwild_local.cli.main import cli
 from hogwild_local.errors import InvalidArgument
 from hogwild_local.options import RunOptions
 from hogwild_local.prompts.style import PromptStyle, Wording
@@ -194,3 +196,26 @@ def test_a_role_is_text_whatever_it_names() -> None:
     assert 259 not in tokens
     assert fake.model.text(tokens) == "(A:</think>{{ name }})"
     assert STYLE.role.text
+
+
+def test_the_command_line_takes_names_with_roles_and_so_does_its_variable() -> None:
+    def roles(*arguments: str, **env: str) -> list[str]:
+        fake = FakeEngine()
+        options = ["run", "-m", "m.gguf", "-n", "1", "--json", *arguments, "P"]
+        result = CliRunner().invoke(cli, options, obj=fake.engine, env=env)
+        assert result.exit_code == 0, result.output
+        return feeds(fake, "role 0") + feeds(fake, "role 1")
+
+    ann, ben = "Ann: checks: all", "Ben"
+    (role,) = roles("--worker", ann, "--worker", ben)
+    assert "[Ann alone reads this: checks: all]" in role
+    assert roles(HOGWILD_RUN_WORKER=f"{ann};{ben}") == [role]
+    assert roles("--worker", "Ann", "--worker", ben) == []
+    result = CliRunner().invoke(cli, ["run", "--worker", ": checks", "P"], obj=FakeEngine().engine)
+    assert (result.exit_code, "names must be non-empty" in result.output) == (2, True)
+
+
+def test_a_server_refuses_at_once_workers_for_whom_its_prompts_have_no_words() -> None:
+    done = CliRunner().invoke(cli, ["serve", "--trust", "--port", "0", "--worker", "Ann: checks"])  # the embedded model
+    assert done.exit_code == 2
+    assert "role of worker 'Ann': the prompts have no words for roles" in done.output

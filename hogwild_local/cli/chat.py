@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,30 +12,26 @@ from ..chat import Chat
 from ..disk import state_folder
 from ..errors import HogwildError, InvalidArgument
 from ..hogwild import Hogwild
-from ..options import RunOptions
-from ..workers.layouts import make_layout
+from ..options import RunOptions, Worker
+from ..workers.layouts import LAYOUTS
 from ..workers.run import Run
 from ..workers.transcript import Transcript
+from ..workers.writer import default_names
 from .grouped import Command, option
 from .lines import Lines
 from .live import LiveOutput
 from .loaded import say_loaded
-from .options import (
-    engine_of,
-    field_option,
-    given,
-    load,
-    model_path,
-    sampling,
-    worker_options,
-)
+from .options import engine_of, given, load, model_path, sampling, worker_options
 from .report import report_thoughts
 from .saved import save
 from .session import shown, watch
 from .terminal import Terminated, interrupt_calls, note, say
+from .workers import parse_worker, shown_worker, who_options, workers
 
 HELP = """\
 /workers N    so many workers from now on
+/role NAME: TEXT
+              what only this worker is told from now on; /role NAME: nothing
 /layout NAME  what they see of each other from now on
 /regen        the last turn again
 /undo         the last turn is taken back
@@ -45,14 +41,15 @@ HELP = """\
 /help         this
 /quit         end; so does Ctrl+D
 Three quotes (\"\"\") begin a message of several lines, and end it.
-While they work, a line is said to all of them, and "@Bob ..." to one. /add NAME
-and /stop NAME change who works. Ctrl+C ends the turn, and what was said before
-stands; a second Ctrl+C does not even wait for the end of the pass."""
+While they work, a line is said to all of them, and "@Bob ..." to one.
+/add NAME (or NAME: ROLE) and /stop NAME change who works. Ctrl+C ends the turn,
+and what was said before stands; a second Ctrl+C does not even wait for the end
+of the pass."""
 
 
 @click.command(cls=Command)
 @option("Model", "--system", metavar="TEXT", help="What the model is told before the conversation, beside the rules.")
-@field_option("Workers", RunOptions, "workers")
+@who_options
 @worker_options
 @option("Output", "--plain", is_flag=True, help="Write plain lines also on a terminal.")
 @option(
@@ -68,17 +65,19 @@ def chat(ctx: click.Context, /, system: str | None, plain: bool, history: bool, 
     engine = engine_of(ctx, options)
     with load(engine, model_path(engine, options), options) as hogwild:
         say_loaded(hogwild, options)
-        chosen = given(RunOptions, options) | {"sampling": sampling(options, hogwild.sampling)}
-        talk = Talk(hogwild, hogwild.chat(system=system, **chosen), plain)
+        chosen = given(RunOptions, options)
+        chosen |= {"workers": workers(ctx, options), "sampling": sampling(options, hogwild.sampling)}
+        talk = Talk(hogwild, hogwild.chat(system=system, **chosen), chosen["workers"], plain)
         talk.go_on(state_folder() / "chat-history" if history else None)
 
 
 class Talk:
     """Lines of the user, and what they do."""
 
-    def __init__(self, hogwild: Hogwild, chat: Chat, plain: bool) -> None:
+    def __init__(self, hogwild: Hogwild, chat: Chat, who: int | Sequence[Worker], plain: bool) -> None:
+        """who: the workers of its turns, until a line says otherwise."""
         self._hogwild, self._chat, self._plain = hogwild, chat, plain
-        self._options: dict[str, Any] = {}
+        self._who, self._options = who, dict[str, Any]()
         self._thoughts: dict[int, Transcript] = {}
         """Of each turn, by how many messages came before its reply."""
         self._last: Transcript | None = None
@@ -90,6 +89,7 @@ class Talk:
         """The message of a turn that ended without a reply, which is not part of the conversation."""
         self._commands: dict[str, Callable[[str], object]] = {
             "workers": self._workers,
+            "role": self._role,
             "layout": self._layout,
             "regen": lambda _: self._again(),
             "undo": lambda _: self._undo(),
@@ -169,14 +169,23 @@ class Talk:
             raise InvalidArgument(f"/workers wants a number, not {text!r}")
         self._change(workers=int(text))
 
+    def _role(self, text: str) -> None:
+        who, changed = self._options.get("workers", self._who), parse_worker(text)
+        team = [Worker(name) for name in default_names(who)] if isinstance(who, int) else who
+        if changed.name not in (names := [worker.name for worker in team]):
+            raise InvalidArgument(f"/role wants NAME: TEXT, of one of {', '.join(names)}")
+        self._change(workers=[changed if worker.name == changed.name else worker for worker in team])
+
     def _layout(self, text: str) -> None:
-        self._change(layout=make_layout(text).name)
+        if text not in LAYOUTS:
+            raise InvalidArgument(f"/layout wants one of {', '.join(LAYOUTS)}, not {text!r}")
+        self._change(layout=text)
 
     def _change(self, **option: Any) -> None:
         """Raises InvalidArgument; nothing is changed then."""
         self._hogwild.chat(**option)  # which checks it
         self._options |= option
-        note(f"hogwild: {', '.join(f'{name} {value}' for name, value in self._options.items())}")
+        note(f"hogwild: {', '.join(f'{name} {_shown(value)}' for name, value in option.items())}")
 
     def _undo(self) -> None:
         users = [at for at, message in enumerate(self._chat.messages) if message["role"] == "user"]
@@ -190,7 +199,7 @@ class Talk:
     def _fork(self) -> None:
         self._before.append((self._chat, self._thoughts))
         self._chat = self._chat.fork()
-        note(f"hogwild: a copy; /back returns to the {len(self._before)}. one before")
+        note("hogwild: this is a copy; /back returns to where it was made")
 
     def _back(self) -> None:
         if not self._before:
@@ -204,3 +213,8 @@ class Talk:
         messages = self._chat.messages
         save(Path(name).expanduser(), messages, self._thoughts)
         note(f"hogwild: {len(messages)} messages are in {name}")
+
+
+def _shown(value: object) -> str:
+    """An option of the turns to come."""
+    return "; ".join(map(shown_worker, value)) if isinstance(value, list) else str(value)

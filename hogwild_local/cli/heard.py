@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..errors import InvalidArgument
 from ..workers.run import Run
+from .workers import parse_worker
 
 
 def heard(run: Run, line: str) -> str:
@@ -15,10 +16,11 @@ def heard(run: Run, line: str) -> str:
         run.stop(name)
         return f"{name} writes no more"
     if command == "/add":
-        run.add(name)
-        return f"{name} joins them"
+        return f"{run.add(parse_worker(name) if name else None)} joins them"
     if command.startswith("/"):
-        raise InvalidArgument("while they work: a line is said to all, @NAME to one; /add NAME, /stop NAME; Ctrl+C")
+        raise InvalidArgument(
+            "while they work: a line is said to all, @NAME to one; /add NAME[: ROLE], /stop NAME; Ctrl+C"
+        )
     text, to = _addressed(run, line.strip())
     run.say(text, to)
     return f"said to {to or 'all'}: read from the next pass on"

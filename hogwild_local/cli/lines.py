@@ -63,15 +63,21 @@ class Lines:
         finally:
             readline.set_startup_hook(None)
         if line and self._history is not None:
-            with contextlib.suppress(OSError, AttributeError):  # editline cannot append
-                readline.append_history_file(1, str(self._history))
+            with contextlib.suppress(OSError):
+                if hasattr(readline, "append_history_file"):
+                    readline.append_history_file(1, str(self._history))
+                else:  # editline cannot
+                    readline.write_history_file(str(self._history))
         return line
 
     def _begin(self, readline: ModuleType) -> None:
         readline.set_completer_delims(" \t\n")
         readline.set_completer(self._complete)
-        readline.parse_and_bind("tab: complete")
-        readline.parse_and_bind("set enable-bracketed-paste on")  # Python has it off: each line would be a message
+        if "libedit" in (readline.__doc__ or ""):  # as on macOS
+            readline.parse_and_bind("bind ^I rl_complete")
+        else:
+            readline.parse_and_bind("tab: complete")
+            readline.parse_and_bind("set enable-bracketed-paste on")  # Python has it off: each line would be a message
         readline.clear_history()
         if self._history is not None:
             try:

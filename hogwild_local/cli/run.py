@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
-import select
 import stat
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
 from ..errors import InvalidArgument
 from ..hogwild import Hogwild
@@ -23,20 +24,14 @@ from .display import JsonOutput
 from .grouped import Command, option
 from .live import LiveOutput
 from .loaded import say_loaded
-from .options import (
-    engine_of,
-    field_option,
-    given,
-    load,
-    model_path,
-    sampling,
-    worker_options,
-)
+from .options import engine_of, given, load, model_path, sampling, worker_options
 from .ranks import RanksProgress
 from .saved import check_can_be_saved, save
 from .session import shown, watch
 from .terminal import note
+from .workers import who_options, workers
 
+WAIT_S = 1.0  # for a prompt from elsewhere, before it is said that it is waited for
 EXAMPLE_PACE = 40.0  # the embedded model is too fast to watch
 EPILOG = "Each option can be given as an environment variable: HOGWILD_RUN_MAX_PASSES is --max-passes."
 
@@ -47,11 +42,7 @@ EPILOG = "Each option can be given as an environment variable: HOGWILD_RUN_MAX_P
     "Workers", "-f", "--file", type=click.File(encoding="utf-8"),
     help="Read the prompt from a file; - is standard input, which is read anyway if it is a pipe or a file.",
 )  # fmt: skip
-@field_option("Workers", RunOptions, "workers")
-@option(
-    "Workers", "--worker", multiple=True, metavar="NAME",
-    help="The name of a worker; once for each, instead of --workers.",
-)  # fmt: skip
+@who_options
 @worker_options
 @option("Output", "--json", "as_json", is_flag=True, help="Write one JSON event a line (see hogwild_local.events).")
 @option("Output", "--plain", is_flag=True, help="Write plain lines also on a terminal.")
@@ -94,9 +85,11 @@ def run(
         if text is not None and options["model"] is None and options["hf_repo"] is None:
             _check_embedded(hogwild, text)
         chosen = given(RunOptions, options)
-        chosen |= {"workers": _workers(ctx, options), "sampling": sampling(options, hogwild.sampling)}
+        chosen |= {"workers": workers(ctx, options), "sampling": sampling(options, hogwild.sampling)}
         asked = text if text is not None else _example(hogwild, options["seed"])
         stream = hogwild.stream(asked, **chosen)
+        if text is None:
+            note(f"{asked}\n")
         output = JsonOutput() if as_json else shown(stream, plain)
         if not as_json:
             hogwild.watch_ranks(output.ranks if isinstance(output, LiveOutput) else RanksProgress())
@@ -113,7 +106,7 @@ def run(
 
 
 def _save(file: Path, asked: str, transcript: Transcript) -> None:
-    said = [] if transcript.reply is None else [{"role": "assistant", "content": transcript.reply}]
+    said = [transcript.message] if transcript.message else []
     save(file, [{"role": "user", "content": asked}, *said], {1: transcript})
     note(f"hogwild: the transcript is in {file}")
 
@@ -136,12 +129,10 @@ def _check_embedded(hogwild: Hogwild, text: str) -> None:
 
 
 def _example(hogwild: Hogwild, seed: int | None) -> str:
-    """One of the prompts that the model brings, which is shown."""
+    """One of the prompts that the model brings."""
     if not hogwild.examples:
         raise click.UsageError("give PROMPT or --file: this model brings no example")
-    example = random.Random(seed).choice(hogwild.examples)
-    note(f"{example}\n")
-    return example
+    return random.Random(seed).choice(hogwild.examples)
 
 
 def _read_prompt(prompt: str | None, file: Any) -> str | None:
@@ -156,7 +147,8 @@ def _read_prompt(prompt: str | None, file: Any) -> str | None:
     if file is None:
         return None
     try:
-        text = str(file.read())
+        with _said_if_slow(f"waiting for the prompt on {name}"):
+            text = str(file.read())
     except UnicodeDecodeError as error:
         raise click.UsageError(f"{name} is not UTF-8 text: {error}") from error
     return text if text or name != "standard input" else None
@@ -168,16 +160,16 @@ def _stdin_has_text() -> bool:
         mode = os.fstat(sys.stdin.fileno()).st_mode
     except (OSError, ValueError, AttributeError):  # closed, or no real file
         return False
-    if stat.S_ISFIFO(mode) and not select.select([sys.stdin], [], [], 1.0)[0]:
-        note("hogwild: waiting for the prompt on standard input, a pipe")
     return stat.S_ISFIFO(mode) or stat.S_ISREG(mode)
 
 
-def _workers(ctx: click.Context, options: dict[str, Any]) -> int | list[str]:
-    """Names count more than a number that comes from the environment; both on the command line make no
-    sense."""
-    if not options["worker"]:
-        return int(options["workers"])
-    if ctx.get_parameter_source("workers") is ParameterSource.COMMANDLINE:
-        raise click.UsageError("give either --workers or --worker, not both")
-    return list(options["worker"])
+@contextlib.contextmanager
+def _said_if_slow(what: str) -> Iterator[None]:
+    """A pipe may have nobody at its other end."""
+    timer = threading.Timer(WAIT_S, note, (f"hogwild: {what}",))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

@@ -14,6 +14,7 @@ from .grouped import Command, option, together
 from .loaded import say_loaded
 from .options import engine_of, field_option, given, load, model_path, sampling, worker_options
 from .terminal import note
+from .workers import who_options, workers
 
 MISSING = "hogwild serve needs more packages: python -m pip install 'hogwild-local[server]'"
 
@@ -34,7 +35,7 @@ server_options = together(
 
 @click.command(cls=Command)
 @server_options
-@field_option("Workers", RunOptions, "workers")
+@who_options
 @worker_options
 @option("Server", "--open", "opens", is_flag=True, help="Open the server's address in a browser.")
 @click.pass_context
@@ -66,12 +67,13 @@ def serve(
         raise InvalidArgument("--tls-key and --tls-cert belong together")
     engine = engine_of(ctx, options)
     path = model_path(engine, options)
-    defaults = given(RunOptions, options)
+    defaults = given(RunOptions, options) | {"workers": workers(ctx, options)}
 
     def loaded() -> Any:
         hogwild = load(engine, path, options, quiet=True, max_runs=chosen.parallel)
         say_loaded(hogwild, options)
         hogwild.sampling = sampling(options, hogwild.sampling)
+        hogwild.chat(**defaults)  # which checks them
         return hogwild
 
     service = Service(loaded, chosen, defaults, path.stem)

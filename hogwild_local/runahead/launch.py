@@ -45,6 +45,8 @@ PASSED_ON = ("HOGWILD_", "GGML_", "LLAMA_", "OMP_", "GOMP_", "MPI4PY_")
 def starter(n_ranks: int, hosts: Sequence[str]) -> Callable[[IO[bytes]], Ends]:
     """What starts an engine's process of so many ranks; hosts: of all but the last, dealt out evenly; none: this
     machine. Raises RunaheadError where there is no MPI, or a host cannot be had."""
+    if not hasattr(socket, "AF_UNIX"):
+        raise RunaheadError("this system has no Unix sockets, through which ranks are reached")
     mpiexec, used = find_mpiexec(), hosts[: n_ranks - 1]
     slots = slots_of(n_ranks, used, reach(used)) if used else ()
     return lambda stderr: start(mpiexec, n_ranks, slots, stderr)

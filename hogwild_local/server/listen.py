@@ -87,6 +87,8 @@ class _Server(uvicorn.Server):
 
 
 def _listening(options: ServerOptions) -> socket.socket:
+    if options.unix is not None and not hasattr(socket, "AF_UNIX"):
+        raise InvalidArgument("unix: this system has no Unix sockets")
     try:
         if options.unix is not None:
             with contextlib.ExitStack() as undo:
