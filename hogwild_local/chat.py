@@ -105,12 +105,10 @@ class Chat:
         return run
 
     def _end(self, messages: list[dict[str, Any]], result: Result) -> None:
-        said = result.transcript.said
-        if said is not None:
-            more: dict[str, Any] = {"reasoning_content": result.history} if self._keep_thoughts else {}
-            if result.tool_calls:
-                more["tool_calls"] = [_as_message(call) for call in result.tool_calls]
-            self._messages = [*messages, {"role": "assistant", "content": said, **more}]
+        message = result.transcript.message
+        if message is not None:
+            thoughts = {"reasoning_content": result.history} if self._keep_thoughts else {}
+            self._messages = [*messages, {**message, **thoughts}]
 
 
 def _of_user(message: str | Message) -> dict[str, Any]:
@@ -119,8 +117,3 @@ def _of_user(message: str | Message) -> dict[str, Any]:
     if not made["content"].strip():
         raise InvalidArgument("the message must not be empty")
     return made
-
-
-def _as_message(call: ev.ToolCall) -> dict[str, Any]:
-    """A call as a message has it."""
-    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}

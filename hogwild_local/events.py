@@ -258,6 +258,10 @@ class ToolCall(Event):
     name: str
     arguments: str
 
+    def in_message(self) -> dict[str, Any]:
+        """As an assistant's message has it, of OpenAI's form."""
+        return {"id": self.id, "type": "function", "function": {"name": self.name, "arguments": self.arguments}}
+
 
 @dataclass(frozen=True, slots=True)
 class ReplyEnded(Event):

@@ -13,6 +13,8 @@ from test_reply import STYLE
 
 from hogwild_local import Hogwild, Model, SamplingParams
 from hogwild_local import events as ev
+from hogwild_local.cli.display import PlainOutput
+from hogwild_local.cli.saved import save
 from hogwild_local.errors import InvalidArgument
 
 TOOL_TEMPLATE = (
@@ -185,6 +187,25 @@ def test_messages_with_calls_and_results_are_rendered(as_dict: bool, has_content
     assert "u=Look!" in shown
     assert f"a={CALL.replace('5}}', '5}}')}" in shown
     assert "t=Seen.(look)" in shown
+
+
+def test_calls_stand_in_the_transcript_and_in_its_files_and_lines(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, hw = hogwild(f"I look.{CALL}")
+    with hw, PlainOutput() as output:
+        for event in hw.stream("Look!", max_passes=2, seed=1, tools=[LOOK]):
+            output.feed(event)
+    assert capsys.readouterr().out.count('reply: I look.\nreply: [calls look with {"n": 5}]\n') == 1
+    [call] = output.transcript.tool_calls
+    assert (call.name, call.arguments) == ("look", '{"n": 5}')
+    for name in ("run.json", "run.md"):
+        save(tmp_path / name, [*TALK[:1], output.transcript.message, TALK[2]], {1: output.transcript})
+    saved = json.loads((tmp_path / "run.json").read_text())
+    assert saved["messages"][1]["tool_calls"] == [call.in_message()]
+    assert saved["runs"][0]["tool_calls"] == [{"id": call.id, "name": "look", "arguments": '{"n": 5}'}]
+    said = '## Assistant\n\nI look.\n\nCalls look with {"n": 5}\n\n## Tool\n\nSeen.\n'
+    assert (tmp_path / "run.md").read_text().endswith(said)
 
 
 def test_a_conversation_goes_on_with_results() -> None:

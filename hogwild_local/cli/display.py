@@ -84,6 +84,9 @@ class PlainOutput(Output):
                 self._write("finisher", event.text)
             case ev.ReplyToken():
                 self._write("reply", event.text)
+            case ev.ToolCall():
+                self._flush("reply")
+                self._print(f"reply: [calls {event.name} with {event.arguments}]")
 
     def close(self, error: BaseException | None = None) -> None:
         for worker in list(self._lines):

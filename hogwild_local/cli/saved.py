@@ -47,8 +47,14 @@ def _markdown(messages: Sequence[Message], runs: Mapping[int, Transcript]) -> st
         if at in runs:
             parts += _thoughts(runs[at])
         if at < len(messages):
-            parts += [f"## {messages[at]['role'].capitalize()}", messages[at]["content"]]
+            parts += _said(messages[at])
     return printable("\n\n".join(parts)) + "\n"
+
+
+def _said(message: Message) -> list[str]:
+    calls = [call["function"] for call in message.get("tool_calls") or ()]
+    parts = [message["content"], *(f"Calls {call['name']} with {call['arguments']}" for call in calls)]
+    return [f"## {message['role'].capitalize()}", *filter(None, parts)]
 
 
 def _thoughts(transcript: Transcript) -> list[str]:

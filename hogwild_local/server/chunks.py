@@ -104,7 +104,7 @@ class ChatChunks:
 
     def _called(self, live: LiveRun, event: ev.ToolCall) -> list[dict[str, Any]]:
         chunks = self._said(live, "") if self._thinks else []
-        call = {"index": self._n_calls, **call_of(event)}
+        call = {"index": self._n_calls, **event.in_message()}
         self._n_calls += 1
         return [*chunks, self._delta(live, {"tool_calls": [call]})]
 
@@ -143,7 +143,7 @@ def whole(settings: ChunkSettings, live: LiveRun, result: Result) -> dict[str, A
     said = result.reply if result.reply is not None else result.answer or ""
     message: dict[str, Any] = {"role": "assistant", "content": said}
     if result.tool_calls:
-        message |= {"content": said or None, "tool_calls": [call_of(call) for call in result.tool_calls]}
+        message |= {"content": said or None, "tool_calls": [call.in_message() for call in result.tool_calls]}
     if settings.reasoning == "inline" and result.history:
         message["content"] = f"<think>\n{result.history}\n\n</think>\n\n{said}"
     elif settings.reasoning != "none":
@@ -179,11 +179,6 @@ def finish_reason(live: LiveRun, event: ev.RunEnded) -> str:
     if live.reply_reason is not None:
         return "length" if live.reply_reason in ("length", "cache_full") else "stop"
     return "length" if event.reason in ("budget", "cache_full") else "stop"
-
-
-def call_of(call: ev.ToolCall) -> dict[str, Any]:
-    """As a message has it."""
-    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
 
 
 def usage_of(usage: ev.Usage) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 from .. import events as ev
 from . import sse
 from .body import Body
-from .chunks import call_of, finish_reason
+from .chunks import finish_reason
 from .live import LiveRun
 
 
@@ -105,7 +105,7 @@ class ResponseEvents:
         return events
 
     def _called(self, event: ev.ToolCall) -> list[bytes]:
-        self._calls.append(call_of(event))
+        self._calls.append(event.in_message())
         place = len(self.response["output"])
         item = {"id": f"{self.name}-{place}", "type": "function_call", "status": "in_progress", "arguments": ""}
         item |= {"call_id": event.id, "name": event.name}

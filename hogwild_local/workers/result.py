@@ -49,7 +49,6 @@ class Collector:
         self._transcriber = Transcriber()
         self._texts: dict[str, list[str]] = {}
         self._finisher: list[str] | None = None
-        self._calls: list[ToolCall] = []
 
     def take(self, event: Event) -> None:
         self._transcriber.take(event)
@@ -66,8 +65,6 @@ class Collector:
                 self._finisher = []
             case Token(worker=None) if self._finisher is not None:
                 self._finisher.append(event.text)
-            case ToolCall():
-                self._calls.append(event)
 
     def result(self) -> Result:
         """Raises Closed if the run was closed."""
@@ -86,5 +83,5 @@ class Collector:
             usage=transcript.usage,
             date=transcript.date,
             transcript=transcript,
-            tool_calls=tuple(self._calls),
+            tool_calls=transcript.tool_calls,
         )

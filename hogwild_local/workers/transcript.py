@@ -39,8 +39,9 @@ class Step:
 @dataclass(frozen=True, slots=True)
 class Transcript:
     """Steps in the order in which they ended, unfinished ones last, as they began. finished: why each worker ended;
-    finisher: what asks for the answer, and what was written behind it; answered_by: None for finisher and reply. reason
-    and reply_reason are None for what has no end, or was not there; seed is None for a run that did not begin."""
+    finisher: what asks for the answer, and what was written behind it; tool_calls: those that the reply makes;
+    answered_by: None for finisher and reply. reason and reply_reason are None for what has no end, or was not there;
+    seed is None for a run that did not begin."""
 
     model: str
     workers: tuple[str, ...]
@@ -51,6 +52,7 @@ class Transcript:
     finished: Mapping[str, ev.Reason]
     finisher: str | None
     reply: str | None
+    tool_calls: tuple[ev.ToolCall, ...]
     reply_reason: ev.ReplyReason | None
     answer: str | None
     answered_by: str | None
@@ -62,6 +64,12 @@ class Transcript:
     def said(self) -> str | None:
         """What is said to the user: the reply, or the answer where prompts have no words for one."""
         return self.answer if self.reply is None else self.reply
+
+    @property
+    def message(self) -> dict[str, Any] | None:
+        """What is said, with the calls of tools, as a message of OpenAI's form; None: nothing is."""
+        calls = {"tool_calls": [call.in_message() for call in self.tool_calls]} if self.tool_calls else {}
+        return None if self.said is None else {"role": "assistant", "content": self.said, **calls}
 
     @property
     def history(self) -> str:
@@ -99,6 +107,7 @@ class Transcriber:
         self._finished: dict[str, ev.Reason] = {}
         self._finisher: list[str] | None = None
         self._reply: list[str] | None = None
+        self._tool_calls: list[ev.ToolCall] = []
         self._reply_reason: ev.ReplyReason | None = None
         self._answer: ev.Answer | None = None
 
@@ -128,6 +137,8 @@ class Transcriber:
                 self._reply = []
             case ev.ReplyToken() if self._reply is not None:
                 self._reply.append(event.text)
+            case ev.ToolCall():
+                self._tool_calls.append(event)
             case ev.ReplyEnded():
                 self._reply, self._reply_reason = [event.text], event.reason
             case ev.Answer():
@@ -152,6 +163,7 @@ class Transcriber:
             finished=dict(self._finished),
             finisher=_joined(self._finisher),
             reply=_joined(self._reply),
+            tool_calls=tuple(self._tool_calls),
             reply_reason=self._reply_reason,
             answer=answer.text if answer else None,
             answered_by=answer.worker if answer else None,
