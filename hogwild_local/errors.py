@@ -66,9 +66,9 @@ class Forked(Closed):
 
 
 class Busy(HogwildError):
-    """A run waits for others that only this thread can end; a layout or a file is in use by another one; or a log hook
-    calls the engine that it runs in (note the line, and call afterwards). Nothing is disturbed: finish or close what is
-    in the way."""
+    """A run waits for others that only this thread can end; more was said to it than it has read; a layout or a file is
+    in use by another one; or a log hook calls the engine that it runs in (note the line, and call afterwards). Nothing
+    is disturbed: wait for, finish or close what is in the way."""
 
 
 class OutOfMemory(HogwildError, MemoryError):

@@ -23,8 +23,9 @@ class Aside(ABC):
     name = "aside"
     """Of its block."""
 
-    def __init__(self, run: Context, team: Team) -> None:
-        self._run, self._team = run, team
+    def __init__(self, run: Context, team: Team, done: Callable[[], object]) -> None:
+        """done: told when it has finished, or is refused."""
+        self._run, self._team, self.done = run, team, done
         self.pending: list[int] = []
         """Tokens that are to be fed."""
         self.block: Block | None = None
@@ -47,6 +48,7 @@ class Aside(ABC):
             self._run.place.shrink(len(self.pending))
             self._team.change(lambda: self._run.layout.forget(self.block))
         self.tell_refused(reason, message)
+        self.done()
 
     def feed(self, n: int) -> Feed:
         """The next n tokens at most."""
@@ -119,3 +121,4 @@ class Asides:
         if self._now is not None and not self._now.pending:
             aside, self._now = self._now, None
             aside.finish()
+            aside.done()

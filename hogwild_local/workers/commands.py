@@ -8,10 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from ..errors import Closed, InvalidArgument
+from ..errors import Busy, Closed, InvalidArgument
 from ..options import Worker
 from .limits import Limits
 from .writer import default_names
+
+MOST_WAITING = 64
+"""Things said, and workers who are to join, that are not in the cache yet."""
+MOST_CHARACTERS = 2**18
+"""Of all their texts together: more than most contexts have room for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +38,10 @@ class Say:
     text: str
     to: str | None = None
 
+    @property
+    def n_characters(self) -> int:
+        return len(self.text)
+
 
 @dataclass(frozen=True, slots=True)
 class Join:
@@ -40,13 +49,18 @@ class Join:
 
     worker: Worker
 
+    @property
+    def n_characters(self) -> int:
+        return len(self.worker.role or "")
+
 
 Command: TypeAlias = Stop | Cancel | Say | Join
 
 
 class Commands:
-    """Any thread may put, also a signal handler; the run's own takes. Once nobody works any more, Say and Join are
-    refused here: what was put before is answered by an event."""
+    """Any thread may put, also a signal handler; the run's own takes, and tells what is done. Once nobody works any
+    more, Say and Join are refused here: what was put before is answered by an event. So are more of them than may wait:
+    each costs at least a pass."""
 
     def __init__(self, names: Sequence[str], limits: Limits) -> None:
         """names: of the workers that the run begins with."""
@@ -54,6 +68,7 @@ class Commands:
         self._names, self._limits = list(names), limits
         self._lock = threading.RLock()
         self._is_over = False
+        self._n_waiting = self._n_characters = 0
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -63,7 +78,7 @@ class Commands:
 
     def put(self, command: Command) -> None:
         """Raises InvalidArgument for an unknown name and for what is more than the limits, Closed for what comes too
-        late."""
+        late, Busy where too much waits already."""
         with self._lock:
             match command:
                 case Stop(name):
@@ -73,10 +88,20 @@ class Commands:
                     self._limits.check_said()
                     if to is not None:
                         self._check_name(to, "to")
+                    self._wait(command, "text")
                 case Join(worker):
                     self._check_work()
-                    self._take_in(worker)
-            self._queue.append(command)
+                    self._check_new(worker)
+                    self._wait(command, "role")
+                    self._names.append(worker.name)
+            if isinstance(command, Say | Join) or command not in self._queue:  # to stop once is enough
+                self._queue.append(command)
+
+    def done(self, command: Say | Join) -> None:
+        """It waits no more."""
+        with self._lock:
+            self._n_waiting -= 1
+            self._n_characters -= command.n_characters
 
     def add(self, worker: Worker | None) -> str:
         """Puts a Join; None: of a worker by the next usual name that is free. Returns its name."""
@@ -88,7 +113,8 @@ class Commands:
 
     def take(self) -> list[Command]:
         """All that came since the last call, in order of arrival."""
-        return [self._queue.popleft() for _ in range(len(self._queue))]
+        with self._lock:
+            return [self._queue.popleft() for _ in range(len(self._queue))]
 
     def end_work(self) -> None:
         """Nobody works any more."""
@@ -100,12 +126,26 @@ class Commands:
         with self._lock:
             self._names.remove(name)
 
-    def _take_in(self, worker: Worker) -> None:
+    def _wait(self, command: Say | Join, what: str) -> None:
+        """what: the argument that has its text."""
+        n = command.n_characters
+        if n > MOST_CHARACTERS:
+            raise InvalidArgument(
+                f"{what} has {n} characters: at most {MOST_CHARACTERS} can be said to workers at once"
+            )
+        if self._n_waiting >= MOST_WAITING or self._n_characters + n > MOST_CHARACTERS:
+            raise Busy(
+                f"{self._n_waiting} things that were asked of this run, of {self._n_characters} characters, wait until "
+                "workers read them: go on when events (Said, WorkerJoined) have told of some"
+            )
+        self._n_waiting += 1
+        self._n_characters += n
+
+    def _check_new(self, worker: Worker) -> None:
         if worker.name in self._names:
             raise InvalidArgument(f"worker: there is one of the name {worker.name!r} already")
         self._limits.check_number(len(self._names) + 1)
         self._limits.check_roles([worker])
-        self._names.append(worker.name)
 
     def _check_name(self, name: object, argument: str) -> None:
         if name not in self._names:

@@ -22,12 +22,13 @@ class Joining(Aside):
         self,
         run: Context,
         team: Team,
+        done: Callable[[], object],
         worker: Worker,
         make_sampler: Callable[[Worker, int], SamplerLike],
         leave_out: Callable[[str], object],
     ) -> None:
         """leave_out: told the name, if it does not join."""
-        super().__init__(run, team)
+        super().__init__(run, team, done)
         self._worker, self._make_sampler, self._leave_out = worker, make_sampler, leave_out
         team.n_expected += 1
 

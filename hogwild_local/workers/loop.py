@@ -174,10 +174,11 @@ class Loop:
                 case Stop(name):
                     self._team.to_stop.add(name)
                 case Say():
-                    self._asides.ask(Saying(self._run, self._team, command))
+                    done = partial(self.commands.done, command)
+                    self._asides.ask(Saying(self._run, self._team, done, command))
                 case Join(worker):
-                    leave_out = self.commands.leave_out
-                    self._asides.ask(Joining(self._run, self._team, worker, self._sampler_of, leave_out))
+                    done, leave_out = partial(self.commands.done, command), self.commands.leave_out
+                    self._asides.ask(Joining(self._run, self._team, done, worker, self._sampler_of, leave_out))
 
     def _end_work(self) -> None:
         """Whatever was asked before this is told; what comes later is refused at once. May be called twice."""

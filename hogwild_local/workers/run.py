@@ -93,7 +93,7 @@ class Run:
         the history: it is fed beside their next pass (a long one beside several), and read from the one after that.
         Said tells of it, or NotSaid, where the cache has no room, or the work ends before. Several are said in their
         order. Waits for nothing. Raises InvalidArgument for what is no text, an unknown name, or prompts without words
-        for it; Closed when the workers have ended.
+        for it; Closed when the workers have ended; Busy where too much waits to be read already.
         """
         if not checked_text(text, "text").strip():
             raise InvalidArgument("text must not be empty")
@@ -106,7 +106,7 @@ class Run:
         It joins before the next pass, or when its role is fed: WorkerJoined tells of it, or WorkerRefused, where the
         cache has no room, the work ends before, or no sampler can be made of its settings. Waits for nothing. Raises
         InvalidArgument for a name that is taken, and for more workers than a pass or the prompts have room for; Closed
-        when the workers have ended.
+        when the workers have ended; Busy as say().
         """
         self._check_going_on()
         return self._loop.commands.add(None if worker is None else as_worker(worker))

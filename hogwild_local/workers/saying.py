@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from .. import events as ev
 from ..prompts.readable import check_readable
 from .asides import Aside
@@ -15,8 +17,8 @@ class Saying(Aside):
 
     name = "said"
 
-    def __init__(self, run: Context, team: Team, say: Say) -> None:
-        super().__init__(run, team)
+    def __init__(self, run: Context, team: Team, done: Callable[[], object], say: Say) -> None:
+        super().__init__(run, team, done)
         self._say, self._shown = say, ""
 
     def begin(self) -> None:
