@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from fakes import TINY_STYLE, FakeEngine
 
-from hogwild_local import Chat, Hogwild, SamplingParams
+from hogwild_local import Chat, Hogwild
 from hogwild_local import events as ev
 from hogwild_local.errors import Busy, InvalidArgument
 from hogwild_local.prompts.style import Reply
+from hogwild_local.workers.run import Run
 
 STYLE = replace(TINY_STYLE, reply=Reply("~"))
 OPTIONS = {"max_passes": 3, "reply_tokens": 4, "seed": 1}
@@ -191,54 +192,63 @@ def test_tokens_are_counted_as_a_run_feeds_them() -> None:
         assert started.prompt_tokens == n + len("H:S:")
 
 
+class ReplyLogits:
+    """Of a Hogwild's engine: for each reply that begins, the tokens that it reads, and the logits of its first one."""
+
+    def __init__(self, hw: Hogwild) -> None:
+        self.seen: list[tuple[list[int], Any]] = []
+        self._cache, self._next_tokens = hw._cache, hw._cache.next_tokens
+        hw._cache.next_tokens = self._note
+
+    def _note(self, views: Sequence[Any], samplers: Sequence[Any]) -> object:
+        (blocks, tokens), *_ = views
+        if blocks[-1].name == "reply" and not len(blocks[-1]):
+            own = self._cache.block()
+            logits = self._cache.decode([([*blocks[:-1], own], tokens)])[0]
+            own.free()
+            self.seen.append(([token for block in blocks for token in block.tokens] + list(tokens), logits))
+        return self._next_tokens(views, samplers)
+
+
+def a_turn(chats: list[Chat], chance: random.Random, seed: int) -> tuple[Chat, Run]:
+    """Of the first conversation, or of one of its branches, at random: sent, said again, or something else said. A
+    branch that is forked takes the place of the oldest one."""
+    chat = chance.choice([chats[0], chance.choice(chats)])
+    users = [at for at, message in enumerate(chat.messages) if message["role"] == "user"]
+    what = chance.choices(["send", "regenerate", "edit", "fork"], [7, 2, 2, 2])[0] if users else "send"
+    if what == "fork":
+        chat = chat.fork(chance.choice([None, users[-1], chance.choice(users)]))
+        chats[1:] = [*chats[-3:][len(chats) < 4 :], chat]
+    text = "".join(chance.choices("ab", k=4))
+    if what == "regenerate":
+        return chat, chat.regenerate(seed=seed)
+    if what == "edit":
+        return chat, chat.edit(chance.choice(users[-2:]), text, seed=seed)
+    return chat, chat.send(text, seed=seed)
+
+
 def test_200_turns_on_any_branch_say_what_the_same_turns_say_from_scratch(tiny_path: Callable[..., Path]) -> None:
-    """Regenerated, edited and forked at random. The first token of a reply is compared by its logits: f32, one worker,
-    so that only rounding differs."""
+    """Regenerated, edited and forked at random; each is computed anew beside it. f32 and one worker, so that only
+    rounding differs. Texts and replies are of two letters: prompts part from each other anywhere."""
     chance = random.Random(5)
-    greedy = SamplingParams(temperature=0.0)
-    options: dict[str, Any] = {"workers": 1, "max_passes": 3, "reply_tokens": 3, "sampling": greedy, "seed": 1}
-    whole_types: dict[str, Any] = {"type_k": "f32", "type_v": "f32"}
-    with Hogwild(tiny_path("llama"), n_ctx=8192, n_threads=1, **whole_types) as hw:
-        feed, views = hw._cache.next_tokens, []
-
-        def noted(given: Sequence[Any], samplers: Sequence[Any]) -> object:
-            (blocks, tokens), *_ = given
-            if blocks[-1].name == "reply" and not len(blocks[-1]):
-                own = hw._cache.block()
-                logits = hw._cache.decode([([*blocks[:-1], own], tokens)])[0]
-                own.free()
-                views.append(([token for block in blocks for token in block.tokens] + list(tokens), logits))
-            return feed(given, samplers)
-
-        hw._cache.next_tokens = noted
+    letters = {"type": "grammar", "grammar": "root ::= [ab]+"}
+    options: dict[str, Any] = {"workers": 1, "max_passes": 3, "reply_tokens": 3, "response_format": letters}
+    with Hogwild(tiny_path("llama"), n_ctx=8192, n_threads=1, type_k="f32", type_v="f32") as hw:
+        replies = ReplyLogits(hw)
         chats = [hw.chat(system="S", **options)]
-        n_cached = 0
-        for turn in range(200):
-            chat = chance.choice(chats)
-            users = [i for i, message in enumerate(chat.messages) if message["role"] == "user"]
-            what = chance.choice(["send", "send", "regenerate", "edit", "fork"]) if users else "send"
-            if what == "fork":
-                chats = [*chats[-3:], chat.fork(chance.choice([None, users[-1]]))]
-                chat = chats[-1]
-            if len(users) > 6:
-                chat = chats[0] = hw.chat(system="S", **options)
-                what = "send"
-            text = f"word {chance.randrange(9)}"
-            if what == "regenerate":
-                run = chat.regenerate()
-            elif what == "edit":
-                run = chat.edit(chance.choice(users), text)
-            else:
-                run = chat.send(text)
+        n_cached = n_computed = 0
+        for turn in range(1, 201):
+            chat, run = a_turn(chats, chance, turn)
             result = run.result()
             n_cached += result.usage.cached_tokens
-            if turn % 5:
-                continue
-            messages = chat.messages[:-1]
-            read, logits = views[-1]
-            alone = hw.generate(messages, cache_prompt=False, **options)
-            assert views[-1][0] == read
-            assert np.abs(views[-1][1] - logits).max() <= 1e-3
-            assert alone.reply == result.reply
-        assert n_cached > 200 * 100
+            n_computed += result.usage.prompt_tokens - result.usage.cached_tokens
+            alone = hw.generate(chat.messages[:-1], cache_prompt=False, seed=turn, **options)
+            (read, logits), (wanted_read, wanted) = replies.seen[-2:]
+            assert (len(replies.seen), read) == (2 * turn, wanted_read)
+            assert np.abs(logits - wanted).max() <= 1e-3
+            assert (result.reply, alone.usage.cached_tokens) == (alone.reply, 0)
+        assert len(chats[0].messages) > 100
+        assert n_cached > 10 * n_computed
         assert hw.n_free == hw.n_ctx
+        hw._admission.prefixes.drop_all()
+        assert hw._cache.n_free == hw.n_ctx

@@ -208,6 +208,7 @@ def test_logits_are_those_of_a_cache_built_from_scratch(
     assert one_layer.n_free == one_layer.n_ctx
     assert of(events, ev.Said)
     assert of(events, ev.WorkerJoined)
+    assert "stopped" in {event.reason for event in of(events, ev.WorkerFinished)}
     with SharedCache(one_layer.model, n_ctx=4096, type_k="f32", type_v="f32") as scratch:
         for tokens, logits in rows:
             block = scratch.block()

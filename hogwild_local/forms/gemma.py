@@ -8,6 +8,7 @@ from typing import Any
 from .rules import Rules, literal
 
 QUOTE = '<|"|>'
+_SPACE = re.compile(r"\s*")
 _KEY = re.compile(r"\s*([^:{},\s]+)\s*:")
 _PLAIN = re.compile(r"\s*(-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?|true|false|null)")
 _WORDS = {"true": True, "false": False, "null": None}
@@ -24,7 +25,7 @@ def read_object(text: str, at: int) -> tuple[dict[str, Any] | None, int]:
 
 def _value(text: str, at: int) -> tuple[Any, int]:
     """Raises ValueError."""
-    at += len(text[at:]) - len(text[at:].lstrip())
+    at = _next(text, at)
     if text.startswith(QUOTE, at):
         end = text.index(QUOTE, at + len(QUOTE))
         return text[at + len(QUOTE) : end], end + len(QUOTE)
@@ -41,8 +42,8 @@ def _items(text: str, at: int) -> tuple[Any, int]:
     close = "}" if text[at] == "{" else "]"
     pairs: dict[str, Any] = {}
     values: list[Any] = []
-    at += 1
-    while not text[at:].lstrip().startswith(close):
+    at = _next(text, at + 1)
+    while not text.startswith(close, at):
         if close == "}":
             key = _KEY.match(text, at)
             if key is None:
@@ -51,11 +52,18 @@ def _items(text: str, at: int) -> tuple[Any, int]:
         else:
             value, at = _value(text, at)
             values.append(value)
-        if text[at:].lstrip().startswith(","):
-            at = text.index(",", at) + 1
-        elif not text[at:].lstrip().startswith(close):
+        at = _next(text, at)
+        if text.startswith(",", at):
+            at = _next(text, at + 1)
+        elif not text.startswith(close, at):
             raise ValueError("no end")
-    return (pairs if close == "}" else values), text.index(close, at) + 1
+    return (pairs if close == "}" else values), at + 1
+
+
+def _next(text: str, at: int) -> int:
+    """Where white space ends."""
+    match = _SPACE.match(text, at)
+    return match.end() if match else at
 
 
 def object_rule(rules: Rules) -> str:
