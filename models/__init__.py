@@ -3,6 +3,7 @@
 from .foreign import FOREIGN, write_foreign
 from .hybrid import Hybrid
 from .large import QWEN3_0_6B, write_large
+from .rwkv import Rwkv
 from .tiny import HYBRIDS, TINY, write_tiny
 from .transformer import RopeScaling, Shape
 
@@ -13,6 +14,7 @@ __all__ = [
     "TINY",
     "Hybrid",
     "RopeScaling",
+    "Rwkv",
     "Shape",
     "write_foreign",
     "write_large",

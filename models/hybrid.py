@@ -1,5 +1,5 @@
-"""Models with recurrent layers: lfm2 has short convolutions, granitehybrid Mamba-2, mamba nothing but Mamba-1, and
-qwen35 gated delta nets."""
+"""Models with recurrent layers: lfm2 has short convolutions, granitehybrid Mamba-2, mamba nothing but Mamba-1,
+qwen35 gated delta nets, and minimax-01 lightning attention. models/rwkv.py has others."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ class Hybrid:
     state: int = 0  # numbers of state for each of them; qwen35: size of a key
     recurrent_heads: int = 0  # mamba: rank of its time steps
     groups: int = 0  # heads of what is written and read
+    experts: int = 0  # minimax-01: of which two compute
     vocabulary: int = N_TOKENS
     context: int = 8192
 
@@ -88,11 +89,20 @@ def delta_net(shape: Hybrid, at: str) -> Iterator[Tensor]:
     yield matrix(f"{at}.ssm_out.weight", shape.width, shape.inner)
 
 
+def lightning(shape: Hybrid, at: str) -> Iterator[Tensor]:
+    inner = shape.heads * shape.head_size
+    yield norm(f"{at}.attn_norm_2.weight", inner)
+    yield matrix(f"{at}.attn_qkv.weight", 3 * inner, shape.width, 2.0)
+    yield matrix(f"{at}.attn_gate.weight", inner, shape.width)
+    yield matrix(f"{at}.attn_output.weight", shape.width, inner, 1.5)
+
+
 RECURRENT: dict[str, Callable[[Hybrid, str], Iterator[Tensor]]] = {
     "lfm2": short_convolution,
     "granitehybrid": mamba_2,
     "mamba": mamba_1,
     "qwen35": delta_net,
+    "minimax-01": lightning,
 }
 
 
@@ -110,6 +120,21 @@ def attention(shape: Hybrid, at: str) -> Iterator[Tensor]:
         yield norm(f"{at}.attn_k_norm.weight", shape.head_size, ATTENTION_GAIN)
 
 
+def feed_forward(shape: Hybrid, at: str) -> Iterator[Tensor]:
+    matrices = {
+        "gate": (shape.feed_forward, shape.width),
+        "up": (shape.feed_forward, shape.width),
+        "down": (shape.width, shape.feed_forward),
+    }
+    if shape.experts:
+        yield matrix(f"{at}_gate_inp.weight", shape.experts, shape.width)
+    for name, (rows, columns) in matrices.items():
+        if shape.experts:
+            yield Tensor(f"{at}_{name}_exps.weight", (shape.experts, rows, columns), std=columns**-0.5)
+        else:
+            yield matrix(f"{at}_{name}.weight", rows, columns)
+
+
 def tensors_of(shape: Hybrid) -> Iterator[Tensor]:
     yield matrix("token_embd.weight", shape.vocabulary, shape.width, EMBEDDING_GAIN, used_rows=used_tokens())
     for layer in range(shape.layers):
@@ -118,9 +143,7 @@ def tensors_of(shape: Hybrid) -> Iterator[Tensor]:
         yield from attention(shape, at) if shape.attends(layer) else RECURRENT[shape.arch](shape, at)
         if shape.feed_forward:
             yield norm(f"{at}.{'post_attention' if shape.arch == 'qwen35' else 'ffn'}_norm.weight", shape.width)
-            yield matrix(f"{at}.ffn_gate.weight", shape.feed_forward, shape.width)
-            yield matrix(f"{at}.ffn_up.weight", shape.feed_forward, shape.width)
-            yield matrix(f"{at}.ffn_down.weight", shape.width, shape.feed_forward)
+            yield from feed_forward(shape, f"{at}.ffn")
     last = "token_embd_norm" if shape.arch == "lfm2" else "output_norm"
     yield norm(f"{last}.weight", shape.width, LOGIT_GAIN / EMBEDDING_GAIN)
 
@@ -146,16 +169,22 @@ def add_shape(writer: GGUFWriter, shape: Hybrid) -> None:
         writer.add_value_length(shape.head_size)
         writer.add_rope_dimension_count(shape.head_size)
         writer.add_rope_freq_base(1e6)
-        if shape.arch == "qwen35":
+        if shape.arch in ("qwen35", "minimax-01"):
             writer.add_head_count_kv(shape.kv_heads)
             writer.add_full_attention_interval(shape.every)
-            half = shape.head_size // 2
-            writer.add_rope_dimension_sections([half - 2 * (half // 3), half // 3, half // 3, 0])
         else:
             attends = map(shape.attends, range(shape.layers))
             writer.add_head_count_kv([shape.kv_heads if yes else 0 for yes in attends])
+    if shape.arch == "qwen35":
+        half = shape.head_size // 2
+        writer.add_rope_dimension_sections([half - 2 * (half // 3), half // 3, half // 3, 0])
     if shape.arch == "lfm2":
         writer.add_shortconv_l_cache(shape.convolution)
+        return
+    if shape.arch == "minimax-01":
+        writer.add_residual_scale(1.5)
+        writer.add_expert_count(shape.experts)
+        writer.add_expert_used_count(2)
         return
     writer.add_ssm_conv_kernel(shape.convolution)
     writer.add_ssm_inner_size(shape.inner)

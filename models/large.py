@@ -13,6 +13,7 @@ from gguf import GGMLQuantizationType, quants
 from numpy.typing import NDArray
 
 from .hybrid import Hybrid, write_hybrid
+from .rwkv import Rwkv, write_rwkv
 from .transformer import Shape, write_transformer
 from .weights import FILE_TYPES, Encoded, Fill, Tensor, bell, random_bits, seeded
 
@@ -22,7 +23,9 @@ QWEN2_32B = Shape("qwen2", 64, 5120, 40, 8, 128, 27648, vocabulary=152064, conte
 """QwQ-32B, the model of the paper's figures."""
 QWEN3_5_0_8B = Hybrid("qwen35", 24, 1024, 8, 2, 256, 3584, every=4, inner=2048, state=128, recurrent_heads=16,
                       groups=16, vocabulary=248320, context=32768)  # fmt: skip
-SHAPES: dict[str, Shape | Hybrid] = {"0.6b": QWEN3_0_6B, "8b": QWEN3_8B, "32b": QWEN2_32B, "qwen3.5-0.8b": QWEN3_5_0_8B}
+RWKV7_0_4B = Rwkv("rwkv7", 24, 1024, 64, 4096, rank=64, vocabulary=65536, context=32768)
+SHAPES: dict[str, Shape | Hybrid | Rwkv] = {"0.6b": QWEN3_0_6B, "8b": QWEN3_8B, "32b": QWEN2_32B,
+                                            "qwen3.5-0.8b": QWEN3_5_0_8B, "rwkv7-0.4b": RWKV7_0_4B}  # fmt: skip
 
 # What llama_model_quantize makes of an f16 file. The k-quants are mixtures: some matrices take a larger type.
 QUANTIZED = {"q4_k_m": "LLAMA_FTYPE_MOSTLY_Q4_K_M", "q6_k": "LLAMA_FTYPE_MOSTLY_Q6_K",
@@ -44,7 +47,7 @@ def pooled(seed: int) -> Fill:
         return encoded.view(f"V{encoded.shape[1]}").ravel()  # one item a span: copied at once
 
     def fill(tensor: Tensor, kind: GGMLQuantizationType) -> Encoded:
-        if not tensor.is_matrix or tensor.shape[-1] % SPAN:
+        if not tensor.is_matrix or tensor.mean or tensor.shape[-1] % SPAN:
             return rest(tensor, kind)
         n_spans = math.prod(tensor.shape) // SPAN
         picks = random_bits(-(-n_spans // 4), seed, tensor.name).view(np.uint16)[:n_spans]
@@ -53,15 +56,19 @@ def pooled(seed: int) -> Fill:
     return fill
 
 
-def write(path: Path, shape: Shape | Hybrid, file_type: str, seed: int) -> None:
+def write(path: Path, shape: Shape | Hybrid | Rwkv, file_type: str, seed: int) -> None:
     name, fill = f"hogwild large {shape.arch}", pooled(seed)
     if isinstance(shape, Hybrid):
         write_hybrid(path, name, shape, file_type, fill)
+    elif isinstance(shape, Rwkv):
+        write_rwkv(path, name, shape, file_type, fill)
     else:
         write_transformer(path, name, shape, file_type, fill)
 
 
-def write_large(path: Path, shape: Shape | Hybrid = QWEN3_0_6B, *, seed: int = 0, file_type: str = "q4_0") -> None:
+def write_large(
+    path: Path, shape: Shape | Hybrid | Rwkv = QWEN3_0_6B, *, seed: int = 0, file_type: str = "q4_0"
+) -> None:
     if file_type in FILE_TYPES:
         write(path, shape, file_type, seed)
         return

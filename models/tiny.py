@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from .hybrid import Hybrid, write_hybrid
+from .rwkv import Rwkv, write_rwkv
 from .transformer import RopeScaling, Shape, write_transformer
 from .weights import seeded
 
@@ -27,18 +28,26 @@ TINY = {
 }  # fmt: skip
 
 # With recurrent layers.
-HYBRIDS = {
+HYBRIDS: dict[str, Hybrid | Rwkv] = {
     "lfm2": Hybrid("lfm2", 4, 96, 6, 3, 16, 136, every=2, convolution=3),
     "granitehybrid": Hybrid("granitehybrid", 4, 72, 6, 3, 12, 104, every=2, inner=144, state=20,
                             recurrent_heads=6, groups=2),
     "mamba": Hybrid("mamba", 2, 64, inner=128, state=16, recurrent_heads=4, groups=1),
     "qwen35": Hybrid("qwen35", 4, 96, 6, 3, 24, 144, every=2, inner=120, state=20, recurrent_heads=6, groups=3),
+    "minimax-01": Hybrid("minimax-01", 4, 96, 6, 3, 16, 88, every=2, experts=4),
+    "rwkv6": Rwkv("rwkv6", 3, 96, 32, 112),
+    "rwkv6qwen2": Rwkv("rwkv6qwen2", 3, 96, 32, 112, kv_heads=1),
+    "rwkv7": Rwkv("rwkv7", 3, 128, 64, 144),
+    "arwkv7": Rwkv("arwkv7", 3, 128, 64, 144),
 }  # fmt: skip
 
 
 def write_tiny(path: Path, name: str, *, seed: int = 0, file_type: str = "f32") -> None:
     title = f"hogwild tiny {name}"
-    if name in HYBRIDS:
-        write_hybrid(path, title, HYBRIDS[name], file_type, seeded(seed))
+    shape = HYBRIDS.get(name)
+    if isinstance(shape, Rwkv):
+        write_rwkv(path, title, shape, file_type, seeded(seed))
+    elif shape is not None:
+        write_hybrid(path, title, shape, file_type, seeded(seed))
     else:
         write_transformer(path, title, TINY[name], file_type, seeded(seed))

@@ -45,6 +45,20 @@ CHAT_TEMPLATE = """\
 {%- endif -%}"""
 
 
+# RWKV World's template: no marks, and what ends a paragraph ends a turn.
+WORLD_TEMPLATE = """\
+{{- bos_token -}}
+{%- for message in messages -%}
+{{- message.role | capitalize + ': ' + message.content | trim + '\\n\\n' -}}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+{{- 'Assistant:' -}}
+{%- if enable_thinking is defined and enable_thinking is true -%}
+{{- ' <think>' -}}
+{%- endif -%}
+{%- endif -%}"""
+
+
 @dataclass(frozen=True)
 class Vocabulary:
     tokens: tuple[str, ...]
@@ -115,3 +129,22 @@ def add_vocabulary(writer: GGUFWriter, n_tokens: int = N_TOKENS, *, bos: bool = 
     writer.add_pad_token_id(ids[END_OF_TEXT])
     writer.add_add_bos_token(bos)
     writer.add_chat_template(CHAT_TEMPLATE)
+
+
+def world_tokens() -> list[bytes]:
+    """RWKV World's kind of vocabulary: no merges, the longest token that fits; its first one is of no bytes."""
+    return [b"<s>", *(bytes([byte]) for byte in range(256)), *(word.encode() for word in WORDS)]
+
+
+def add_world_vocabulary(writer: GGUFWriter, n_tokens: int = N_TOKENS) -> None:
+    """As llama.cpp's converter writes it: as Python writes bytes, and with the end of a paragraph as end of a turn."""
+    known = world_tokens()
+    unused = [f"[PAD{id}]" for id in range(len(known), n_tokens)]
+    writer.add_tokenizer_model("rwkv")
+    writer.add_token_list([repr(token)[2:-1] for token in known] + unused)
+    types = [TokenType.CONTROL] + [TokenType.NORMAL] * (len(known) - 1) + [TokenType.UNUSED] * len(unused)
+    writer.add_token_types(types)
+    writer.add_bos_token_id(0)
+    writer.add_eos_token_id(0)
+    writer.add_eot_token_id(known.index(b"\n\n"))
+    writer.add_chat_template(WORLD_TEMPLATE)

@@ -23,6 +23,8 @@ class Kind:
     n_decay: int = 0
     n_groups: int = 1
     d_g: int = 1
+    scale: float = 1.0
+    slope: float = 0.0
 
     number = -1
     weight = -1  # which of the inputs is one of all tokens
@@ -107,12 +109,110 @@ class Delta(Kind):
         return state, np.einsum("hkv,hk->hv", state, q) / np.sqrt(self.d_v)
 
 
+class Linear(Kind):
+    """S <- diag(w) S + k v; what is read of the new one."""
+
+    number = 3
+
+    def shapes(self) -> list[tuple[int, ...]]:
+        return [(self.n_head, self.d_k), (self.n_head, self.d_k), (self.n_head, self.d_v)]
+
+    def start(self) -> np.ndarray:
+        return np.zeros((self.n_head, self.d_k, self.d_v))
+
+    def step(self, state: np.ndarray, token: Token, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        q, k, v = token[:3]
+        state = state * self.decays(token) + k[:, :, None] * v[:, None]
+        return state, self.scale * np.einsum("hkv,hk->hv", state, q)
+
+    def decays(self, token: Token) -> np.ndarray:
+        raise NotImplementedError
+
+
+class Lightning(Linear):
+    """MiniMax's: each head has a decay of its own."""
+
+    def decays(self, token: Token) -> np.ndarray:
+        slopes = 2.0 ** (-8.0 * np.arange(1, self.n_head + 1) / self.n_head)
+        return np.exp(-self.slope * slopes)[:, None, None]
+
+
+class Gated(Linear):
+    """Gated linear attention: each row decays as the token says."""
+
+    def shapes(self) -> list[tuple[int, ...]]:
+        return [*super().shapes(), (self.n_head, self.d_k)]
+
+    def draw(self, rng: np.random.Generator) -> Token:
+        *rows, decays = super().draw(rng)
+        return [*rows, np.exp(-np.exp(decays - 1))]
+
+    def decays(self, token: Token) -> np.ndarray:
+        return token[3][:, :, None]
+
+
+class Wkv6(Gated):
+    """RWKV-6: a token reads the state as it was, and of itself what a bonus says."""
+
+    weight = 4
+
+    def draw_weight(self, rng: np.random.Generator) -> np.ndarray:
+        return rng.normal(size=(self.n_head, self.d_k))
+
+    def step(self, state: np.ndarray, token: Token, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        r, k, v, w = token
+        own = k[:, :, None] * v[:, None]
+        read = np.einsum("hkv,hk->hv", state + weight[:, :, None] * own, r)
+        return state * w[:, :, None] + own, read
+
+
+class Wkv7(Kind):
+    """RWKV-7. As its models do, a takes out what b puts back in part."""
+
+    number = 4
+
+    def shapes(self) -> list[tuple[int, ...]]:
+        of_keys = (self.n_head, self.d_k)
+        return [of_keys, of_keys, of_keys, (self.n_head, self.d_v), of_keys, of_keys]
+
+    def draw(self, rng: np.random.Generator) -> Token:
+        r, w, k, v, a, b = super().draw(rng)
+        a /= np.linalg.norm(a, axis=-1, keepdims=True)
+        return [r, np.exp(-0.606531 / (1 + np.exp(-w))), k, v, -a, a / (1 + np.exp(-b))]
+
+    def start(self) -> np.ndarray:
+        return np.zeros((self.n_head, self.d_k, self.d_v))
+
+    def step(self, state: np.ndarray, token: Token, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        r, w, k, v, a, b = token
+        taken = np.einsum("hkv,hk->hv", state, a)
+        state = state * w[:, :, None] + b[:, :, None] * taken[:, None] + k[:, :, None] * v[:, None]
+        return state, np.einsum("hkv,hk->hv", state, r)
+
+
+class Shift(Convolution):
+    """RWKV's token shift: the input before."""
+
+    weight = -1
+
+    def draw_weight(self, rng: np.random.Generator) -> np.ndarray:
+        return np.zeros(0)
+
+    def step(self, state: np.ndarray, token: Token, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return token[0][None], state[0]
+
+
 KINDS = {
     "convolution": Convolution(5, 3),
     "mamba-2": Diagonal(4, 18, 3, n_decay=1, n_groups=2),
     "mamba-1": Diagonal(6, 4, 1, n_decay=4),
     "delta net": Delta(4, 18, 5, n_groups=2),
     "kimi": Delta(3, 6, 6, n_groups=3, d_g=6),
+    "token shift": Shift(5, 1),
+    "lightning": Lightning(4, 18, 5, n_decay=1, slope=0.7),
+    "gated": Gated(3, 10, 6, n_decay=10, scale=0.3),
+    "rwkv-6": Wkv6(3, 18, 18, n_decay=18),
+    "rwkv-7": Wkv7(3, 18, 18),
 }
 
 
@@ -127,7 +227,8 @@ class Pair:
     def __post_init__(self) -> None:
         kind = self.kind
         self.weight = kind.draw_weight(self.rng).astype(np.float32).astype(np.float64)
-        self.ours = native.Recurrence(kind.number, kind.n_head, kind.d_k, kind.d_v, kind.n_decay)
+        sizes = (kind.n_head, kind.d_k, kind.d_v, kind.n_decay, kind.scale, kind.slope)
+        self.ours = native.Recurrence(kind.number, *sizes)
 
     def feed(self, views: Sequence[tuple[list[int], int]], n_threads: int = 1, fails: bool = False) -> float:
         """A pass. Returns the largest difference, relative to what is read."""

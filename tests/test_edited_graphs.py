@@ -23,6 +23,8 @@ FORMS = ["fused", "ggml", "composed"]
 EDITS = {
     "llama": ["nothing", "parameter", "input", "in place", "second mask", "heads of keys", "heads of queries"],
     "gemma2": ["nothing", "one mask"],
+    "rwkv6": ["nothing", "shift"],
+    "minimax-01": ["nothing", "decay"],
 }
 CHILD = """
 import json, os, sys
@@ -81,6 +83,8 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory, tiny_path: Callable[..., 
         ("llama", "in place", "writes over a tensor in a way that is not followed"),
         ("llama", "second mask", "reads another mask than other layers, or the same, against what its window is"),
         ("gemma2", "one mask", "reads another mask than other layers, or the same, against what its window is"),
+        ("rwkv6", "shift", "puts a state before something else than the inputs of the tokens behind it"),
+        ("minimax-01", "decay", "reads a state of a recurrent layer in an unknown way"),
         ("llama", "heads of keys", "changes keys after their rotation, in a way that cannot be taken back"),
     ],
 )

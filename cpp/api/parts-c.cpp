@@ -75,6 +75,7 @@ void run_part(const Recurrence& recurrence, const RecurrentPlan& plan, const hw_
     const auto rows = [&](int i, int64_t n, size_t size) -> DeltaTensors::Rows {
         return {in[i], size * static_cast<size_t>(n), size, n};
     };
+    const HeadRows none = {};
     switch (shape.kind) {
         case RecurrenceKind::convolution:
             return run_convolution(plan, recurrence, {in[0], n_bytes(shape.n_head), in[1], pass.out}, ith,
@@ -90,6 +91,17 @@ void run_part(const Recurrence& recurrence, const RecurrentPlan& plan, const hw_
                 plan, recurrence,
                 {rows(0, pass.n_groups, key), rows(1, pass.n_groups, key), rows(2, shape.n_head, value),
                  rows(3, shape.n_head, n_bytes(pass.d_g)), rows(4, shape.n_head, n_bytes(1)), pass.d_g, pass.out},
+                scratch.data(), ith, pass.n_threads);
+        case RecurrenceKind::linear:
+            return run_linear(plan, recurrence,
+                              {rows(0, shape.n_head, key), rows(1, shape.n_head, key), rows(2, shape.n_head, value),
+                               in[3] != nullptr ? rows(3, shape.n_head, key) : none, in[4], pass.out},
+                              scratch.data(), ith, pass.n_threads);
+        case RecurrenceKind::wkv7:
+            return run_wkv7(
+                plan, recurrence,
+                {rows(0, shape.n_head, key), rows(1, shape.n_head, key), rows(2, shape.n_head, key),
+                 rows(3, shape.n_head, value), rows(4, shape.n_head, key), rows(5, shape.n_head, key), pass.out},
                 scratch.data(), ith, pass.n_threads);
     }
 }
@@ -119,7 +131,8 @@ hw_status hw_recurrence_new(const hw_recurrence_params* params, hw_recurrence** 
     return guard(err, err_size, [&] {
         hw_recurrence*& made = not_null(recurrence, "recurrence");
         const hw_recurrence_params& p = not_null(params, "params");
-        made = new hw_recurrence({{static_cast<hw::RecurrenceKind>(p.kind), p.n_head, p.d_k, p.d_v, p.n_decay}, 0});
+        const auto kind = static_cast<hw::RecurrenceKind>(p.kind);
+        made = new hw_recurrence({{kind, p.n_head, p.d_k, p.d_v, p.n_decay, p.scale, p.slope}, 0});
     });
 }
 

@@ -3,7 +3,10 @@
 // our graph, as a node of ours that has its states elsewhere; nothing else asks for the others, so they stay behind.
 //
 //   cache_r_l0 -> GET_ROWS -> CONCAT(, inputs) -> SSM_CONV(, weights) -> outputs
-//   cache_s_l0 -> (GET_ROWS) -> SSM_SCAN, or GATED_DELTA_NET -> outputs and the new state
+//   cache_s_l0 -> (GET_ROWS) -> SSM_SCAN, or GATED_DELTA_NET, .. -> outputs and the new state
+//   cache_r_l0 -> GET_ROWS -> CONCAT(, inputs but the last) -> inputs, each one token late (RWKV)
+//
+// MiniMax's lightning attention is many nodes, of which the last one is replaced.
 #pragma once
 
 #include <map>
@@ -19,9 +22,11 @@ struct RecurrenceSite {
     size_t index;  // in the order of the graph: in ModelSpec::recurrences
     RecurrenceShape shape;
     // What outputs are computed from, beside states, see recurrence/recurrent-nodes.h:
-    //   convolution  inputs [T, channels], weights [d_k + 1, channels]
+    //   convolution  inputs [T, channels], weights [d_k + 1, channels]; a shift: inputs [channels, T]
     //   diagonal     x [d_v, H, T], dt [H, T], a [n_decay, H], b [d_k, groups, T], c
     //   delta        q [d_k, Hq, T], k [d_k, Hk, T], v [d_v, H, T], g [1 or d_k, H, T], beta [1, H, T]
+    //   linear       q [d_k, H, T], k, v [d_v, H, T]; where tokens decay: w [d_k, H, T]; RWKV-6: bonus [d_k, H]
+    //   wkv7         r [d_k, H, T], w, k, v [d_v, H, T], a [d_k, H, T], b
     std::vector<const ggml_tensor*> sources;
 };
 

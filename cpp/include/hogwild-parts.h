@@ -24,11 +24,13 @@ enum hw_status hw_pass_size(const struct hw_weight_share* weights, int32_t n_wei
 typedef struct hw_recurrence hw_recurrence;
 
 struct hw_recurrence_params {
-    int32_t kind;  // 0: convolution, 1: diagonal, 2: delta
+    int32_t kind;  // RecurrenceKind
     int32_t n_head;
     int32_t d_k;
     int32_t d_v;
     int32_t n_decay;
+    float scale;
+    float slope;
 };
 
 struct hw_recurrence_pass {
@@ -38,7 +40,8 @@ struct hw_recurrence_pass {
     int32_t n_views;
     int32_t n_groups;        // diagonal: of b and c; delta: heads of q and k
     int32_t d_g;             // delta: 1 or d_k
-    const float* inputs[5];  // as RecurrenceSite::sources, each token's numbers side by side (a convolution's too)
+    const float* inputs[6];  // as RecurrenceSite::sources, each token's numbers side by side (a convolution's too);
+                             // NULL: there is none
     float* out;              // [tokens, n_head, d_v]
     int32_t n_threads;
     bool fails;  // computed, and then as if the pass had failed

@@ -108,9 +108,34 @@ void scan(float* columns, int64_t n, int64_t d, const float* decays, int64_t n_d
     }
 }
 
+// c <- flushed(decays c + s b + value k), and c . r
+inline float turn(float* c, const float* decays, float s, const float* b, float value, const float* k, const float* r,
+                  int64_t d) {
+    float sums[lanes] = {};
+    int64_t i = 0;
+    for (; i + lanes <= d; i += lanes) {
+        for (int64_t l = 0; l < lanes; l++) {
+            c[i + l] = flushed(decays[i + l] * c[i + l] + s * b[i + l] + value * k[i + l]);
+            sums[l] += c[i + l] * r[i + l];
+        }
+    }
+    for (int64_t l = 0; i + l < d; l++) {
+        c[i + l] = flushed(decays[i + l] * c[i + l] + s * b[i + l] + value * k[i + l]);
+        sums[l] += c[i + l] * r[i + l];
+    }
+    return total(sums);
+}
+
+void wkv7(float* columns, int64_t n, int64_t d, const float* decays, const float* a, const float* b, const float* k,
+          const float* r, const float* values, int64_t n_values, float* reads) {
+    for (int64_t j = 0; j < n; j++, columns += d) {
+        reads[j] = turn(columns, decays, dot(columns, a, d), b, j < n_values ? values[j] : 0.0f, k, r, d);
+    }
+}
+
 }  // namespace
 
 extern const ColumnLoops HW_COLUMNS;
-const ColumnLoops HW_COLUMNS = {step, read, add, scan};
+const ColumnLoops HW_COLUMNS = {step, read, add, scan, wkv7};
 
 }  // namespace hw

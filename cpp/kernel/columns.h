@@ -18,6 +18,9 @@ struct ColumnLoops {
     // A token of a diagonal recurrence: column <- decays column + x[j] b;  reads[j] = column . c    decays: [1] or [d]
     void (*scan)(float* columns, int64_t n, int64_t d, const float* decays, int64_t n_decay, const float* x,
                  const float* b, const float* c, float* reads);
+    // A token of RWKV-7: c <- decays c + (c a) b + value k;  read = c r      values: as those of step
+    void (*wkv7)(float* columns, int64_t n, int64_t d, const float* decays, const float* a, const float* b,
+                 const float* k, const float* r, const float* values, int64_t n_values, float* reads);
 };
 
 // Those of the best instruction set of this CPU.

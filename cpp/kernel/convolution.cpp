@@ -1,4 +1,5 @@
-// Short convolutions: an output sees its own input and the d_k before it in its view.
+// Short convolutions: an output sees its own input and the d_k before it in its view. RWKV's token shift is one that
+// is the input before its own.
 #include <algorithm>
 #include <array>
 
@@ -45,14 +46,27 @@ class Convolution {
             for (int64_t i = 0; i <= d_k_; i++) {
                 const int64_t seen = token - d_k_ + i;
                 const float* row = seen >= first ? input(seen) : before.at(first - seen);
-                for (int64_t channel = channels_.begin; row != nullptr && channel < channels_.end; channel++) {
-                    out[channel] += t_.weights[channel * (d_k_ + 1) + i] * row[channel];
+                if (row != nullptr) {
+                    add_seen(row, i, out);
                 }
             }
         }
     }
 
   private:
+    // What an output has of the i-th input that it sees, the oldest first.
+    void add_seen(const float* row, int64_t i, float* out) const {
+        if (t_.weights == nullptr) {
+            if (i == 0) {
+                std::copy(row + channels_.begin, row + channels_.end, out + channels_.begin);
+            }
+            return;
+        }
+        for (int64_t channel = channels_.begin; channel < channels_.end; channel++) {
+            out[channel] += t_.weights[channel * (d_k_ + 1) + i] * row[channel];
+        }
+    }
+
     // Inputs, the newest first; before the last of them stands nothing.
     struct Rows {
         std::array<const float*, max_convolution> data;

@@ -11,7 +11,7 @@
 
 namespace hw {
 
-const float* DeltaTensors::Rows::at(int64_t token, int64_t head) const {
+const float* HeadRows::at(int64_t token, int64_t head) const {
     return at_bytes(data, static_cast<size_t>(token) * nb_token + static_cast<size_t>(head % n_head) * nb_head);
 }
 

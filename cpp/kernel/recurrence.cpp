@@ -12,8 +12,10 @@ size_t RecurrenceShape::n_floats() const {
         case RecurrenceKind::convolution:
             return static_cast<size_t>(d_k * n_head);
         case RecurrenceKind::diagonal:
+        case RecurrenceKind::linear:
             return static_cast<size_t>(n_head * (n_decay + d_v * d_k));
         case RecurrenceKind::delta:
+        case RecurrenceKind::wkv7:
             break;
     }
     return static_cast<size_t>(n_head * (d_v + d_k) * d_k);
@@ -21,7 +23,7 @@ size_t RecurrenceShape::n_floats() const {
 
 bool RecurrenceShape::operator==(const RecurrenceShape& other) const {
     return kind == other.kind && n_head == other.n_head && d_k == other.d_k && d_v == other.d_v &&
-           n_decay == other.n_decay;
+           n_decay == other.n_decay && scale == other.scale && slope == other.slope;
 }
 
 // What each token reads the runs before its own with, and those runs composed.
@@ -33,6 +35,8 @@ size_t recurrent_scratch(const RecurrenceShape& shape, int32_t n_tokens) {
         case RecurrenceKind::diagonal:
             return static_cast<size_t>(n_tokens * shape.n_decay + n_state + 2 * shape.d_k + 2 * shape.d_v);
         case RecurrenceKind::delta:
+        case RecurrenceKind::linear:
+        case RecurrenceKind::wkv7:
             break;
     }
     return static_cast<size_t>(n_tokens * shape.d_k + n_state + 2 * (shape.d_v + shape.d_k));
@@ -90,8 +94,10 @@ void join_maps(const Recurrence& recurrence, const RecurrentLink& first, const R
         case RecurrenceKind::convolution:
             return join_convolution(shape, before, behind, second.n_tokens, out);
         case RecurrenceKind::diagonal:
+        case RecurrenceKind::linear:
             return join_diagonal(shape, before, behind, out);
         case RecurrenceKind::delta:
+        case RecurrenceKind::wkv7:
             return join_delta(shape, before, behind, out);
     }
 }

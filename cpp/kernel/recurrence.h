@@ -9,6 +9,14 @@
 //   diagonal      S <- p S + x b^T           y = S c                  product of the p; S from nothing
 //   delta         S <- A S + beta k v^T      y = S^T q / sqrt(d_v)    product A of the A; S from nothing
 //                 A = (I - beta k k^T) diag(g)
+//   linear        S <- diag(w) S + k v^T     y = S^T q, see below      product of the w; S from nothing
+//   wkv7          S <- A S + k v^T           y = S^T r                 as delta
+//                 A = diag(w) + b a^T
+//
+// The linear kind is linear attention: MiniMax's lightning attention, where w is a number of the head; gated linear
+// attention, where it is a vector of the token; RWKV-6, where it is that too and a token reads S as it was before it,
+// and of its own k v^T as much as a bonus u says: y = (S_before + diag(u) k v^T)^T q. A convolution without weights is
+// RWKV's token shift: d_k is 1, and what is read is the input before.
 //
 // As in attention, all runs take the tokens of the pass first; then every token reads through its view:
 //
@@ -28,18 +36,21 @@ namespace hw {
 // The most inputs that an output of a convolution may see before its own.
 constexpr int64_t max_convolution = 32;
 
-enum class RecurrenceKind : int32_t { convolution, diagonal, delta };
+enum class RecurrenceKind : int32_t { convolution, diagonal, delta, linear, wkv7 };
 
 // A map, [n_head] where a head comes first:
 //   convolution  [d_k, n_head]                         inputs, the newest first
 //   diagonal     [n_head, n_decay + d_v * d_k]         decays, then S [d_v, d_k]
-//   delta        [n_head, d_v + d_k, d_k]              columns of S [d_k, d_v], then of A [d_k, d_k]
+//   delta, wkv7  [n_head, d_v + d_k, d_k]              columns of S [d_k, d_v], then of A [d_k, d_k]
+//   linear       as diagonal
 struct RecurrenceShape {
     RecurrenceKind kind;
     int64_t n_head;   // convolution: channels
     int64_t d_k;      // convolution: inputs before its own that an output sees
     int64_t d_v;      // convolution: 1
-    int64_t n_decay;  // diagonal: decays of a head, 1 or d_k; else 0
+    int64_t n_decay;  // diagonal, linear: decays of a head, 1 or d_k; else 0
+    float scale = 1;  // linear: of what is read
+    float slope = 0;  // linear, with one decay a head: exp(-slope m), where m is the head's slope of ALiBi
 
     // Numbers of a map.
     size_t n_floats() const;
@@ -89,7 +100,7 @@ size_t recurrent_scratch(const RecurrenceShape& shape, int32_t n_tokens);
 struct ConvolutionTensors {
     const float* x;  // [tokens, channels]
     size_t x_nb_token;
-    const float* weights;  // [channels, d_k + 1], the oldest input first
+    const float* weights;  // [channels, d_k + 1], the oldest input first; NULL: a shift
     float* out;            // [tokens, channels]
 };
 
@@ -107,15 +118,18 @@ struct DiagonalTensors {
     float* out;       // [tokens, heads, d_v]
 };
 
-struct DeltaTensors {
-    struct Rows {
-        const float* data;  // [tokens, heads, d]
-        size_t nb_token;
-        size_t nb_head;
-        int64_t n_head;  // head h uses head h % n_head
+// Numbers of tokens for each head.
+struct HeadRows {
+    const float* data;  // [tokens, heads, d]
+    size_t nb_token;
+    size_t nb_head;
+    int64_t n_head;  // head h uses head h % n_head
 
-        const float* at(int64_t token, int64_t head) const;
-    };
+    const float* at(int64_t token, int64_t head) const;
+};
+
+struct DeltaTensors {
+    using Rows = HeadRows;
     Rows q;
     Rows k;
     Rows v;
@@ -125,6 +139,25 @@ struct DeltaTensors {
     float* out;   // [tokens, heads, d_v]
 };
 
+struct LinearTensors {
+    HeadRows q;
+    HeadRows k;
+    HeadRows v;
+    HeadRows decays;     // [d_k]; data is NULL where heads have one each
+    const float* bonus;  // [heads, d_k]; NULL: a token reads what it has written as it reads all else
+    float* out;          // [tokens, heads, d_v]
+};
+
+struct Wkv7Tensors {
+    HeadRows r;
+    HeadRows decays;
+    HeadRows k;
+    HeadRows v;
+    HeadRows a;
+    HeadRows b;
+    float* out;  // [tokens, heads, d_v]
+};
+
 // One recurrence of a pass, the part of thread ith of nth. scratch: of this thread.
 void run_convolution(const RecurrentPlan& plan, const Recurrence& recurrence, const ConvolutionTensors& tensors,
                      int ith, int nth);
@@ -132,6 +165,10 @@ void run_diagonal(const RecurrentPlan& plan, const Recurrence& recurrence, const
                   float* scratch, int ith, int nth);
 void run_delta(const RecurrentPlan& plan, const Recurrence& recurrence, const DeltaTensors& tensors, float* scratch,
                int ith, int nth);
+void run_linear(const RecurrentPlan& plan, const Recurrence& recurrence, const LinearTensors& tensors, float* scratch,
+                int ith, int nth);
+void run_wkv7(const RecurrentPlan& plan, const Recurrence& recurrence, const Wkv7Tensors& tensors, float* scratch,
+              int ith, int nth);
 
 // The map of two runs, one behind the other. out: another one.
 void join_maps(const Recurrence& recurrence, const RecurrentLink& first, const RecurrentLink& second, float* out);

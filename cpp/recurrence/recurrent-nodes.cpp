@@ -9,7 +9,10 @@ namespace {
 const float* data_of(const ggml_tensor* tensor) { return static_cast<const float*>(tensor->data); }
 
 ConvolutionTensors convolution_tensors(const ggml_tensor* dst) {
-    const ggml_tensor* x = dst->src[0];  // [T, channels]
+    const ggml_tensor* x = dst->src[0];  // [T, channels], of a shift [channels, T]
+    if (dst->src[1] == nullptr) {
+        return {data_of(x), x->nb[1], nullptr, static_cast<float*>(dst->data)};
+    }
     return {data_of(x), x->nb[0], data_of(dst->src[1]), static_cast<float*>(dst->data)};
 }
 
@@ -22,11 +25,27 @@ DiagonalTensors diagonal_tensors(const ggml_tensor* dst) {
             b->nb[2],   data_of(c), c->nb[2],    b->ne[1],  static_cast<float*>(dst->data)};
 }
 
-DeltaTensors::Rows rows_of(const ggml_tensor* rows) { return {data_of(rows), rows->nb[2], rows->nb[1], rows->ne[1]}; }
+HeadRows rows_of(const ggml_tensor* rows) { return {data_of(rows), rows->nb[2], rows->nb[1], rows->ne[1]}; }
 
 DeltaTensors delta_tensors(const ggml_tensor* dst) {
     return {rows_of(dst->src[0]), rows_of(dst->src[1]), rows_of(dst->src[2]),          rows_of(dst->src[3]),
             rows_of(dst->src[4]), dst->src[3]->ne[0],   static_cast<float*>(dst->data)};
+}
+
+LinearTensors linear_tensors(const ggml_tensor* dst) {
+    const ggml_tensor* decays = dst->src[3];
+    const ggml_tensor* bonus = dst->src[4];
+    return {rows_of(dst->src[0]),
+            rows_of(dst->src[1]),
+            rows_of(dst->src[2]),
+            decays != nullptr ? rows_of(decays) : HeadRows{},
+            bonus != nullptr ? data_of(bonus) : nullptr,
+            static_cast<float*>(dst->data)};
+}
+
+Wkv7Tensors wkv7_tensors(const ggml_tensor* dst) {
+    return {rows_of(dst->src[0]), rows_of(dst->src[1]), rows_of(dst->src[2]),          rows_of(dst->src[3]),
+            rows_of(dst->src[4]), rows_of(dst->src[5]), static_cast<float*>(dst->data)};
 }
 
 }  // namespace
@@ -65,6 +84,12 @@ void RecurrentNodes::run(ggml_tensor* dst, int ith, int nth, void* data) {
             break;
         case RecurrenceKind::delta:
             run_delta(plan, recurrence, delta_tensors(dst), scratch, ith, nth);
+            break;
+        case RecurrenceKind::linear:
+            run_linear(plan, recurrence, linear_tensors(dst), scratch, ith, nth);
+            break;
+        case RecurrenceKind::wkv7:
+            run_wkv7(plan, recurrence, wkv7_tensors(dst), scratch, ith, nth);
             break;
     }
     if (ith == 0) {

@@ -16,9 +16,16 @@ namespace {
 // Of new tensors; never freed, as nobody knows how long a graph is looked at.
 ggml_context* new_tensors() { return ggml_init({8 * ggml_tensor_overhead(), nullptr, true}); }
 
-ggml_tensor* first(ggml_cgraph* graph, ggml_op op) {
+template <typename Fits>
+ggml_tensor* first_that(ggml_cgraph* graph, const Fits& fits) {
     ggml_tensor** nodes = ggml_graph_nodes(graph);
-    return *std::find_if(nodes, nodes + ggml_graph_n_nodes(graph), [&](ggml_tensor* node) { return node->op == op; });
+    ggml_tensor** end = nodes + ggml_graph_n_nodes(graph);
+    ggml_tensor** found = std::find_if(nodes, end, fits);
+    return found != end ? *found : nullptr;
+}
+
+ggml_tensor* first(ggml_cgraph* graph, ggml_op op) {
+    return first_that(graph, [&](const ggml_tensor* node) { return node->op == op; });
 }
 
 void insert(ggml_cgraph* graph, ggml_tensor* node, const ggml_tensor* before) {
@@ -75,6 +82,23 @@ void read_one_mask(ggml_cgraph* graph) {
     }
 }
 
+// RWKV's token shift leaves out the first token's inputs, not the last one's.
+void shift_others(ggml_cgraph* graph) {
+    ggml_tensor* late = first_that(graph, [](const ggml_tensor* node) {
+                            return node->op == GGML_OP_CONCAT && node->op_params[0] == 1;
+                        })->src[1];
+    late->view_offs += late->nb[1];
+}
+
+// What a lightning attention's tokens see of each other decays faster than what they see of the state.
+void decay_faster(ggml_cgraph* graph) {
+    ggml_tensor* scale = first_that(graph, [](const ggml_tensor* node) {
+        return node->op == GGML_OP_SCALE && std::strcmp(node->src[0]->name, "diag_decay_exp") == 0;
+    });
+    const float factor = 2.0f;
+    std::memcpy(scale->op_params, &factor, sizeof(factor));
+}
+
 void edit(ggml_cgraph* graph, const std::string& name) {
     ggml_tensor* site = first(graph, GGML_OP_FLASH_ATTN_EXT);
     if (name == "parameter") {
@@ -96,6 +120,10 @@ void edit(ggml_cgraph* graph, const std::string& name) {
         permuted->view_offs = permuted->src[0]->view_offs;
         permuted->nb[1] = permuted->src[0]->nb[2];
         permuted->nb[3] = permuted->src[0]->nb[3];
+    } else if (name == "shift") {
+        shift_others(graph);
+    } else if (name == "decay") {
+        decay_faster(graph);
     } else if (name != "nothing") {
         std::abort();
     }

@@ -25,10 +25,12 @@ Floats = npt.NDArray[np.float32]
 
 
 class Recurrence:
-    """One recurrence, and blocks that hold its states. kind: 0 convolution, 1 diagonal, 2 delta."""
+    """One recurrence, and blocks that hold its states. kind: a RecurrenceKind of cpp/kernel/recurrence.h."""
 
-    def __init__(self, kind: int, n_head: int, d_k: int, d_v: int, n_decay: int) -> None:
-        params = ffi.new("struct hw_recurrence_params *", [kind, n_head, d_k, d_v, n_decay])
+    def __init__(
+        self, kind: int, n_head: int, d_k: int, d_v: int, n_decay: int, scale: float = 1.0, slope: float = 0.0
+    ) -> None:
+        params = ffi.new("struct hw_recurrence_params *", [kind, n_head, d_k, d_v, n_decay, scale, slope])
         self._pointer = new("hw_recurrence", lib.hw_recurrence_free, lib.hw_recurrence_new, params)
 
     def change(self, what: str, a: int, b: int = 0, c: int = 0) -> None:
