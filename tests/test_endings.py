@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from fakes import EOS, TINY_STYLE, FakeEngine
+from fakes import EOS, TINY_STYLE, WORDS, FakeEngine, FakeModel
 from runs import fed, finished, hogwild, of, passes, run, seen_by_finisher, texts
 
 from hogwild_local import events as ev
 from hogwild_local.errors import InvalidArgument
+from hogwild_local.prompts.style import Reply
 from hogwild_local.workers.layouts import LAYOUTS
 
 
@@ -93,6 +94,23 @@ def test_end_of_text_ends_one_worker_and_its_step_stays() -> None:
     assert finished(events) == {"Alice": "eos", "Bob": "budget"}
     assert passes(fake)[2][0].before == ["<bos>s=R;u=P;|<Alice1>a", "H:", "S:", "<Bob1>u"]
     assert texts(events) == {"Alice": "a", "Bob": "uvwx"}
+
+
+class World(FakeModel):
+    """As RWKV World's files: the end of a paragraph ends a turn."""
+
+    def is_eog(self, token: int) -> bool:
+        return WORDS.get(token) == "\n\n" or super().is_eog(token)
+
+
+def test_where_a_paragraph_ends_a_turn_workers_go_on_in_the_next_step_and_the_reply_ends() -> None:
+    model = World()
+    scripts = [model.tokenize(text, add_special=False) for text in ("a\n\nb", "c\n\nd", "e\n\nf")]
+    style = replace(TINY_STYLE, reply=Reply("~"))
+    events = run(FakeEngine([*scripts[0], EOS], [*scripts[1], EOS], scripts[2], model=model), prompts=style)
+    assert texts(events) == {"Alice": "a\n\nb", "Bob": "c\n\nd"}
+    assert finished(events) == {"Alice": "eos", "Bob": "eos"}
+    assert [(reply.text, reply.reason) for reply in of(events, ev.ReplyEnded)] == [("e", "eos")]
 
 
 def test_the_run_ends_when_all_have_ended() -> None:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from gguf import GGUFReader, GGUFWriter
+from hypothesis import given
+from hypothesis import strategies as st
 from isolated import run_isolated
 from llama_files import llama_files
 from test_split_files import copy_metadata
+from test_trial import write_mutant
 
 from hogwild_local import Hogwild, Model, Sampler, SamplingParams, SharedCache
 from hogwild_local.cli.baseline import LlamaBaseline
@@ -164,6 +168,26 @@ def test_a_model_without_a_vocabulary_runs_but_has_no_text(tiny_path: Paths, tmp
     assert refused.endswith("none.gguf' has no vocabulary")
     assert text.endswith("or there is no vocabulary")
     assert (rest, done.returncode) == (["True True False False", "True"], 0), done.stderr
+
+
+# -- RWKV World's: no merges, the longest token that fits --
+
+
+@given(text=st.text(st.characters(exclude_categories=["Cs"])).filter(lambda text: "<s>" not in text))
+def test_any_text_round_trips_in_a_vocabulary_without_merges(single: Callable[[str], Model], text: str) -> None:
+    model = single("rwkv6")
+    for special in (False, True):
+        assert model.detokenize(model.tokenize(text, parse_special=special)) == text
+
+
+def test_a_vocabulary_that_would_hold_its_tokenizer_up_for_ever_is_refused(tiny_path: Paths, tmp_path: Path) -> None:
+    def change(values: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
+        tokens = values["tokenizer.ggml.tokens"]
+        tokens[tokens.index("W")] = "Will"  # and so no text can end in W
+
+    path = write_mutant(tiny_path("rwkv6"), tmp_path / "w.gguf", change)
+    with pytest.raises(ModelError, match="no tokens for 1 of the 256 bytes"):
+        Model(path)
 
 
 def test_a_file_without_tensors_is_no_model_that_could_run(tmp_path: Path) -> None:

@@ -35,6 +35,25 @@ std::string metadata(const llama_model* model, const std::string& key) {
     return value;
 }
 
+// RWKV's tokenizer has no other way on where a text begins as a token does and none fits: llama.cpp goes round for
+// ever.
+void check_bytes(const llama_vocab* vocab) {
+    if (llama_vocab_type(vocab) != LLAMA_VOCAB_TYPE_RWKV) {
+        return;
+    }
+    std::set<unsigned char> known;
+    for (int32_t token = 0; token < llama_vocab_n_tokens(vocab); token++) {
+        char piece = 0;
+        if (llama_token_to_piece(vocab, token, &piece, 1, 0, true) == 1) {
+            known.insert(static_cast<unsigned char>(piece));
+        }
+    }
+    if (known.size() != 256) {
+        fail(HW_ERROR_MODEL, "the vocabulary of the model has no tokens for %d of the 256 bytes",
+             256 - static_cast<int>(known.size()));
+    }
+}
+
 void check_kind(const llama_model* model) {
     const std::string architecture = metadata(model, "general.architecture");
     const char* reason = nullptr;
@@ -130,6 +149,7 @@ Model::Model(const hw_model_params& params)
     if (model_ == nullptr) {
         fail(HW_ERROR_MODEL, "llama.cpp cannot load '%s': %s", params.path, log.errors().c_str());
     }
+    check_bytes(vocab());
     if (vocab_only_) {
         if (!has_vocab()) {
             fail(HW_ERROR_MODEL, "'%s' has no vocabulary", params.path);

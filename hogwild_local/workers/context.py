@@ -48,6 +48,11 @@ class Context:
         """Whether who writes it says no more."""
         return token in self.turn_ends or self.model.is_eog(token)
 
+    def ends_work(self, token: int) -> bool:
+        """Whether a worker that writes it says no more. The end of a paragraph may be what ends a turn (RWKV World): a
+        step ends there, as elsewhere."""
+        return self.ends_turn(token) and not self.model.token_bytes(token).isspace()
+
     def usage(self) -> ev.Usage:
         """Up to now."""
         return self.meter.usage(self.place.left)

@@ -57,7 +57,7 @@ class Team:
         spans_tokens = len(run.tokens(style.step.separator)) > 1
         rule = EndOfStep(style.step.separator, style.sentence_end, spans_tokens)
         stops = (*style.stop.strings, *run.settings.stop, *who.stop)
-        worker = Writer(index, who.name, run.model, sampler, rule, stops, run.ends_turn, self._closing)
+        worker = Writer(index, who.name, run.model, sampler, rule, stops, run.ends_work, self._closing)
         worker.open_step(run.wording.first(index), first)
         self.workers.append(worker)
         self.active.append(worker)

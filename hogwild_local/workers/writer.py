@@ -49,10 +49,10 @@ class Writer:
         sampler: SamplerLike,
         end_of_step: EndOfStep,
         stops: Sequence[str],
-        ends_turn: Callable[[int], bool],
+        ends_work: Callable[[int], bool],
         closing: int | None = None,
     ) -> None:
-        """ends_turn: whether a token says that nothing more comes; closing: the one that closes its thoughts, and so
+        """ends_work: whether a token says that nothing more comes; closing: the one that closes its thoughts, and so
         ends it; None: it samples none."""
         self.index = index
         self.name = name
@@ -64,7 +64,7 @@ class Writer:
         self.finished: Reason | None = None
         self.leaving: Reason | None = None
         self._token_bytes = model.token_bytes
-        self._ends_turn, self._closing = ends_turn, closing
+        self._ends_work, self._closing = ends_work, closing
         self._end_of_step = end_of_step
         self._utf8 = Utf8Stream()
         self._stops = StopStrings(stops)
@@ -100,7 +100,7 @@ class Writer:
         token = sampled.token
         self.pending = [token]
         self.step_tokens += 1
-        if token == self._closing or self._ends_turn(token):
+        if token == self._closing or self._ends_work(token):
             self.finished = "closed" if token == self._closing else "eos"
             return Token(self.name, token, "", n_pass, *sampled[1:])
         piece = self._utf8.feed(self._token_bytes(token))
