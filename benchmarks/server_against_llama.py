@@ -1,16 +1,20 @@
 """hogwild serve against llama-server: several conversations of one worker each, on the same machine and model.
 
     python benchmarks/server_against_llama.py model-q4_0.gguf [--llama-server PATH] [--threads 2] [--rounds 3]
-        [--conversations 8] [--prompt 512] [--tokens 64]
+        [--conversations 8] [--prompt 512] [--tokens 64] [--fa on] [--cache unified]
 
 llama-server is built from the sdist of the llama-cpp-python that pyproject.toml names, once, into --build (CMake, a
-C++ compiler; minutes), unless --llama-server says where one is. Both servers are there all the time, and are asked in
+C++ compiler; minutes), on the libraries that llama-cpp-python has installed: both compute with the same ones.
+--llama-server says where one is. Both servers are there all the time, and are asked in
 turn: all conversations at once, each with another text of --prompt tokens, streamed. Of llama-server each of these
-settings is asked: flash attention on and off, its cache unified and not; the best one counts. The model may have random
+settings is asked: flash attention on and off, its cache unified and split (--fa, --cache: only these); the best one
+counts. The model may have random
 weights: both write as many tokens as they are told to, whatever they are (the end of text is forbidden).
 
-Told, medians over the rounds: milliseconds to a conversation's first token (mean of the conversations), tokens a second
-of all conversations together from the first to the last token, and the ratios; above 1 hogwild is better.
+Told, medians over the rounds: milliseconds to a conversation's first token, tokens a second of a conversation behind
+its first token (both means of the conversations), seconds until all have ended, and the ratios; above 1 hogwild is
+better. The three belong together: who computes one prompt after the other has the first of them sooner, and writes
+while the others wait.
 """
 
 from __future__ import annotations
@@ -19,13 +23,16 @@ import argparse
 import asyncio
 import contextlib
 import json
+import os
 import random
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from dataclasses import dataclass
+from importlib.metadata import distribution
+from itertools import product
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
@@ -33,22 +40,27 @@ from typing import Any
 import httpx
 
 ROOT = Path(__file__).parents[1]
-SETTINGS = [("on", True), ("on", False), ("off", True), ("off", False)]
+PARTS = ("common", "ggml/include", "include", "scripts", "tools/mtmd", "tools/server", "tools/ui", "vendor")
 
 
 def built(folder: Path) -> Path:
     """llama-server, compiled if it is not there."""
-    server = folder / "build" / "bin" / "llama-server"
+    server = folder / "build" / "llama-server"
     if not server.exists():
         sources = folder / "llama.cpp"
-        parts = ["."]
-        subprocess.run([sys.executable, ROOT / "scripts" / "llama-sources", sources, *parts], check=True)
+        subprocess.run([sys.executable, ROOT / "scripts" / "llama-sources", sources, *PARTS], check=True)
         # Files of an archive may be from tomorrow: CMake would run for ever.
-        off = ("LLAMA_BUILD_TESTS=OFF", "LLAMA_BUILD_EXAMPLES=OFF", "BUILD_SHARED_LIBS=OFF", "LLAMA_CURL=OFF")
-        options = [f"-D{option}" for option in ("CMAKE_SUPPRESS_REGENERATION=ON", "CMAKE_BUILD_TYPE=Release", *off)]
-        subprocess.run(["cmake", "-S", sources, "-B", folder / "build", *options], check=True)
-        subprocess.run(["cmake", "--build", folder / "build", "--target", "llama-server", "-j"], check=True)
+        defined = ("CMAKE_SUPPRESS_REGENERATION=ON", "CMAKE_BUILD_TYPE=Release", f"LLAMA_CPP={sources}")
+        options = [f"-D{each}" for each in (*defined, f"LIBRARIES={libraries()}")]
+        project = ROOT / "benchmarks" / "llama_server"
+        subprocess.run(["cmake", "-S", project, "-B", folder / "build", *options], check=True)
+        subprocess.run(["cmake", "--build", folder / "build", "-j", str(os.cpu_count())], check=True)
     return server
+
+
+def libraries() -> Path:
+    """Where llama-cpp-python's lie, with their names for the linker."""
+    return Path(str(distribution("llama-cpp-python").locate_file("lib")))
 
 
 def free_port() -> int:
@@ -77,41 +89,70 @@ def serving(command: list[str], port: int) -> Iterator[httpx.AsyncClient]:
 class Figures:
     first_ms: float
     tokens_per_s: float
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.first_ms:.0f} ms, {self.tokens_per_s:.1f} tokens/s, all {self.seconds:.1f} s"
 
 
-async def conversation(client: httpx.AsyncClient, path: str, body: dict[str, Any], is_token: Any) -> list[float]:
-    """When each token came."""
-    times = []
-    async with client.stream("POST", path, json=body) as response:
+@dataclass
+class Conversation:
+    """When it had something to show first and last, and how many tokens it wrote."""
+
+    first: float = 0.0
+    last: float = 0.0
+    n_tokens: int = 0
+
+    def shows(self) -> None:
+        self.last = time.perf_counter()
+        self.first = self.first or self.last
+
+
+async def of_llama(client: httpx.AsyncClient, prompt: list[int], n: int) -> Conversation:
+    greedy = {"temperature": 0.0, "ignore_eos": True, "cache_prompt": False}
+    made = Conversation()
+    async for event in events_of(
+        client, "POST", "/completion", {"prompt": prompt, "n_predict": n, "stream": True, **greedy}
+    ):
+        if event.get("content"):
+            made.shows()
+        made.n_tokens = event.get("tokens_predicted", 0)
+    return made
+
+
+async def of_hogwild(client: httpx.AsyncClient, prompt: str, n: int, eos: int) -> Conversation:
+    """One worker, whose passes are the budget."""
+    fixed = {"workers": 1, "max_passes": n, "cache_prompt": False, "temperature": 0.0, "logit_bias": {str(eos): False}}
+    response = await client.post("/v1/runs", json={"prompt": prompt, "max_tokens": 1, **fixed})
+    response.raise_for_status()
+    made = Conversation()
+    async for event in events_of(client, "GET", response.headers["location"] + "/events"):
+        if event.get("event") == "token" and event["token"] is not None:
+            made.n_tokens += 1
+            if event["text"]:
+                made.shows()
+    return made
+
+
+async def events_of(
+    client: httpx.AsyncClient, method: str, path: str, body: Any = None
+) -> AsyncIterator[dict[str, Any]]:
+    async with client.stream(method, path, json=body) as response:
         response.raise_for_status()
         async for line in response.aiter_lines():
-            if line.startswith("data: {") and is_token(line[6:]):
-                times.append(time.perf_counter())
-    return times
+            if line.startswith("data: {"):
+                yield json.loads(line[6:])
 
 
-async def asked(client: httpx.AsyncClient, path: str, bodies: list[dict[str, Any]], is_token: Any, n: int) -> Figures:
+async def asked(conversations: list[Coroutine[Any, Any, Conversation]], n: int) -> Figures:
     """All at once."""
     start = time.perf_counter()
-    times = await asyncio.gather(*(conversation(client, path, body, is_token) for body in bodies))
-    for each in times:
-        if len(each) < n:
-            raise SystemExit(f"{len(each)} tokens instead of {n}")
-    first = min(each[0] for each in times)
-    seconds = max(each[n - 1] for each in times) - first
-    return Figures(1e3 * mean(each[0] - start for each in times), n * len(times) / seconds)
-
-
-def of_llama(prompt: list[int], n: int) -> dict[str, Any]:
-    greedy = {"temperature": 0.0, "ignore_eos": True, "cache_prompt": False}
-    return {"prompt": prompt, "n_predict": n, "stream": True, **greedy}
-
-
-def of_hogwild(prompt: str, n: int, eos: int) -> dict[str, Any]:
-    """One worker, whose tokens are counted as they come: passes are the budget."""
-    message = {"role": "user", "content": prompt}
-    fixed = {"workers": 1, "max_passes": n, "cache_prompt": False, "temperature": 0.0, "logit_bias": {str(eos): False}}
-    return {"input": [message], "stream": True, "max_output_tokens": 1, **fixed}
+    done = await asyncio.gather(*conversations)
+    if short := [each.n_tokens for each in done if each.n_tokens < n]:
+        raise SystemExit(f"{short} tokens instead of {n}")
+    speeds = [(each.n_tokens - 1) / (each.last - each.first) for each in done]
+    seconds = max(each.last for each in done) - start
+    return Figures(1e3 * mean(each.first - start for each in done), mean(speeds), seconds)
 
 
 def texts(client: httpx.Client, n_texts: int, n_tokens: int, seed: int) -> list[tuple[str, list[int]]]:
@@ -142,19 +183,12 @@ async def measured(
             ids = plain.post("/tokenize", json={"content": eos}).json()["tokens"] if eos else [0]
             for round_ in range(options.rounds):
                 made = texts(plain, n, options.prompt, round_)
-                bodies = [of_llama(tokens, options.tokens) for _, tokens in made]
-                figures[0].append(await asked(one, "/completion", bodies, _has_content, options.tokens))
-                bodies = [of_hogwild(text, options.tokens, ids[0]) for text, _ in made]
-                figures[1].append(await asked(other, "/v1/responses", bodies, _is_thought, options.tokens))
+                theirs_now = [of_llama(one, tokens, options.tokens) for _, tokens in made]
+                figures[0].append(await asked(theirs_now, options.tokens))
+                ours_now = [of_hogwild(other, text, options.tokens, ids[0]) for text, _ in made]
+                figures[1].append(await asked(ours_now, options.tokens))
+                print(f"  llama-server {figures[0][-1]}, here {figures[1][-1]}", flush=True)
     return figures
-
-
-def _has_content(line: str) -> bool:
-    return '"stop":false' in line.replace(" ", "")
-
-
-def _is_thought(line: str) -> bool:
-    return '"type":"response.reasoning_text.delta"' in line
 
 
 def main() -> None:
@@ -167,19 +201,28 @@ def main() -> None:
     parser.add_argument("--conversations", type=int, default=8)
     parser.add_argument("--prompt", type=int, default=512)
     parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument("--fa", choices=("on", "off"), action="append")
+    parser.add_argument("--cache", choices=("unified", "split"), action="append")
     options = parser.parse_args()
     llama = options.llama_server or built(options.build)
     best: dict[str, float] = {}
-    for fa, unified in SETTINGS:
-        theirs, ours = asyncio.run(measured(options, llama, fa, unified))
-        first = [median(each.first_ms for each in side) for side in (theirs, ours)]
-        speed = [median(each.tokens_per_s for each in side) for side in (theirs, ours)]
-        ratios = {"first token": first[0] / first[1], "tokens a second": speed[1] / speed[0]}
+    for fa, cache in product(options.fa or ("on", "off"), options.cache or ("unified", "split")):
+        theirs, ours = asyncio.run(measured(options, llama, fa, cache == "unified"))
+        first, speed, whole = (
+            [median(getattr(each, name) for each in side) for side in (theirs, ours)]
+            for name in ("first_ms", "tokens_per_s", "seconds")
+        )
+        ratios = {
+            "first token": first[0] / first[1],
+            "tokens a second": speed[1] / speed[0],
+            "all": whole[0] / whole[1],
+        }
         for name, ratio in ratios.items():
             best[name] = min(best.get(name, ratio), ratio)
-        print(f"-fa {fa}, {'unified' if unified else 'split'} cache:", flush=True)
+        print(f"-fa {fa}, {cache} cache, medians:", flush=True)
         print(f"  first token {first[0]:.0f} ms, here {first[1]:.0f} ms", flush=True)
         print(f"  tokens a second {speed[0]:.1f}, here {speed[1]:.1f}", flush=True)
+        print(f"  all {whole[0]:.1f} s, here {whole[1]:.1f} s", flush=True)
     print("against its best setting: " + ", ".join(f"{name} {ratio:.2f}x" for name, ratio in best.items()))
 
 

@@ -2,11 +2,12 @@
 
     python benchmarks/server_load.py [--clients 200] [--seconds 300] [--leave 0.33] [--parallel 16]
 
-Starts hogwild serve with the embedded model. Each client asks for one worksheet after the other, streamed or not, and a
-third of the time goes away after a random part of the answer. Told every 30 seconds: requests that were answered,
+Starts hogwild serve with the embedded model. Each client has a key of its own, and asks for one worksheet after the
+other, streamed or not. A third of the time it goes away: at once, mostly from the queue, or after a random part of the
+stream. Told every 30 seconds: requests that were answered,
 left, and turned away (429, after which a client waits as long as it is told), and the server's memory. At the end:
-whether all answers are those that the run gives alone, whether requests or cells are left, and how memory grew after
-the first tenth of the time.
+whether all answers are those that the run gives alone (wrong), whether each came (lost), whether requests or cells are
+left, and how memory grew after the first tenth of the time. It fails where anything is wrong, lost or left.
 
     python benchmarks/server_load.py --added
 
@@ -37,6 +38,8 @@ from hogwild_local.engine.default_model import default_model_path
 from hogwild_local.options import ServerOptions
 
 N_SHEETS = 20
+LOST_S = 600.0
+"""A request that is not answered by then never will be."""
 
 
 def sheets() -> list[str]:
@@ -51,15 +54,20 @@ def alone(texts: list[str]) -> list[str]:
     return [result.answer or "" if result.reply is None else result.reply for result in results]
 
 
+class Left(Exception):
+    """A client has gone from the middle of its stream."""
+
+
 class Client:
     """Asks until the time is over."""
 
-    def __init__(self, address: str, texts: list[str], wanted: list[str], leave: float, seed: int) -> None:
+    def __init__(self, address: str, key: str, texts: list[str], wanted: list[str], leave: float, seed: int) -> None:
         self._address, self._texts, self._wanted, self._leave = address, texts, wanted, leave
+        self._headers = {"Authorization": f"Bearer {key}"}
         self._chance = random.Random(seed)
 
     async def go(self, counts: Counter[str], end: float) -> None:
-        async with httpx.AsyncClient(base_url=self._address, timeout=120.0) as client:
+        async with httpx.AsyncClient(base_url=self._address, timeout=LOST_S) as client:
             while time.monotonic() < end:
                 which = self._chance.randrange(len(self._texts))
                 try:
@@ -71,22 +79,27 @@ class Client:
         message = {"role": "user", "content": self._texts[which]}
         body = {"messages": [message], "seed": 1, "workers": 2, "stream": self._chance.random() < 0.7}
         leaves = self._chance.random() < self._leave
-        patience = self._chance.uniform(0.0, 0.5) if leaves else 120.0
-        headers = {"Authorization": f"Bearer {self._chance.random()}"}  # each a client of its own
+        goes_at_once = leaves and (not body["stream"] or self._chance.random() < 0.5)
+        counts["asked"] += 1
         try:
-            async with asyncio.timeout(patience):
-                answer = await self._answer(client, body, headers, counts)
+            async with asyncio.timeout(self._chance.uniform(0.0, 1.0) if goes_at_once else LOST_S):
+                n_lines = self._chance.randrange(1, 60) if leaves else 10**9
+                answer = await self._answer(client, body, n_lines, counts)
+        except Left:
+            counts["left its stream"] += 1
+            return
         except TimeoutError:
-            counts["left"] += 1
+            counts["left at once" if goes_at_once else "lost"] += 1
             return
         if answer is not None:
             counts["answered"] += 1
             counts["wrong"] += answer != self._wanted[which]
 
     async def _answer(
-        self, client: httpx.AsyncClient, body: dict[str, Any], headers: dict[str, str], counts: Counter[str]
+        self, client: httpx.AsyncClient, body: dict[str, Any], n_lines: int, counts: Counter[str]
     ) -> str | None:
-        async with client.stream("POST", "/v1/chat/completions", json=body, headers=headers) as response:
+        """Raises Left after so many lines of a stream."""
+        async with client.stream("POST", "/v1/chat/completions", json=body, headers=self._headers) as response:
             if response.status_code == 429:
                 counts["turned away"] += 1
                 await asyncio.sleep(float(response.headers["retry-after"]) * self._chance.random())
@@ -98,6 +111,8 @@ class Client:
                 return json.loads(await response.aread())["choices"][0]["message"]["content"]  # type: ignore[no-any-return]
             said = ""
             async for line in response.aiter_lines():
+                if (n_lines := n_lines - 1) < 0:
+                    raise Left
                 if line.startswith("data: {"):
                     for choice in json.loads(line[6:]).get("choices", []):
                         said += choice["delta"].get("content") or ""
@@ -109,12 +124,12 @@ def memory_mb(process: int) -> float:
     return int(re.search(r"VmRSS:\s+(\d+)", text)[1]) / 1024  # type: ignore[index]
 
 
-async def load(options: argparse.Namespace, address: str, process: int) -> None:
+async def load(options: argparse.Namespace, address: str, keys: list[str], process: int) -> None:
     texts = sheets()
     wanted = alone(texts)
     counts: Counter[str] = Counter()
     end = time.monotonic() + options.seconds
-    clients = [Client(address, texts, wanted, options.leave, seed) for seed in range(options.clients)]
+    clients = [Client(address, key, texts, wanted, options.leave, seed) for seed, key in enumerate(keys)]
     going = [asyncio.create_task(client.go(counts, end)) for client in clients]
     await asyncio.sleep(options.seconds / 10)
     first = memory_mb(process)
@@ -123,17 +138,31 @@ async def load(options: argparse.Namespace, address: str, process: int) -> None:
         print(f"{dict(counts)}, {memory_mb(process):.0f} MB", flush=True)
     await asyncio.gather(*going)
     await asyncio.sleep(2.0)
-    async with httpx.AsyncClient(base_url=address) as client:
+    left = await left_at(address, keys[0])
+    print(f"total: {dict(counts)}")
+    print(f"left: {left}; memory {first:.0f} MB, then {memory_mb(process):.0f} MB")
+    gone = ("asked", "answered", "left at once", "left its stream", "turned away")
+    faults = {name: n for name, n in {**counts, **left}.items() if name not in gone and float(n)}
+    if faults or counts["asked"] != sum(counts[name] for name in gone[1:]):
+        raise SystemExit(f"not as it should be: {faults}, of {counts['asked']} requests")
+
+
+async def left_at(address: str, key: str) -> dict[str, float]:
+    """Requests, cells and slots that are still in use, and requests that have failed."""
+    headers = {"Authorization": f"Bearer {key}"}
+    async with httpx.AsyncClient(base_url=address, headers=headers, timeout=LOST_S) as client:
         metrics = (await client.get("/metrics")).text
         slots = (await client.get("/slots")).json()
-    gauges = dict(re.findall(r"^hogwild:(requests_processing|kv_cache_usage_ratio) (\S+)$", metrics, re.MULTILINE))
-    print(f"total: {dict(counts)}")
-    print(f"left: {gauges}, slots {len(slots)}; memory {first:.0f} MB, then {memory_mb(process):.0f} MB")
+    names = "requests_processing|requests_deferred|failed_requests_total|kv_cache_usage_ratio"
+    gauges = re.findall(rf"^hogwild:({names}) (\S+)$", metrics, re.MULTILINE)
+    return {**{name: float(value) for name, value in gauges}, "slots": len(slots)}
 
 
 def serve(options: argparse.Namespace) -> None:
+    keys = [f"key-{n}" for n in range(options.clients)]
     arguments = ["serve", "--trust", "--port", "0", "--data", "", "--parallel", str(options.parallel), "--queue", "300"]
-    command = [sys.executable, "-c", "from hogwild_local.cli.main import main; main()", *arguments]
+    arguments += [part for key in keys for part in ("--api-key", key)]
+    command = [sys.executable, "-P", "-c", "from hogwild_local.cli.main import main; main()", *arguments]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stderr is not None
@@ -141,7 +170,7 @@ def serve(options: argparse.Namespace) -> None:
             threading.Thread(target=lambda: [sys.stderr.write(line) for line in process.stderr or ()]).start()
             while httpx.get(f"{address}/health").status_code != 200:
                 time.sleep(0.05)
-            asyncio.run(load(options, address, process.pid))
+            asyncio.run(load(options, address, keys, process.pid))
         finally:
             process.terminate()
 
