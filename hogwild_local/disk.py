@@ -4,28 +4,34 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from platformdirs import PlatformDirs
 
 
 def cache_folder() -> Path:
     """Where programs of this user keep what can be made again."""
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or str(Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = str(Path.home() / "Library" / "Caches")
-    else:
-        base = str(Path.home() / ".cache")
-    return Path(os.environ.get("XDG_CACHE_HOME") or base) / "hogwild-local"
+    return _folders().user_cache_path
 
 
 def state_folder() -> Path:
     """Where programs of this user keep what he did, such as lines typed."""
-    if sys.platform in ("win32", "darwin"):
-        base = os.environ.get("LOCALAPPDATA") or str(Path.home() / "Library" / "Application Support")
-    else:
-        base = str(Path.home() / ".local" / "state")
-    return Path(os.environ.get("XDG_STATE_HOME") or base) / "hogwild-local"
+    return _folders().user_state_path
+
+
+def data_folder() -> Path:
+    """Where programs of this user keep what is his, such as conversations."""
+    return _folders().user_data_path
+
+
+@cache
+def _folders() -> PlatformDirs:
+    from platformdirs import PlatformDirs
+
+    return PlatformDirs("hogwild-local", appauthor=False)
 
 
 def write_whole(file: Path, text: str) -> None:

@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 
-import platformdirs
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -15,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from ..disk import data_folder
 from ..options import ServerOptions
 from .broken import Broken
 from .chat_files import ChatFiles
@@ -130,7 +130,7 @@ async def described(request: Request) -> Response:
 
 def _folder(options: ServerOptions) -> Path | None:
     if options.data is None:
-        return platformdirs.user_data_path("hogwild-local", appauthor=False) / "chats"
+        return data_folder() / "chats"
     return Path(options.data) if options.data else None
 
 
