@@ -101,6 +101,34 @@ def vocabulary() -> Iterator[Callable[[Path], object]]:
         kept.popitem()[1].close()
 
 
+@pytest.fixture(scope="module")
+def server() -> Iterator[Any]:
+    """With the embedded model. Nothing is left of a module's requests."""
+    from server_helper import served
+
+    with served() as made:
+        yield made
+        made.idle()
+
+
+@pytest.fixture(scope="module")
+def wanted() -> Any:
+    """What three workers write of the sheet without a server."""
+    from server_helper import SHEET, embedded
+
+    with embedded() as hogwild:
+        return hogwild.generate(SHEET, seed=1, workers=3)
+
+
+@pytest.fixture
+def client(server: Any) -> Iterator[Any]:
+    """OpenAI's."""
+    import openai
+
+    with openai.OpenAI(base_url=f"{server.address}/v1", api_key="none") as made:
+        yield made
+
+
 @pytest.fixture(scope="session")
 def driver() -> Iterator[Any]:
     """Of a real browser, which all tests of the page share."""

@@ -134,6 +134,25 @@ def test_branches_edits_and_again_are_turns(page: Page, gate: Gate) -> None:
     page.until(lambda: "a27+58=158;a=85" in page.texts("details")[0])
 
 
+def test_a_conversation_is_called_otherwise(page: Page, gate: Gate) -> None:
+    gate.let()
+    page.send(SHEET.strip())
+    page.until(lambda: ANSWER in page.texts("#messages .body"))
+    before = page["title"].text
+    page.click("Rename")
+    page.press("Sums", Keys.ESCAPE)
+    assert (page["title"].text, page.driver.switch_to.active_element) == (before, page["rename"])
+    page.click("Rename")
+    page.press(" ", Keys.ENTER)  # that is no title
+    assert page["title"].text == before
+    page.click("Rename")
+    page.press("Sums of <b>mine</b>", Keys.ENTER)
+    page.until(lambda: page.texts("#chats button:first-child")[0].startswith("Sums of <b>mine</b>"))
+    assert page["title"].text == "Sums of <b>mine</b>"
+    page.driver.refresh()
+    page.until(lambda: page["title"].text == "Sums of <b>mine</b>")
+
+
 def test_a_conversation_is_exported_and_deleted(page: Page, gate: Gate, tmp_path: Path) -> None:
     gate.let()
     page.send(SHEET.strip())

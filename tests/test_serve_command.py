@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import platform
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +19,7 @@ from click.testing import CliRunner
 from server_helper import ASKED, CHAT, events_of, until
 
 from hogwild_local.cli.main import cli
+from hogwild_local.server.arenas import N_ARENAS
 
 
 @contextlib.contextmanager
@@ -59,6 +62,88 @@ def test_a_unix_socket_is_there_as_long_as_the_server(tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         process.wait(20)
     assert not path.exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no Unix sockets there")
+def test_a_socket_that_nobody_listens_at_is_replaced_and_nothing_else_is(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as killed:
+        killed.bind(str(path))
+    with serving("--unix", str(path)), httpx.Client(transport=httpx.HTTPTransport(uds=str(path))) as client:
+        until(lambda: client.get("http://any.name/health").status_code == 200)
+        second = CliRunner().invoke(cli, ["serve", "--trust", "--unix", str(path)])
+        assert (second.exit_code, "cannot listen on" in second.output) == (2, True)
+        assert client.get("http://any.name/health").status_code == 200
+    file = tmp_path / "file"
+    file.write_text("mine")
+    assert CliRunner().invoke(cli, ["serve", "--trust", "--unix", str(file)]).exit_code == 2
+    assert file.read_text() == "mine"
+
+
+LOADING = """
+import sys, time
+from dataclasses import replace
+from hogwild_local.cli.main import cli
+from hogwild_local.server.arenas import N_ARENAS
+from hogwild_local.engine.protocols import native_engine
+from hogwild_local.errors import Cancelled
+def load(path, *, progress=None, **options):
+    for n in range(6000):
+        if progress is not None and progress(n / 6000) is False:
+            raise Cancelled("it was not wanted any more")
+        time.sleep(0.01)
+    sys.exit("nobody has ended it")
+cli(["serve", "--port", "0"], obj=replace(native_engine(), model=load))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_model_that_is_being_loaded_does_not_hold_the_server(number: signal.Signals) -> None:
+    command = [sys.executable, "-P", "-c", LOADING]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            address = next(match[1] for line in process.stderr if (match := re.search(r"listening on (\S+)", line)))
+            until(lambda: httpx.get(f"{address}/health").status_code == 503)
+            process.send_signal(number)
+            assert process.wait(20) == 128 + number
+            assert process.stderr.read() == ""
+        finally:
+            process.kill()
+
+
+ARENAS = """
+import ctypes, sys, threading
+if sys.argv[1] == "share":
+    from hogwild_local.server.arenas import share_arenas
+    share_arenas()
+libc = ctypes.CDLL(None)
+libc.malloc.restype = libc.fopen.restype = ctypes.c_void_p
+libc.fopen.argtypes = ctypes.c_char_p, ctypes.c_char_p
+libc.malloc_info.argtypes = ctypes.c_int, ctypes.c_void_p
+libc.fclose.argtypes = (ctypes.c_void_p,)
+together = threading.Barrier(6)
+def go():
+    together.wait()
+    libc.malloc(1000)
+    together.wait()
+threads = [threading.Thread(target=go) for _ in range(6)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+file = libc.fopen(sys.argv[2].encode(), b"w")
+libc.malloc_info(0, file)
+libc.fclose(file)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="others have no arenas")
+def test_threads_share_arenas(tmp_path: Path) -> None:
+    counts = {}
+    for how in ("share", "not"):
+        file = tmp_path / how
+        subprocess.run([sys.executable, "-P", "-c", ARENAS, how, str(file)], check=True)
+        counts[how] = file.read_text().count("<heap nr=")
+    assert counts["share"] <= N_ARENAS < counts["not"]
 
 
 @pytest.mark.parametrize(

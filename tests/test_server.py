@@ -5,33 +5,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 
 import openai
 import pytest
 from server_helper import ASKED, CHAT, SHEET, Served, embedded, events_of, served
 
 from hogwild_local import Result
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Served]:
-    with served() as made:
-        yield made
-        made.idle()
-
-
-@pytest.fixture(scope="module")
-def wanted() -> Result:
-    """What the same run writes without a server."""
-    with embedded() as hogwild:
-        return hogwild.generate(SHEET, seed=1, workers=3)
-
-
-@pytest.fixture
-def client(server: Served) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"{server.address}/v1", api_key="none") as made:
-        yield made
 
 
 def test_a_completion_is_what_the_run_says(client: openai.OpenAI, wanted: Result) -> None:

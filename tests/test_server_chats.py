@@ -10,6 +10,9 @@ import pytest
 from server_helper import Served, events_of, paced, served, until
 from test_reply import STYLE
 
+from hogwild_local.server import chat_shelf
+from hogwild_local.server.chat_shelf import ChatShelf
+
 
 def turn(server: Served, path: str, body: dict[str, Any]) -> dict[str, Any]:
     """One turn, up to its end; the conversation then."""
@@ -57,6 +60,50 @@ def test_turns_branches_and_edits_are_conversations(tmp_path: Path) -> None:
         assert server.client.delete(path).status_code == 204
         assert server.client.get(path).status_code == 404
         assert not (tmp_path / f"{chat['id']}.json").exists()
+
+
+def test_only_those_that_were_used_last_are_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat_shelf, "MOST_OPEN", 2)
+    shelves: list[ChatShelf] = []
+    made = ChatShelf.__init__
+
+    def noted(shelf: ChatShelf, *of_shelf: Any) -> None:
+        made(shelf, *of_shelf)
+        shelves.append(shelf)
+
+    monkeypatch.setattr(ChatShelf, "__init__", noted)
+    with served(paced(0.0, STYLE), data=str(tmp_path)) as server:
+        paths = [f"/v1/chats/{server.post('/v1/chats', {'title': str(n)}).json()['id']}" for n in range(4)]
+        for n in range(2):
+            for path in paths:
+                assert len(turn(server, f"{path}/send", {"content": f"What? {n}"})["messages"]) == 2 * n + 2
+        assert len(shelves[0]._open) == 2
+        listed = server.client.get("/v1/chats").json()["data"]
+        assert [(each["title"], each["n_messages"]) for each in listed] == [(t, 4) for t in ("3", "2", "1", "0")]
+        assert said(server.client.get(paths[0]).json())[2] == ("user", "What? 1")  # not opened for that
+        assert server.client.patch(paths[0], json={"title": "first"}).json()["n_messages"] == 4
+        assert len(turn(server, f"{paths[0]}/regenerate", {})["messages"]) == 4
+        server.post(f"{paths[1]}/send", {"content": "x", "max_passes": 1000})  # one in a turn stays
+        for path in paths[2:]:
+            turn(server, f"{path}/send", {"content": "What?"})
+        assert server.post(f"{paths[1]}/send", {"content": "x"}).status_code == 409
+        server.client.delete(paths[1])
+        (tmp_path / f"{paths[0].rsplit('/', 1)[1]}.json").write_text("{")
+        assert server.client.get(paths[0]).status_code == 404
+        server.idle()
+
+
+def test_without_a_folder_the_one_that_was_not_used_for_the_longest_time_is_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(chat_shelf, "MOST_CHARACTERS", 1000)
+    with served(paced(0.0, STYLE)) as server:
+        long = [{"role": "user", "content": "x" * 400}]
+        paths = [f"/v1/chats/{server.post('/v1/chats', {'messages': long}).json()['id']}" for _ in range(2)]
+        turn(server, f"{paths[0]}/send", {"content": "What?"})
+        paths.append(f"/v1/chats/{server.post('/v1/chats', {'messages': long}).json()['id']}")
+        assert [server.client.get(path).status_code for path in paths] == [200, 404, 200]
+        assert len(server.client.get("/v1/chats").json()["data"]) == 2
 
 
 def test_a_run_says_what_turn_of_which_conversation_it_is() -> None:

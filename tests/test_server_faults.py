@@ -127,6 +127,15 @@ def test_a_request_that_is_sent_in_part_is_given_up(server: Served) -> None:
     server.idle()
 
 
+@pytest.mark.parametrize("prompt", [None, "", " \n", 7])
+@pytest.mark.parametrize(
+    ("path", "field"), [("/v1/runs", "prompt"), ("/v1/completions", "prompt"), ("/v1/responses", "input")]
+)
+def test_nothing_that_is_said_is_no_run(server: Served, path: str, field: str, prompt: object) -> None:
+    response = server.post(path, {field: prompt})
+    assert (response.status_code, response.json()["error"]["param"]) == (400, field)
+
+
 @pytest.mark.parametrize(
     ("headers", "status"),
     [

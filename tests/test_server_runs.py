@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -16,25 +15,6 @@ from test_reply import STYLE
 
 from hogwild_local import Result
 from hogwild_local.prompts.style import Role, Said
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Served]:
-    with served() as made:
-        yield made
-        made.idle()
-
-
-@pytest.fixture(scope="module")
-def wanted() -> Result:
-    with embedded() as hogwild:
-        return hogwild.generate(SHEET, seed=1, workers=3)
-
-
-@pytest.fixture
-def client(server: Served) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"{server.address}/v1", api_key="none") as made:
-        yield made
 
 
 def test_a_response_has_an_item_for_each_worker_and_then_the_message(client: openai.OpenAI, wanted: Result) -> None:

@@ -174,3 +174,71 @@ def test_log_probabilities_are_told_of_each_token_of_the_reply() -> None:
     old = ask(lambda client: client.completions.create(**body).choices[0].logprobs)
     assert old.tokens == [entry.token for entry in entries]
     assert old.token_logprobs == [entry.logprob for entry in entries]
+
+
+def test_those_of_a_response_are_asked_for_by_include() -> None:
+    body: dict[str, Any] = {"model": "m", "input": "P", "top_logprobs": 2, "extra_body": {"max_passes": 2}}
+    included = {"include": ["message.output_text.logprobs", "reasoning.encrypted_content"]}
+
+    def ask(how: Callable[[openai.OpenAI], Any]) -> Any:
+        with served(saying("Yés.")) as server, openai.OpenAI(base_url=server.address + "/v1", api_key="-") as client:
+            return how(client)
+
+    def streamed(client: openai.OpenAI) -> tuple[list[Any], Any]:
+        events = list(client.responses.create(stream=True, **body, **included))
+        deltas = [entry for event in events if event.type == "response.output_text.delta" for entry in event.logprobs]
+        (done,) = [event for event in events if event.type == "response.output_text.done"]
+        return deltas, done
+
+    likely = {"logprobs": True, "top_logprobs": 2}
+    chat = {name: value for name, value in ASKED.items() if name != "tools"}
+    wanted = ask(lambda client: client.chat.completions.create(**chat, **likely).choices[0].logprobs.content)
+    (part,) = ask(lambda client: client.responses.create(**body, **included).output[-1].content)
+    assert [entry.model_dump() for entry in part.logprobs] == [entry.model_dump() for entry in wanted]
+    assert len(part.logprobs) > 4
+    deltas, done = ask(streamed)
+    assert [entry.logprob for entry in done.logprobs] == [entry.logprob for entry in wanted]
+    assert [entry.token for entry in deltas] == [entry.token for entry in wanted[: len(deltas)]]
+    assert len(deltas) >= 4
+    for asked in ({}, {"include": []}):
+        (part,) = ask(lambda client, asked=asked: client.responses.create(**body, **asked).output[-1].content)
+        assert part.logprobs == []
+    with served(saying("x")) as server:
+        assert server.post("/v1/responses", {"input": "P", "include": "all"}).json()["error"]["param"] == "include"
+
+
+EFFORT = (
+    "{% if reasoning_effort %}[{{ reasoning_effort }}]{% endif %}{% for m in messages %}{{ m.content }}{% endfor %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        (CHAT, {"reasoning_effort": "low"}),
+        (CHAT, {"chat_template_kwargs": {"reasoning_effort": "low"}}),
+        ("/v1/responses", {"reasoning": {"effort": "low"}}),
+        ("/v1/runs", {"reasoning_effort": "low"}),
+    ],
+)
+def test_how_much_to_think_is_told_to_a_template_that_asks(path: str, fields: dict[str, Any]) -> None:
+    asked: list[Any] = []
+
+    def load(template: str) -> Hogwild:
+        hogwild = Hogwild("m.gguf", prompts=STYLE, engine=FakeEngine(model=FakeModel(template)).engine)
+        stream = hogwild.stream
+        hogwild.stream = lambda said, **o: (asked.append(o), stream(said, **o))[1]  # type: ignore[method-assign]
+        return hogwild
+
+    body = {"messages": ASKED["messages"], "input": "P", "max_passes": 2, "max_tokens": 2}
+    with served(lambda: load(EFFORT)) as server:
+        assert server.post(path, {**body, **fields}).status_code < 300
+        assert asked.pop()["reasoning_effort"] == "low"
+        assert server.post(CHAT, {**body, "reasoning_effort": "none"}).status_code == 200
+        assert asked.pop()["thinking"] is False
+        assert server.post(CHAT, {**body, "reasoning_effort": 3}).json()["error"]["param"] == "reasoning_effort"
+        prompt = server.post("/apply-template", {**body, "reasoning_effort": "high"}).json()["prompt"]
+        assert prompt.startswith("[high]")
+    with served(lambda: load("{% for m in messages %}{{ m.content }}{% endfor %}")) as server:
+        assert server.post(path, {**body, **fields}).status_code < 300
+        assert "reasoning_effort" not in asked.pop()

@@ -234,13 +234,19 @@ def engine_of(context: click.Context, options: dict[str, Any]) -> Engine:
 
 
 def load(
-    engine: Engine, path: Path, options: dict[str, Any], quiet: bool = False, max_runs: int | None = None
+    engine: Engine,
+    path: Path,
+    options: dict[str, Any],
+    quiet: bool = False,
+    max_runs: int | None = None,
+    progress: Callable[[float], object] | None = None,
 ) -> Hogwild:
-    """The model with its cache; what is not on the CPU is said. quiet: no progress, also on a terminal."""
-    with _load_progress(quiet) as progress, warnings_as_notes():
+    """The model with its cache; what is not on the CPU is said. quiet: no progress, also on a terminal. progress: is
+    called with it, see Hogwild."""
+    with _load_progress(quiet) as shown, warnings_as_notes():
         arguments = given(EngineOptions, options)
         hogwild = Hogwild(
-            path, prompts=options["prompts"], progress=progress, engine=engine, max_runs=max_runs, **arguments
+            path, prompts=options["prompts"], progress=progress or shown, engine=engine, max_runs=max_runs, **arguments
         )
     others = hogwild.devices_of_ranks[:-1]
     places = [(f"rank {rank} on {host}: ", device) for rank, (host, of_rank) in enumerate(others) for device in of_rank]

@@ -58,6 +58,7 @@ def serve(
         import uvicorn  # noqa: F401
     except ImportError:
         raise click.UsageError(MISSING) from None
+    from ..server.arenas import share_arenas
     from ..server.listen import Listener
     from ..server.service import Service
 
@@ -69,13 +70,17 @@ def serve(
     path = model_path(engine, options)
     defaults = given(RunOptions, options) | {"workers": workers(ctx, options)}
 
+    def goes_on(part: float) -> bool:
+        return not service.is_ending
+
     def loaded() -> Any:
-        hogwild = load(engine, path, options, quiet=True, max_runs=chosen.parallel)
+        hogwild = load(engine, path, options, quiet=True, max_runs=chosen.parallel, progress=goes_on)
         say_loaded(hogwild, options)
         hogwild.sampling = sampling(options, hogwild.sampling)
         hogwild.chat(**defaults)  # which checks them
         return hogwild
 
+    share_arenas()
     service = Service(loaded, chosen, defaults, path.stem)
     listener = Listener(service, reasoning_format, tls_key, tls_cert)
     note(f"hogwild: listening on {listener.address}")

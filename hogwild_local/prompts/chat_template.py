@@ -57,6 +57,11 @@ class ChatTemplate:
         self.turn_ends = frozenset(token for token in ends if token is not None)
         """Tokens that end a turn, whatever the vocabulary says of them."""
 
+    @property
+    def asks_for_effort(self) -> bool:
+        """Whether it asks how much to think; else render() refuses an effort."""
+        return self._variables.asks_for_effort
+
     @cached_property
     def tools(self) -> ToolTemplate:
         """What it makes of tools."""

@@ -49,12 +49,17 @@ class Variables:
             if on and off:
                 self._switches[True][name], self._switches[False][name] = on[0], off[0]
 
+    @property
+    def asks_for_effort(self) -> bool:
+        """Whether it asks how much to think."""
+        return bool(self._efforts)
+
     def values(
         self, thinking: bool, date: Date, effort: str | None = None, keep_thoughts: bool = False
     ) -> dict[str, Any]:
         """effort: how much to think, in a word of the template's; keep_thoughts: those of earlier turns are to stay.
         Raises InvalidArgument for an effort where the template asks for none."""
-        if effort is not None and not self._efforts:
+        if effort is not None and not self.asks_for_effort:
             raise InvalidArgument("reasoning_effort: this model's chat template does not ask for any")
         day = datetime.combine(date, time())  # by the hour, a prompt could not be repeated
         return {

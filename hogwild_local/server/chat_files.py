@@ -14,10 +14,12 @@ from ..disk import write_whole
 
 NAME = re.compile(r"chat-[0-9a-f]{24}")
 
+Messages = list[dict[str, Any]]
+
 
 @dataclass(slots=True)
-class SavedChat:
-    """What is kept of a conversation. owner: of the key that it was begun with, "" without keys."""
+class ChatHead:
+    """What a list shows of a conversation. owner: of the key that it was begun with, "" without keys."""
 
     id: str
     owner: str = ""
@@ -27,32 +29,44 @@ class SavedChat:
     parent: str | None = None
     """The conversation that it was copied from."""
     options: dict[str, Any] = field(default_factory=dict)
-    messages: list[dict[str, Any]] = field(default_factory=list)
+    n_messages: int = 0
 
 
 class ChatFiles:
     """folder: is made with the first file; None: nothing is kept. Damaged files are left alone."""
 
     def __init__(self, folder: Path | None) -> None:
-        self._folder = folder
+        self.folder = folder
 
-    def all(self) -> Iterator[SavedChat]:
-        for path in sorted(self._folder.glob("chat-*.json")) if self._folder else ():
+    def heads(self) -> Iterator[ChatHead]:
+        for path in sorted(self.folder.glob("chat-*.json")) if self.folder else ():
             try:
-                fields = json.loads(path.read_text(encoding="utf-8"))
-                chat = SavedChat(**fields)
-                is_ours = NAME.fullmatch(chat.id) and path.stem == chat.id and isinstance(chat.messages, list)
+                head, _ = self._read(path)
             except (OSError, ValueError, TypeError):
                 continue
-            if is_ours:
-                yield chat
+            yield head
 
-    def save(self, chat: SavedChat) -> None:
-        if self._folder is None:
+    def messages(self, name: str) -> Messages:
+        """Of one conversation. Raises OSError, ValueError, TypeError."""
+        assert self.folder is not None
+        return self._read(self.folder / f"{name}.json")[1]
+
+    def save(self, head: ChatHead, messages: Messages) -> None:
+        if self.folder is None:
             return
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_whole(self._folder / f"{chat.id}.json", json.dumps(asdict(chat), indent=1))
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        fields = asdict(head)
+        del fields["n_messages"]  # it is counted
+        write_whole(self.folder / f"{head.id}.json", json.dumps({**fields, "messages": messages}, indent=1))
 
     def delete(self, name: str) -> None:
-        if self._folder is not None:
-            (self._folder / f"{name}.json").unlink(missing_ok=True)
+        if self.folder is not None:
+            (self.folder / f"{name}.json").unlink(missing_ok=True)
+
+    def _read(self, path: Path) -> tuple[ChatHead, Messages]:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        messages = fields.pop("messages", [])
+        head = ChatHead(**fields, n_messages=len(messages))
+        if not (NAME.fullmatch(head.id) and path.stem == head.id and isinstance(messages, list)):
+            raise ValueError(f"{path} is no conversation's file")
+        return head, messages

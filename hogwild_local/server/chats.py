@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import Callable
 from dataclasses import asdict
@@ -17,9 +16,10 @@ from ..errors import HogwildError
 from ..options import RunOptions, default_of
 from ..workers.run import Run
 from .body import Body, body_of
-from .chat_files import ChatFiles, SavedChat
+from .chat_files import ChatFiles, ChatHead, Messages
+from .chat_shelf import ChatShelf
 from .faults import Fault, fault_of
-from .fields import messages_of, run_options, workers_of
+from .fields import messages_of, workers_of
 from .guard import client_of
 from .live import LiveRun, Turn
 from .runs import Runs, state_of
@@ -32,13 +32,8 @@ class Chats:
     """Those on disk are there again when the server starts."""
 
     def __init__(self, service: Service, runs: Runs, files: ChatFiles) -> None:
-        self._service, self._runs, self._files = service, runs, files
-        self._saved = {chat.id: chat for chat in files.all()}
-        self._chats: dict[str, Chat] = {}
-        """Of those that were used since."""
-        self._disk = asyncio.Lock()
-        """Writes are made in their order, and none after a deletion."""
-        self._writes: set[asyncio.Task[None]] = set()
+        self._service, self._runs = service, runs
+        self._shelf = ChatShelf(files, lambda name: bool(self._turns(name)))
 
     async def create(self, request: Request) -> Response:
         """With what was said before (messages, system), and options for all its turns."""
@@ -48,108 +43,105 @@ class Chats:
             raise Fault(400, "messages must be a list", "messages")
         if system := body.text("system"):
             messages = [{"role": "system", "content": system}, *messages]
-        options = run_options(body, self._service.hogwild.sampling)
+        options = self._service.options_of(body)
         del options["sampling"]  # a turn says it
-        chat = SavedChat(new_name("chat"), self._owner(request), options=options, title=body.text("title"))
-        await self._keep(chat, self._made(chat, messages))
-        return JSONResponse(_whole(chat), 201, {"Location": f"/v1/chats/{chat.id}"})
+        head = ChatHead(new_name("chat"), self._owner(request), options=options, title=body.text("title"))
+        await self._shelf.put(head, self._made(head, messages))
+        return await self._answer(head, 201, {"Location": f"/v1/chats/{head.id}"})
 
     async def all(self, request: Request) -> Response:
         """The latest first, without their messages."""
         owner = self._owner(request)
-        mine = [chat for chat in reversed(self._saved.values()) if chat.owner == owner]  # also within a second
-        mine.sort(key=lambda chat: chat.updated, reverse=True)
-        return JSONResponse({"object": "list", "data": [_head(chat) for chat in mine]})
+        mine = [head for head in reversed(self._shelf.heads.values()) if head.owner == owner]  # also within a second
+        mine.sort(key=lambda head: head.updated, reverse=True)
+        return JSONResponse({"object": "list", "data": [_shown(head) for head in mine]})
 
     async def one(self, request: Request) -> Response:
-        return JSONResponse(_whole(self._of(request)))
+        return await self._answer(self._of(request))
 
     async def delete(self, request: Request) -> Response:
         """Ends its turn, if it is in one."""
-        chat = self._of(request)
-        self._chats.pop(chat.id, None)
-        del self._saved[chat.id]
-        for live in self._service.live.values():
-            if live.turn is not None and live.turn.chat == chat.id:
-                live.cancel()
-        async with self._disk:
-            await asyncio.to_thread(self._files.delete, chat.id)
+        head = self._of(request)
+        for live in self._turns(head.id):
+            live.cancel()
+        await self._shelf.delete(head.id)
         return Response(status_code=204)
 
     async def rename(self, request: Request) -> Response:
-        chat, body = self._of(request), await self._body(request)
-        chat.title = body.text("title", chat.title)
-        await self._write(chat)
-        return JSONResponse(_whole(chat))
+        head, body = self._of(request), await self._body(request)
+        title, messages = body.text("title", head.title), await self._shelf.messages(head)
+        head.title = title
+        await self._shelf.save(head, messages)
+        return await self._answer(head)
 
     async def send(self, request: Request) -> Response:
         """The user's next message: content; or messages, such as the results of tools."""
-        saved, body = self._of(request), await self._body(request)
-        saved.title = saved.title or body.text("content").strip()[:TITLE_LENGTH]
+        head, body = self._of(request), await self._body(request)
         said = messages_of(body) if "messages" in body else body.text("content")
-        turn = Turn(saved.id, len(saved.messages), body.text("content"))
-        return await self._turn(request, saved, body, turn, lambda chat, options: chat.send(said, **options))
+        chat = await self._chat(head)
+        head.title = head.title or body.text("content").strip()[:TITLE_LENGTH]
+        turn = Turn(head.id, len(chat.messages), body.text("content"))
+        return await self._turn(request, head, chat, body, turn, lambda options: chat.send(said, **options))
 
     async def regenerate(self, request: Request) -> Response:
         """The last turn again."""
-        saved, body = self._of(request), await self._body(request)
-        of_user = [index for index, message in enumerate(saved.messages) if message["role"] == "user"]
-        index = of_user[-1] if of_user else 0  # where there is none the conversation says so
-        content = saved.messages[index]["content"] if of_user else ""
-        turn = Turn(saved.id, index, content)
-        return await self._turn(request, saved, body, turn, lambda chat, options: chat.regenerate(**options))
+        head, body = self._of(request), await self._body(request)
+        chat = await self._chat(head)
+        of_user = [(at, message["content"]) for at, message in enumerate(chat.messages) if message["role"] == "user"]
+        index, content = of_user[-1] if of_user else (0, "")  # where there is none the conversation says so
+        turn = Turn(head.id, index, content)
+        return await self._turn(request, head, chat, body, turn, lambda options: chat.regenerate(**options))
 
     async def edit(self, request: Request) -> Response:
         """Another content for messages[index], the user's; what came after it goes."""
-        saved, body = self._of(request), await self._body(request)
+        head, body = self._of(request), await self._body(request)
         index, content = body.get("index", -1), body.text("content")
-        turn = Turn(saved.id, index, content)
-        return await self._turn(request, saved, body, turn, lambda chat, options: chat.edit(index, content, **options))
+        chat, turn = await self._chat(head), Turn(head.id, index, content)
+        return await self._turn(request, head, chat, body, turn, lambda options: chat.edit(index, content, **options))
 
     async def fork(self, request: Request) -> Response:
         """A conversation of its own with the first n messages, or all."""
-        saved, body = self._of(request), await self._body(request)
+        head, body = self._of(request), await self._body(request)
         try:
-            branch = self._chat(saved).fork(body.get("n"))
+            branch = (await self._chat(head)).fork(body.get("n"))
         except HogwildError as error:
             raise fault_of(error) from error
-        title = body.text("title", saved.title)
-        chat = SavedChat(new_name("chat"), saved.owner, title, parent=saved.id, options=dict(saved.options))
-        await self._keep(chat, branch)
-        return JSONResponse(_whole(chat), 201, {"Location": f"/v1/chats/{chat.id}"})
-
-    async def _turn(
-        self, request: Request, saved: SavedChat, body: Body, turn: Turn, make: Callable[[Chat, dict[str, Any]], Run]
-    ) -> Response:
-        options = run_options(body, self._service.hogwild.sampling)
-        live = await self._runs.begin(lambda: make(self._chat(saved), options), client_of(request), turn)
-        live.when_done(lambda live: self._note_turn(saved, live))
-        return JSONResponse(state_of(live), 201, {"Location": f"/v1/runs/{live.name}"})
-
-    def _note_turn(self, saved: SavedChat, live: LiveRun) -> None:
-        if saved.id in self._saved:
-            saved.messages, saved.updated = self._chats[saved.id].messages, int(time())
-            write = asyncio.create_task(self._write(saved))
-            self._writes.add(write)
-            write.add_done_callback(self._writes.discard)
+        title = body.text("title", head.title)
+        made = ChatHead(new_name("chat"), head.owner, title, parent=head.id, options=dict(head.options))
+        await self._shelf.put(made, branch)
+        return await self._answer(made, 201, {"Location": f"/v1/chats/{made.id}"})
 
     async def written(self) -> None:
         """Waits until all is on disk."""
-        await asyncio.gather(*self._writes, return_exceptions=True)
+        await self._shelf.written()
 
-    async def _write(self, saved: SavedChat) -> None:
-        async with self._disk:
-            if saved.id in self._saved:
-                await asyncio.to_thread(self._files.save, saved)
+    async def _turn(
+        self,
+        request: Request,
+        head: ChatHead,
+        chat: Chat,
+        body: Body,
+        turn: Turn,
+        make: Callable[[dict[str, Any]], Run],
+    ) -> Response:
+        options = self._service.options_of(body)
+        live = await self._runs.begin(lambda: make(options), client_of(request), turn)
+        live.when_done(lambda live: self._note_turn(head, chat))
+        return JSONResponse(state_of(live), 201, {"Location": f"/v1/runs/{live.name}"})
 
-    def _chat(self, saved: SavedChat) -> Chat:
-        if saved.id not in self._chats:
-            self._chats[saved.id] = self._made(saved, saved.messages)
-        return self._chats[saved.id]
+    def _note_turn(self, head: ChatHead, chat: Chat) -> None:
+        head.updated = int(time())
+        self._shelf.changed(head, chat)
 
-    def _made(self, saved: SavedChat, messages: list[dict[str, Any]]) -> Chat:
+    def _turns(self, name: str) -> list[LiveRun]:
+        return [live for live in self._service.live.values() if live.turn is not None and live.turn.chat == name]
+
+    async def _chat(self, head: ChatHead) -> Chat:
+        return await self._shelf.chat(head, lambda messages: self._made(head, messages))
+
+    def _made(self, head: ChatHead, messages: Messages) -> Chat:
         try:
-            options = {**self._service.defaults, **saved.options}
+            options = {**self._service.defaults, **head.options}
             options["workers"] = workers_of(
                 options.get("workers", default_of(RunOptions, "workers")), self._service.hogwild.sampling
             )
@@ -157,10 +149,8 @@ class Chats:
         except HogwildError as error:
             raise fault_of(error) from error
 
-    async def _keep(self, saved: SavedChat, chat: Chat) -> None:
-        saved.messages = chat.messages
-        self._saved[saved.id], self._chats[saved.id] = saved, chat
-        await self._write(saved)
+    async def _answer(self, head: ChatHead, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+        return JSONResponse({**_shown(head), "messages": await self._shelf.messages(head)}, status, headers)
 
     async def _body(self, request: Request) -> Body:
         return await body_of(request, self._service.options)
@@ -171,19 +161,15 @@ class Chats:
             return ""
         return hashlib.sha256(client_of(request).encode()).hexdigest()[:16]
 
-    def _of(self, request: Request) -> SavedChat:
+    def _of(self, request: Request) -> ChatHead:
         assert self._service.hogwild
-        chat = self._saved.get(request.path_params["chat"])
-        if chat is None or chat.owner != self._owner(request):
+        head = self._shelf.heads.get(request.path_params["chat"])
+        if head is None or head.owner != self._owner(request):
             raise Fault(404, "there is no such conversation", "chat")
-        return chat
+        return head
 
 
-def _head(chat: SavedChat) -> dict[str, Any]:
-    fields = asdict(chat)
-    del fields["owner"], fields["messages"]
-    return {**fields, "object": "chat", "n_messages": len(chat.messages)}
-
-
-def _whole(chat: SavedChat) -> dict[str, Any]:
-    return {**_head(chat), "messages": chat.messages}
+def _shown(head: ChatHead) -> dict[str, Any]:
+    fields = asdict(head)
+    del fields["owner"]
+    return {**fields, "object": "chat"}

@@ -16,7 +16,7 @@ from . import chunks, text_chunks
 from .body import Body, body_of
 from .chunks import ChatChunks, ChunkSettings
 from .faults import Fault
-from .fields import messages_of, run_options
+from .fields import messages_of, prompt_of
 from .guard import client_of
 from .live import Encoder, LiveRun
 from .resume import Resumable
@@ -50,14 +50,11 @@ class Completions:
     async def text(self, request: Request) -> Response:
         """The prompt is what a user says: the model answers it, as a chat model does."""
         body = await body_of(request, self._service.options)
-        prompt = body.text("prompt")
-        if not prompt.strip():
-            raise Fault(400, "prompt must be a text, and not empty", "prompt")
-        return await self._complete(request, body, [{"role": "user", "content": prompt}], TEXT)
+        return await self._complete(request, body, prompt_of(body), TEXT)
 
     async def _complete(self, request: Request, body: Body, messages: list[Any], form: Form) -> Response:
         service = self._service
-        options = run_options(body, service.hogwild.sampling)
+        options = service.options_of(body)
         settings = ChunkSettings.of(
             body, new_name(form.prefix), service.name, self._reasoning, service.hogwild.model.token_bytes
         )

@@ -41,6 +41,8 @@ def run_options(body: Body, sampling: SamplingParams) -> dict[str, Any]:
         options["stop"] = stops
     if "enable_thinking" in (kwargs := body.object("chat_template_kwargs")):
         options["thinking"] = kwargs["enable_thinking"]
+    if effort := body.text("reasoning_effort") or kwargs.text("reasoning_effort"):
+        options |= {"thinking": False} if effort == "none" else {"reasoning_effort": effort}
     options["sampling"] = _sampling(body, sampling)
     return options
 
@@ -64,6 +66,14 @@ def worker_of(given: Any, sampling: SamplingParams) -> Worker:
         return Worker(body.get("name"), body.get("role"), own, stops, body.get("grammar"))  # type: ignore[arg-type]  # it checks
     except InvalidArgument as error:
         raise fault_of(error) from error
+
+
+def prompt_of(body: Body, field: str = "prompt") -> list[Mapping[str, Any]]:
+    """A text, as what a user says. Raises Fault."""
+    text = body.text(field)
+    if not text.strip():
+        raise Fault(400, f"{field} must be a text, and not empty", field)
+    return [{"role": "user", "content": text}]
 
 
 def messages_of(body: Body) -> list[Mapping[str, Any]]:

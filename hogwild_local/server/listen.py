@@ -91,14 +91,30 @@ def _listening(options: ServerOptions) -> socket.socket:
         raise InvalidArgument("unix: this system has no Unix sockets")
     try:
         if options.unix is not None:
-            with contextlib.ExitStack() as undo:
-                made = undo.enter_context(socket.socket(socket.AF_UNIX))
-                made.bind(options.unix)
-                made.listen(BACKLOG)
-                undo.pop_all()
-            return made
+            return _listening_unix(Path(options.unix))
         family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
         return socket.create_server((options.host, options.port), family=family, backlog=BACKLOG)
     except OSError as error:
         where = options.unix or f"{options.host}:{options.port}"
         raise InvalidArgument(f"cannot listen on {where}: {error.strerror or error}") from error
+
+
+def _listening_unix(path: Path) -> socket.socket:
+    """In the place of a socket file that a server left which was killed. Raises OSError."""
+    with contextlib.ExitStack() as undo:
+        made = undo.enter_context(socket.socket(socket.AF_UNIX))
+        if path.is_socket() and not _answers(path):
+            path.unlink()
+        made.bind(str(path))
+        made.listen(BACKLOG)
+        undo.pop_all()
+    return made
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as asking:
+        try:
+            asking.connect(str(path))
+        except ConnectionRefusedError:
+            return False
+    return True

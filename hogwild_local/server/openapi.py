@@ -131,7 +131,7 @@ def _worker() -> Schema:
     return {"anyOf": [NULL, TEXT, _object(["name"], name=TEXT, **own, **numbers)]}
 
 
-_OF_RUN = ("workers", "layout", "max_passes", "ends", "thinking", "cache_prompt", "date")
+_OF_RUN = ("workers", "layout", "max_passes", "ends", "thinking", "reasoning_effort", "cache_prompt", "date")
 _OF_SAMPLING = ("temperature", "top_k", "top_p", "min_p", "repeat_penalty", "presence_penalty", "frequency_penalty")
 
 

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from ..options import ServerOptions
 from .body import body_of
 from .faults import Fault
-from .rendering import rendered
+from .rendering import all_rendered
 
 MOST_TEXTS = 200
 POLICY = (
@@ -24,6 +24,8 @@ KINDS = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg":
 class Page:
     def __init__(self, options: ServerOptions) -> None:
         self._options = options
+        self._rendering = asyncio.Lock()
+        """Runs share the processor with one request of these at a time."""
         self._files = {part.name: part.read_bytes() for part in (files(__package__) / "page").iterdir()}
 
     async def index(self, request: Request) -> Response:
@@ -40,7 +42,8 @@ class Page:
         texts = (await body_of(request, self._options)).get("texts")
         if not isinstance(texts, list) or len(texts) > MOST_TEXTS or not all(isinstance(text, str) for text in texts):
             raise Fault(400, f"texts must be a list of at most {MOST_TEXTS} texts", "texts")
-        return JSONResponse({"html": await asyncio.to_thread(lambda: [rendered(text) for text in texts])})
+        async with self._rendering:
+            return JSONResponse({"html": await asyncio.to_thread(all_rendered, texts)})
 
     def _file(self, name: str) -> Response:
         headers = {

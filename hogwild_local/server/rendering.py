@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Iterable
 from functools import cache
 
 import nh3
 from markdown_it import MarkdownIt
 
-MOST_CHARACTERS = 200_000
-"""Of one text: a longer one is shown as it is."""
+MOST_CHARACTERS = 100_000
+"""Of all texts of a request: what is beyond is shown as it is. The worst text that is known takes a second then."""
+MOST_FORMULA = 2_000
+"""Characters of a formula: time for nested ones grows with the square."""
 
 _FORMULA = re.compile(
     r"(?P<code>```.*?(?:```|\Z)|`[^`\n]*`)"
-    r"|\$\$(?P<block>.+?)\$\$|\\\[(?P<bracket>.+?)\\\]"
-    r"|\\\((?P<inline>.+?)\\\)|(?<![\\$\w])\$(?P<dollar>[^\s$](?:[^$\n]*[^\s$\\])?)\$(?!\d)",
+    r"|\$\$(?P<block>.+?)\$\$|\\\[(?P<bracket>(?>\\\\|(?!\\\[).)+?)\\\]"  # none in another one: no text is read twice
+    r"|\\\((?P<inline>(?>\\\\|(?!\\\().)+?)\\\)|(?<![\\$\w])\$(?P<dollar>[^\s$](?:[^$\n]*[^\s$\\])?)\$(?!\d)",
     re.DOTALL,
 )
 _MATH = """math mrow mi mn mo ms mtext mspace mfrac msqrt mroot msub msup msubsup munder mover munderover mtable mtr
@@ -24,10 +27,17 @@ _MATH_ATTRIBUTES = "display displaystyle mathvariant stretchy fence separator ac
 _MARKDOWN = """p br hr em strong s del code pre blockquote ul ol li h1 h2 h3 h4 h5 h6 a table thead tbody tr th td"""
 
 
+def all_rendered(texts: Iterable[str]) -> list[str]:
+    """Each as HTML."""
+    made, n = [], 0
+    for text in texts:
+        n += len(text)
+        made.append(rendered(text) if n <= MOST_CHARACTERS else f"<pre>{html.escape(text)}</pre>")
+    return made
+
+
 def rendered(text: str) -> str:
     """Every tag in it is one of Markdown's or of a formula's; what a model writes as HTML is shown as text."""
-    if len(text) > MOST_CHARACTERS:
-        return f"<pre>{html.escape(text)}</pre>"
     formulas: list[str] = []
 
     def kept(match: re.Match[str]) -> str:
@@ -65,6 +75,8 @@ def _mathml(formula: str, is_block: bool) -> str | None:
     """None: it is no formula that is understood."""
     from latex2mathml.converter import convert
 
+    if len(formula) > MOST_FORMULA:
+        return None
     try:
         return convert(formula.strip(), display="block" if is_block else "inline")
     except Exception:  # the package raises many kinds, its own and Python's

@@ -10,14 +10,16 @@ from .. import events as ev
 from . import sse
 from .body import Body
 from .chunks import finish_reason
+from .likely import Piece, entry
 from .live import LiveRun
 
 
 class ResponseEvents:
-    """An encoder of one run. .response is the whole, as far as it has come; .said what it adds to the conversation."""
+    """An encoder of one run. piece: of its model. .response is the whole, as far as it has come; .said what it adds to
+    the conversation."""
 
-    def __init__(self, name: str, model: str, body: Body) -> None:
-        self.name = name
+    def __init__(self, name: str, model: str, body: Body, piece: Piece) -> None:
+        self.name, self._piece = name, piece
         self.response: dict[str, Any] = {
             "id": name,
             "object": "response",
@@ -38,6 +40,8 @@ class ResponseEvents:
         self._items: dict[str | None, int] = {}
         """By worker, None for the message: where its item stands in the output."""
         self._calls: list[dict[str, Any]] = []
+        self._logprobs: list[dict[str, Any]] = []
+        """Of tokens whose text is still to come."""
 
     @property
     def said(self) -> list[Mapping[str, Any]]:
@@ -58,6 +62,8 @@ class ResponseEvents:
             case ev.WorkerFinished() if event.worker in self._items:
                 return self._end_thoughts(event.worker)
             case ev.ReplyToken():
+                if event.logprob is not None:
+                    self._logprobs.append(entry(self._piece, event))
                 return self._said(event.text)
             case ev.ToolCall():
                 return self._called(event)
@@ -92,7 +98,7 @@ class ResponseEvents:
             message = {"type": "message", "role": "assistant", "status": "in_progress", "content": []}
             events.append(self._item(None, message))
             item = self.response["output"][self._items[None]]
-            part = {"type": "output_text", "text": "", "annotations": []}
+            part = {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
             place = self._items[None]
             events.append(
                 self._event("content_part.added", item_id=item["id"], output_index=place, content_index=0, part=part)
@@ -100,9 +106,15 @@ class ResponseEvents:
             item["content"] = [part]
         if text:
             place = self._items[None]
-            self.response["output"][place]["content"][0]["text"] += text
-            events.append(self._delta("output_text", place, text))
+            (part,) = self.response["output"][place]["content"]
+            part["text"] += text
+            events.append(self._delta("output_text", place, text, logprobs=self._told_now(part)))
         return events
+
+    def _told_now(self, part: dict[str, Any]) -> list[dict[str, Any]]:
+        told, self._logprobs = self._logprobs, []
+        part["logprobs"] += told
+        return told
 
     def _called(self, event: ev.ToolCall) -> list[bytes]:
         self._calls.append(event.in_message())
@@ -138,8 +150,9 @@ class ResponseEvents:
         item["status"] = "completed"
         where = {"item_id": item["id"], "output_index": place, "content_index": 0}
         (part,) = item["content"]
+        self._told_now(part)  # of tokens without a text
         return [
-            self._event("output_text.done", **where, text=part["text"], logprobs=[]),
+            self._event("output_text.done", **where, text=part["text"], logprobs=part["logprobs"]),
             self._event("content_part.done", **where, part=part),
             self._event("output_item.done", output_index=place, item=item),
         ]
@@ -149,9 +162,8 @@ class ResponseEvents:
         self.response["output"].append({"id": f"{self.name}-{place}", **item})
         return self._event("output_item.added", output_index=place, item=self.response["output"][place])
 
-    def _delta(self, kind: str, place: int, text: str) -> bytes:
+    def _delta(self, kind: str, place: int, text: str, **more: Any) -> bytes:
         item = self.response["output"][place]["id"]
-        more: dict[str, Any] = {"logprobs": []} if kind == "output_text" else {}
         return self._event(f"{kind}.delta", item_id=item, output_index=place, content_index=0, delta=text, **more)
 
     def _event(self, kind: str, **fields: Any) -> bytes:

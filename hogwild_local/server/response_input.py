@@ -7,13 +7,17 @@ from typing import Any
 
 from .body import Body
 from .faults import Fault
+from .fields import prompt_of
+
+LOGPROBS = "message.output_text.logprobs"
+"""What include calls them."""
 
 
 def messages_of(body: Body) -> list[Mapping[str, Any]]:
     """Its input. Raises Fault."""
     given = body.get("input")
-    if isinstance(given, str) and given.strip():
-        return [{"role": "user", "content": given}]
+    if isinstance(given, str):
+        return prompt_of(body, "input")
     if not isinstance(given, list) or not given:
         raise Fault(400, "input must be a text, or a list of messages", "input")
     messages: list[dict[str, Any]] = []
@@ -57,8 +61,20 @@ def asked_as_chat(body: Body) -> Body:
         is_schema = form.get("type") == "json_schema"
         named = {name: value for name, value in form.items() if name != "type"}
         asked["response_format"] = {"type": "json_schema", "json_schema": named} if is_schema else dict(form)
-    asked.pop("top_logprobs", None)  # they are not told here
+    if "effort" in (reasoning := body.object("reasoning")):
+        asked["reasoning_effort"] = reasoning["effort"]
+    asked["logprobs"] = LOGPROBS in _included(body)
+    if not asked["logprobs"]:
+        asked.pop("top_logprobs", None)
     return Body(asked)
+
+
+def _included(body: Body) -> list[Any]:
+    """What is asked for that is not told else. What is not known is ignored, as a field is."""
+    included = body.get("include", [])
+    if not isinstance(included, list):
+        raise Fault(400, "include must be a list", "include")
+    return included
 
 
 def _nested(function: Any) -> Any:

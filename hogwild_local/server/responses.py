@@ -12,7 +12,6 @@ from starlette.responses import JSONResponse, Response
 from .body import Body, body_of
 from .completions import unless_gone
 from .faults import Fault
-from .fields import run_options
 from .guard import client_of
 from .live import LiveRun
 from .response_events import ResponseEvents
@@ -33,12 +32,13 @@ class Responses:
         service, client = self._service, client_of(request)
         body = await body_of(request, service.options)
         messages = self._before(client, body) + messages_of(body)
-        options = run_options(asked_as_chat(body), service.hogwild.sampling)
+        options = service.options_of(asked_as_chat(body))
         if instructions := body.text("instructions"):
             asked = [{"role": "system", "content": instructions}, *messages]
         else:
             asked = messages
-        events = ResponseEvents(new_name("resp"), body.text("model", service.name), body)
+        piece = service.hogwild.model.token_bytes
+        events = ResponseEvents(new_name("resp"), body.text("model", service.name), body, piece)
         live = service.start(service.run_of(asked, options), client, events, events.name)
         if body.flag("store", True):
             live.when_done(lambda live: self._store(live, (client, events.name), [*messages, *events.said]))

@@ -12,7 +12,7 @@ from ..errors import Closed, HogwildError
 from . import sse
 from .body import Body, body_of
 from .faults import Fault, fault_of
-from .fields import messages_of, run_options, worker_of
+from .fields import messages_of, prompt_of, worker_of
 from .guard import client_of
 from .kept import Kept
 from .live import LiveRun, Turn
@@ -30,8 +30,8 @@ class Runs:
     async def create(self, request: Request) -> Response:
         """Answers as soon as it is begun, or queued."""
         body = await body_of(request, self._service.options)
-        options = run_options(body, self._service.hogwild.sampling)
-        messages = messages_of(body) if "messages" in body else [{"role": "user", "content": body.text("prompt")}]
+        options = self._service.options_of(body)
+        messages = messages_of(body) if "messages" in body else prompt_of(body)
         live = await self.begin(self._service.run_of(messages, options), client_of(request))
         return JSONResponse(state_of(live), 201, {"Location": f"/v1/runs/{live.name}"})
 

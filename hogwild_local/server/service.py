@@ -11,13 +11,16 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from .. import events as ev
-from ..errors import HogwildError
+from ..errors import Cancelled, HogwildError
 from ..hogwild import Hogwild
 from ..options import ServerOptions
+from ..prompts.chat_template import ChatTemplate
 from ..prompts.messages import Message
 from ..workers.admission import Allowance
 from ..workers.run import Run
+from .body import Body
 from .faults import Fault, fault_of
+from .fields import run_options
 from .live import Encoder, LiveRun
 from .stream import Stream
 
@@ -25,7 +28,8 @@ RETRY_S = 5
 
 
 class Service:
-    """load: makes the Hogwild; it is called in a thread, and until it has returned everything is answered with 503.
+    """load: makes the Hogwild; it is called in a thread, and until it has returned everything is answered with 503. It
+    is to look at .is_ending, and then to give up by raising Cancelled.
     defaults: options of each run where a request says nothing. name: of the model."""
 
     def __init__(
@@ -39,8 +43,10 @@ class Service:
         """By client."""
         self._load = load
         self._hogwild: Hogwild | None = None
+        self._asks_for_effort = False
         self._loading: asyncio.Task[None] | None = None
-        self._is_ending = False
+        self.is_ending = False
+        """From when on nothing begins any more."""
         self.failure: Exception | None = None
         """Why there is no model, and never will be."""
         self._tell_failure: Callable[[], object] = lambda: None
@@ -63,26 +69,37 @@ class Service:
 
     async def _made(self) -> None:
         try:
-            self._hogwild = await asyncio.to_thread(self._load)
+            hogwild = await asyncio.to_thread(self._load)
+            self._asks_for_effort = ChatTemplate(hogwild.model).asks_for_effort
+            self._hogwild = hogwild
         except Exception as error:
+            if isinstance(error, Cancelled) and self.is_ending:
+                return
             self.failure = error
             self._tell_failure()
 
     def cancel_all(self) -> None:
         """Runs end in order, within one pass, and none begins any more."""
-        self._is_ending = True
+        self.is_ending = True
         for live in self.live.values():
             live.cancel()
 
     async def end(self) -> None:
         """Ends all runs in order, and frees the model."""
+        self.cancel_all()
         if self._loading is not None:
             await self._loading
-        self.cancel_all()
         for live in list(self.live.values()):
             await live.gone()
         if self._hogwild is not None:
             await asyncio.to_thread(self._hogwild.close)
+
+    def options_of(self, body: Body) -> dict[str, Any]:
+        """What a request says, as options of a run. Raises Fault."""
+        options = run_options(body, self.hogwild.sampling)
+        if not self._asks_for_effort:  # clients say it to whatever model there is
+            options.pop("reasoning_effort", None)
+        return options
 
     def run_of(self, messages: Sequence[Message], options: Mapping[str, Any]) -> Callable[[], Run]:
         """Makes a run, with the server's options where these say nothing."""
@@ -90,7 +107,7 @@ class Service:
 
     def start(self, make: Callable[[], Run], client: str, encode: Encoder, name: str) -> LiveRun:
         """A run of a client's. Raises Fault: 429 where too many wait, or too many are this client's."""
-        if self._is_ending:
+        if self.is_ending:
             raise Fault(503, "the server ends")
         room = self.options.parallel + self.options.queue
         of_client = sum(live.client == client for live in self.live.values())

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from ..errors import HogwildError
 from .body import body_of
 from .faults import Fault, fault_of
-from .fields import messages_of, run_options
+from .fields import messages_of
 from .service import Service
 
 MOST_TOKENS = 1 << 20
@@ -51,7 +51,7 @@ class Tokens:
         """The prompt of a run with these messages and options."""
         body = await body_of(request, self._service.options)
         hogwild = self._service.hogwild
-        options = {**self._service.defaults, **run_options(body, hogwild.sampling)}
+        options = {**self._service.defaults, **self._service.options_of(body)}
         try:
             text = await asyncio.to_thread(hogwild.prompt_text, messages_of(body), **options)
         except HogwildError as error:

@@ -7,6 +7,7 @@ import { exported, showMessages } from "./messages.js";
 import { toEnd } from "./scrolling.js";
 import { ask, eventsOf, loaded } from "./server.js";
 import { chosen, recall } from "./settings.js";
+import { renameIn } from "./title.js";
 import { TurnView, numbers } from "./turn.js";
 import { welcome } from "./welcome.js";
 
@@ -59,10 +60,24 @@ function present(messages, pending = false) {
     can[name] = (...given) => guard(() => call(...given));
   }
   showMessages(messages, can, pending);
+  entitle();
+  $("welcome").hidden = messages.length > 0;
+  $("rename").hidden = $("fork").hidden = $("export").hidden = !chat?.messages.length;
+}
+
+function entitle() {
   $("title").textContent = chat ? titleOf(chat) : "New conversation";
   document.title = `${$("title").textContent} · hogwild-local`;
-  $("welcome").hidden = messages.length > 0;
-  $("fork").hidden = $("export").hidden = !chat?.messages.length;
+}
+
+async function rename(title) {
+  const mine = turned;
+  await ask("PATCH", `v1/chats/${chat.id}`, { title });
+  if (mine === turned) {
+    chat.title = title;
+    entitle();
+  }
+  await listed();
 }
 
 async function fork(n) {
@@ -223,6 +238,7 @@ $("new").onclick = () => {
   openList(false);
   guard(start);
 };
+$("rename").onclick = () => renameIn(titleOf(chat), (title) => guard(() => rename(title)));
 $("fork").onclick = () => guard(() => fork());
 $("export").onclick = () => exported(chat.title, chat.messages);
 $("list-button").onclick = () => openList(!$("list").classList.contains("open"));

@@ -98,6 +98,18 @@ async function* blocksOf(response) {
   }
 }
 
+// Takes from texts as many as the server renders at once, and at least one.
+const MOST_TEXTS = 100;
+const MOST_CHARACTERS = 100_000;
+function firstOf(texts) {
+  let n = 0;
+  for (let characters = 0; n < Math.min(texts.length, MOST_TEXTS); n++) {
+    characters += texts[n][1].length;
+    if (n && characters > MOST_CHARACTERS) break;
+  }
+  return texts.splice(0, n);
+}
+
 // Shows a text as the server renders it: it makes only tags that it knows, whatever a model writes. Those of one moment
 // are asked for together; where the server is gone they stay text.
 let waiting = null;
@@ -108,8 +120,8 @@ export function render(element, text) {
     queueMicrotask(async () => {
       const now = waiting;
       waiting = null;
-      for (let at = 0; at < now.length; at += 100) {
-        const some = now.slice(at, at + 100);
+      while (now.length) {
+        const some = firstOf(now);
         const done = await ask("POST", "page/render", { texts: some.map(([, text]) => text) }).catch(() => null);
         if (done) some.forEach(([element], i) => (element.innerHTML = done.html[i]));
       }
