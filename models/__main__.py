@@ -57,8 +57,8 @@ def train_worksheets(options: argparse.Namespace) -> None:
     from .worksheets.train import Training, train
 
     processes = options.processes if options.device == "cpu" else 1
-    course = Course(steps=options.steps, seed=options.seed, processes=processes)
-    train(options.directory, Training(course, rate=options.rate, device=options.device))
+    course = Course(seed=options.seed, processes=processes)
+    train(options.directory, Training(course, device=options.device))
 
 
 def export_worksheets(options: argparse.Namespace) -> None:
@@ -136,9 +136,7 @@ def add_worksheets(
 
     train = commands.add_parser("train", help="the worksheet model; needs the extra [train]")
     train.add_argument("directory", type=Path, help="for checkpoints: the same command goes on from the last one")
-    train.add_argument("--steps", type=int, default=2500)
     train.add_argument("--seed", type=int, default=1)
-    train.add_argument("--rate", type=float, default=3e-3, help="learning rate at its highest; default: %(default)s")
     train.add_argument("--processes", type=int, default=2, help="one a core; default: %(default)s")
     train.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     train.set_defaults(write=train_worksheets)

@@ -17,7 +17,6 @@ from hogwild_local.workers.layouts import make_layout
 from models.worksheets.alphabet import BOS, EOS, IDS, decode, encode
 from models.worksheets.batches import NO_TARGET, make_batch
 from models.worksheets.collaboration import NEVER, Collaboration, Lesson, Visibility, text_of
-from models.worksheets.course import Course, lessons_of
 from models.worksheets.items import Worksheet, random_worksheet
 from models.worksheets.replies import reply_to
 from models.worksheets.reply import OPENING, with_reply
@@ -88,33 +87,6 @@ def test_somebody_writes_the_right_answer_whatever_they_pick(
 def test_two_who_take_the_same_item_never_both_finish_it_when_they_see_each_other(seed: int, n: int) -> None:
     made = lesson(seed, n, "combined", freedom=0.5)
     assert len(set(computed(made))) == len(computed(made))
-
-
-@settings(deadline=None, max_examples=20)
-@given(st.integers(0, 99), st.integers(0, 1), SEEDS)
-def test_a_batch_costs_what_the_course_allows_and_wastes_little(step: int, rank: int, seed: int) -> None:
-    course = Course(steps=100, seed=seed)
-    lessons = lessons_of(course, step, rank)
-    assert lessons == lessons_of(course, step, rank)
-    assert {(len(made.streams), made.visibility, len(made.sheet.items)) for made in lessons} == {
-        (len(lessons[0].streams), lessons[0].visibility, len(lessons[0].sheet.items))
-    }
-    n, length = make_batch(lessons).tokens.shape
-    most = course.tokens / course.processes
-    assert n == 1 or most / 2 <= n * length * (1 + length / 500) / 2 <= most
-
-
-def test_a_course_has_worksheets_of_all_kinds_with_replies_and_without() -> None:
-    course = Course(steps=100)
-    batches = [lessons_of(course, step, 0) for step in range(100)]
-    assert {len(made[0].streams) for made in batches} == {1, 2, 3, 4}
-    assert {made[0].visibility for made in batches} == set(VISIBILITIES)
-    assert 25 <= sum(bool(made[0].reply) for made in batches) <= 55
-    assert max(len(made[0].sheet.items) for made in batches[:3]) <= 4
-    assert {len(made[0].sheet.items) for made in batches[30:]} == set(range(2, 13))
-    replies = [made.reply for lessons in batches for made in lessons if made.reply]
-    so_far = sum(reply[0] == "So " for reply in replies)
-    assert 0.2 <= so_far / len(replies) <= 0.4
 
 
 @given(SEEDS, st.integers(1, 4))
@@ -363,35 +335,3 @@ def test_duplicates_are_counted_once_each_and_fixes_are_none() -> None:
     records = [json.dumps({**run, "budget": budget}) for budget in (128, 64)]  # the same run twice
     problem = json.dumps({"id": "1", "problem": "a=27+58\nb=a-13\nZ:a27+58=158;a=95", "answer": "a85b72"})
     assert duplicates(records, [problem]) == {"combined-2": count}
-
-
-def test_a_training_that_was_interrupted_goes_on_as_if_it_had_not_been(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    torch = pytest.importorskip("torch", reason="training needs PyTorch: pip install '.[train]'")
-    from models.worksheets.network import Size
-    from models.worksheets.optimizer import Optimizer
-    from models.worksheets.train import Training, train
-
-    torch.set_num_threads(1)  # two wait for each other where the machine is busy
-    small = Size(layers=1, width=32, heads=1, feed_forward=32)
-    training = Training(Course(steps=5, tokens=500, processes=1), small, save_every=2)
-    step = Optimizer.step
-
-    def interrupt(self: Optimizer, at: int, processes: int) -> None:
-        if at == 3:
-            raise KeyboardInterrupt
-        step(self, at, processes)
-
-    train(tmp_path / "whole", training)
-    with monkeypatch.context() as patch:
-        patch.setattr(Optimizer, "step", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            train(tmp_path / "cut", training)
-    train(tmp_path / "cut", training)
-    whole, cut = (torch.load(tmp_path / name / "checkpoint.pt", weights_only=True) for name in ("whole", "cut"))
-    assert whole["step"] == cut["step"] == 5
-    for name, weight in whole["network"].items():
-        torch.testing.assert_close(cut["network"][name], weight)
-    with pytest.raises(ValueError, match="rate differ"):
-        train(tmp_path / "cut", Training(training.course, small, rate=1.0))

@@ -3,7 +3,6 @@ fell to 1.00; with AdamW for all, to 1.46)."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -11,15 +10,12 @@ import torch.distributed as dist
 
 from .network import Network
 
-WARM_UP = 100  # steps
-LAST_RATE = 0.02  # of the full rate, at the end
-
 
 class Optimizer:
-    """The rate warms up, then falls along a cosine."""
+    """Of all weights of a network."""
 
-    def __init__(self, network: Network, steps: int, rate: float) -> None:
-        self.network, self.steps, self.rate = network, steps, rate
+    def __init__(self, network: Network) -> None:
+        self.network = network
         named = list(network.named_parameters())
         inner = [weight for name, weight in named if name.startswith("layers") and weight.dim() == 2]
         rest = [weight for name, weight in named if not (name.startswith("layers") and weight.dim() == 2)]
@@ -28,13 +24,12 @@ class Optimizer:
             torch.optim.AdamW(rest, lr=1.0, betas=(0.9, 0.98), weight_decay=0.0),
         ]
 
-    def step(self, at: int, processes: int) -> None:
-        """Averages the gradients of all processes, and takes step number at."""
+    def step(self, rate: float, processes: int) -> None:
+        """Averages the gradients of all processes, and takes one step."""
         self._average(processes)
-        fall = LAST_RATE + (1 - LAST_RATE) * (1 + math.cos(math.pi * at / self.steps)) / 2
         for part in self.parts:
             for group in part.param_groups:
-                group["lr"] = self.rate * min(1.0, (at + 1) / WARM_UP) * fall
+                group["lr"] = rate
             part.step()
         self.network.zero_grad()
 

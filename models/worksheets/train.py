@@ -39,7 +39,6 @@ class Training:
 
     course: Course = field(default_factory=Course)
     size: Size = field(default_factory=Size)
-    rate: float = 3e-3
     device: str = "cpu"
     save_every: int = 100
 
@@ -84,7 +83,7 @@ def _train(rank: int, directory: Path, training: Training) -> None:
     torch.manual_seed(course.seed)
     warnings.filterwarnings("ignore", "Mismatch dtype")  # the norms' weights are f32 on purpose
     network = Network(training.size).to(device)
-    optimizer = Optimizer(network, course.steps, training.rate)
+    optimizer = Optimizer(network)
     start = 0
     if saved := _load(directory, training):
         network.load_state_dict(saved["network"])
@@ -96,7 +95,8 @@ def _train(rank: int, directory: Path, training: Training) -> None:
         for step in range(start, course.steps):
             loss, right = loss_of(network, make_batch(lessons_of(course, step, rank)), device)
             loss.backward()
-            optimizer.step(step, course.processes)
+            phase, at = course.phase_of(step)
+            optimizer.step(phase.rate_at(at), course.processes)
             seen += torch.tensor([loss.item(), right.item(), 1.0])
             if (step + 1) % REPORT_EVERY == 0:
                 if course.processes > 1:
@@ -137,7 +137,7 @@ def _load(directory: Path, training: Training) -> dict[str, Any] | None:
 
 
 def _described(training: Training) -> dict[str, Any]:
-    return {"course": asdict(training.course), "size": asdict(training.size), "rate": training.rate}
+    return {"course": asdict(training.course), "size": asdict(training.size)}
 
 
 @contextmanager
