@@ -84,7 +84,7 @@ def test_a_turn_can_be_said_again_or_taken_back(tmp_path: Path) -> None:
 
 
 def test_a_message_that_is_refused_is_not_said_again() -> None:
-    lines = "a=01+02\nHello\n/regen\n"
+    lines = '"""\na=01+02\nb=a+03\n"""\nHello\n/regen\n'
     result = CliRunner().invoke(cli, ["chat", "-t", "1", "-w", "1"], input=lines)  # the embedded model cannot read it
     assert result.stderr.count("no tokens for") == 1
     assert result.stdout.count("Answer: ") == 2

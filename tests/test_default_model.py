@@ -14,6 +14,7 @@ from hogwild_local.engine.default_model import default_model_path
 from hogwild_local.events import RunEnded, StepEnded
 from models.worksheets import Worksheet, random_worksheet
 from models.worksheets.duplicates import Count, results_of
+from models.worksheets.replies import replies
 
 N_MIXED, N_EIGHT = 40, 15
 
@@ -37,7 +38,7 @@ def solve(hw: Hogwild, sheets: list[Worksheet], workers: int) -> Outcome:
     outcome = Outcome()
     for sheet in sheets:
         steps = []
-        for event in hw.stream(sheet.text, workers=workers, finisher=False, seed=0):
+        for event in hw.stream(sheet.text, workers=workers, reply=False, finisher=False, seed=0):
             if isinstance(event, StepEnded):
                 steps.append((event.worker, event.text, event.reason))
             elif isinstance(event, RunEnded) and event.answer == sheet.answer:
@@ -73,6 +74,23 @@ def test_a_wrong_result_that_came_with_the_worksheet_is_noticed(embedded: Hogwil
     made = [random_worksheet(rng, has_given=True) for _ in range(40)]
     wrong = [sheet for sheet in made if sheet.wrong][:10]
     assert solve(embedded, wrong, 2).exact >= 9
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_the_reply_says_what_the_workers_wrote_also_where_the_budget_ended(embedded: Hogwild, workers: int) -> None:
+    """One in ten may be wrong; models/README.md has how many of more are."""
+    said = list(replies(embedded, sheets("replies", 10), workers))
+    assert sum(one.answered for one in said) >= 9
+    assert sum(one.reply == one.wanted for one in said) >= 18
+
+
+def test_a_conversation_has_a_worksheet_in_each_turn(embedded: Hogwild) -> None:
+    """Of what was said before, the model reads nothing, and knows no such characters."""
+    chat = embedded.chat(workers=2)
+    for sheet in sheets("chat", 2):
+        result = chat.send(sheet.text).result()
+        assert result.answer == sheet.answer
+        assert result.reply == chat.messages[-1]["content"] != ""
 
 
 def test_the_model_brings_its_style_its_sampling_and_examples(embedded: Hogwild) -> None:

@@ -11,7 +11,9 @@ import pytest
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 SAYS = {
-    "branches": ["37 of   39 tokens were known: 'a85b72c36d17'", "2 messages here, 2 there"],
+    "branches": [
+        "37 of   39 tokens were known: 'The results are a = 85, b = 72, c = 36 and d = 17.'", "2 messages here, 2 there"
+    ],
     "by_hand": ["B:ba85-13=027;72^40=72;b=72", ":?a85b72c36d27", "cells hold what is common"],
     "columns": ["Alice", "Bob", "Carol", "The answer is a85b72c36d27e70"],
     "many_questions": [f"a{n}5b" for n in range(2, 10)] + ["8 questions in"],

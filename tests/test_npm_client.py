@@ -38,7 +38,7 @@ def test_npms_client_reads_workers_replies_and_errors(folder: Path) -> None:
     assert done.returncode == 0, done.stderr
     got: dict[str, Any] = json.loads(done.stdout)
     assert got["models"] == ["default"]
-    assert got["whole"] == got["streamed"] == got["helped"] == got["response"] == wanted.answer
+    assert got["whole"] == got["streamed"] == got["helped"] == got["response"] == wanted.reply
     assert got["tokens"] == wanted.usage.completion_tokens
     assert set(got["steps"]) == {"Alice", "Bob", "Carol"}
     assert all(step.strip() in wanted.history for steps in got["steps"].values() for step in steps)

@@ -10,8 +10,8 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.select import Select
 from server_helper import SHEET, embedded
 
-ANSWER = "a85b72c33d63"
-OTHER = "a=11+22\nb=a+33\n"
+REPLY = "The results are a = 85, b = 72, c = 33 and d = 63."
+OTHER, OTHERS_REPLY = "a=11+22\nb=a+33\n", "The results are a = 33 and b = 66."
 
 
 def test_workers_write_side_by_side_and_their_steps_move_into_the_history(page: Page, gate: Gate) -> None:
@@ -28,7 +28,7 @@ def test_workers_write_side_by_side_and_their_steps_move_into_the_history(page: 
     assert [each.rect["height"] for each in page.all(".worker")] == heights
     assert "room for" in page["numbers"].text
     finish(page, gate)
-    assert page.texts("#messages .body") == [SHEET.strip(), ANSWER]
+    assert page.texts("#messages .body") == [SHEET.strip(), REPLY]
     assert not page.all("#workers")
     page.click("New conversation")
     page.until(lambda: page["title"].text == "New conversation" and page.all("#welcome"))
@@ -42,7 +42,7 @@ def test_a_reload_in_mid_run_goes_on_where_it_was(page: Page, gate: Gate) -> Non
     page.until(lambda: page.texts("#history li, .step, #messages .body") == before)
     assert page["n-workers"].get_attribute("value") == "3"
     finish(page, gate)
-    assert page.texts("#messages .body") == [SHEET.strip(), ANSWER]
+    assert page.texts("#messages .body") == [SHEET.strip(), REPLY]
 
 
 def test_two_conversations_go_on_at_once_and_each_shows_its_own(page: Page, gate: Gate) -> None:
@@ -58,10 +58,10 @@ def test_two_conversations_go_on_at_once_and_each_shows_its_own(page: Page, gate
     page.driver.back()
     page.until(lambda: names(page) == ["Alice", "Bob", "Carol"] and page.texts("#messages .body") == [OTHER.strip()])
     finish(page, gate)
-    assert page.texts("#messages .body") == [OTHER.strip(), "a33b66"]
+    assert page.texts("#messages .body") == [OTHER.strip(), OTHERS_REPLY]
     page.until(lambda: "working…" not in page.texts("#chats small"))  # also of the one that is not looked at
     page.all("#chats li > button:first-child")[0].click()
-    page.until(lambda: ANSWER in page.texts("#messages .body") or "a33b66" in page.texts("#messages .body"))
+    page.until(lambda: REPLY in page.texts("#messages .body") or OTHERS_REPLY in page.texts("#messages .body"))
 
 
 def test_what_is_said_to_the_workers_stands_in_the_history(page: Page, gate: Gate) -> None:
@@ -110,26 +110,26 @@ def test_escape_stops_all_and_what_was_said_is_not_lost(page: Page, gate: Gate) 
     assert page["message"].get_attribute("value") == SHEET.strip()
     assert page.texts(".worker small") == ["cancelled", "cancelled"]
     page.press(Keys.ENTER)  # the same again
-    page.until(lambda: page.texts("#messages .body") == [SHEET.strip(), ANSWER])
+    page.until(lambda: page.texts("#messages .body") == [SHEET.strip(), REPLY])
 
 
 def test_branches_edits_and_again_are_turns(page: Page, gate: Gate) -> None:
     gate.let()
     page.send(SHEET.strip())
-    page.until(lambda: page.texts("#messages .body") == [SHEET.strip(), ANSWER])
+    page.until(lambda: page.texts("#messages .body") == [SHEET.strip(), REPLY])
     page.click("Branch behind message 2")
     page.until(lambda: page.texts("#chats small")[0].startswith("branch"))
     page.click("Edit message 1")
     page.press(Keys.ESCAPE)
-    assert page.texts("#messages .body") == [SHEET.strip(), ANSWER]
+    assert page.texts("#messages .body") == [SHEET.strip(), REPLY]
     page.click("Edit message 1")
     page.press(Keys.CONTROL + "a" + Keys.NULL, "a=11+22" + NEW_LINE + "b=a+33" + Keys.ENTER)
-    page.until(lambda: page.texts("#messages .body") == [OTHER.strip(), "a33b66"])
+    page.until(lambda: page.texts("#messages .body") == [OTHER.strip(), OTHERS_REPLY])
     page.click("Again message 2")
-    page.until(lambda: page["send"].text == "Send" and page.texts("#messages .body") == [OTHER.strip(), "a33b66"])
+    page.until(lambda: page["send"].text == "Send" and page.texts("#messages .body") == [OTHER.strip(), OTHERS_REPLY])
     assert len(page.all("#chats li")) == 2
     page.all("#chats li > button:first-child")[1].click()
-    page.until(lambda: page.texts("#messages .body") == [SHEET.strip(), ANSWER])
+    page.until(lambda: page.texts("#messages .body") == [SHEET.strip(), REPLY])
     page.all("summary")[0].click()
     page.until(lambda: "a27+58=158;a=85" in page.texts("details")[0])
 
@@ -156,13 +156,13 @@ def test_a_conversation_is_called_otherwise(page: Page, gate: Gate) -> None:
 def test_a_conversation_is_exported_and_deleted(page: Page, gate: Gate, tmp_path: Path) -> None:
     gate.let()
     page.send(SHEET.strip())
-    page.until(lambda: ANSWER in page.texts("#messages .body"))
+    page.until(lambda: REPLY in page.texts("#messages .body"))
     page.command("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
     page.click("Export")
     page.until(lambda: [path.suffix for path in tmp_path.iterdir()] == [".md"])
     text = next(tmp_path.iterdir()).read_text()
     assert text.startswith(f"## user\n\n{SHEET.strip()}\n\n## assistant\n\n> ")
-    assert text.endswith(f"\n\n{ANSWER}\n")
+    assert text.endswith(f"\n\n{REPLY}\n")
     label = page.all("#chats li > button:last-child")[0].accessible_name
     page.click(label)
     page.click("Keep it")

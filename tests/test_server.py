@@ -16,7 +16,7 @@ from hogwild_local import Result
 def test_a_completion_is_what_the_run_says(client: openai.OpenAI, wanted: Result) -> None:
     done = client.chat.completions.create(model="default", extra_body={"workers": 3}, **ASKED)  # type: ignore[call-overload]
     choice = done.choices[0]
-    assert choice.message.content == wanted.answer
+    assert choice.message.content == wanted.reply
     assert choice.message.reasoning_content == wanted.history
     assert choice.finish_reason == "stop"
     assert done.usage.prompt_tokens == wanted.usage.prompt_tokens
@@ -46,7 +46,7 @@ def test_a_stream_has_the_steps_as_reasoning_and_then_the_reply(client: openai.O
             steps.append((chunk.hogwild["worker"], chunk.hogwild["step"]))
         said += delta.content or ""
     assert thoughts == wanted.history + "\n\n"
-    assert said == wanted.answer
+    assert said == wanted.reply
     assert {worker for worker, _ in steps} == set(wanted.texts)
     assert steps.index(("Alice", 1)) < steps.index(("Alice", 2))
     assert usage.total_tokens == wanted.usage.prompt_tokens + wanted.usage.completion_tokens
@@ -57,7 +57,7 @@ def test_openais_helper_reads_the_stream(client: openai.OpenAI, wanted: Result) 
         for _ in stream:
             pass
         final = stream.get_final_completion()
-    assert final.choices[0].message.content == wanted.answer
+    assert final.choices[0].message.content == wanted.reply
     assert final.choices[0].finish_reason == "stop"
 
 
@@ -74,21 +74,26 @@ def test_reasoning_may_stand_in_the_content_or_nowhere(server: Served, wanted: R
         assert not any("reasoning_content" in chunk["choices"][0]["delta"] for chunk in chunks)
         return "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks)
 
-    assert content("none") == wanted.answer
-    assert content("inline") == f"<think>\n{wanted.history}\n\n</think>\n\n{wanted.answer}"
+    assert content("none") == wanted.reply
+    assert content("inline") == f"<think>\n{wanted.history}\n\n</think>\n\n{wanted.reply}"
 
 
 def test_the_older_completions_take_a_prompt_and_give_text(client: openai.OpenAI, wanted: Result) -> None:
     asked = {"model": "default@3", "prompt": SHEET, "seed": 1}
-    assert client.completions.create(**asked).choices[0].text == wanted.answer  # type: ignore[call-overload]
+    assert client.completions.create(**asked).choices[0].text == wanted.reply  # type: ignore[call-overload]
     stream = client.completions.create(stream=True, **asked)  # type: ignore[call-overload]
-    assert "".join(chunk.choices[0].text for chunk in stream if chunk.choices) == wanted.answer
+    assert "".join(chunk.choices[0].text for chunk in stream if chunk.choices) == wanted.reply
 
 
-def test_a_budget_that_ends_the_work_is_told_as_length(server: Served) -> None:
+def test_a_budget_that_ends_the_work_leaves_a_whole_reply_and_one_that_ends_the_reply_is_told_as_length(
+    server: Served,
+) -> None:
     done = server.post(CHAT, {**ASKED, "max_passes": 4}).json()
-    assert done["choices"][0]["finish_reason"] == "length"
-    assert done["hogwild"]["reason"] == "budget"
+    assert (done["choices"][0]["finish_reason"], done["hogwild"]["reason"]) == ("stop", "budget")
+    assert done["choices"][0]["message"]["content"].startswith("So far a is not done")
+    done = server.post(CHAT, {**ASKED, "max_tokens": 4}).json()
+    assert (done["choices"][0]["finish_reason"], done["hogwild"]["reason"]) == ("length", "answer")
+    assert done["choices"][0]["message"]["content"] == "The results are a"
 
 
 def test_progress_and_timings_come_where_they_are_asked_for(server: Served) -> None:

@@ -10,7 +10,7 @@ import httpx
 import openai
 import pytest
 from fakes import TINY_STYLE
-from server_helper import ASKED, SHEET, Served, embedded, events_of, paced, served, until
+from server_helper import ASKED, CHAT, SHEET, Served, embedded, events_of, paced, served, until
 from test_reply import STYLE
 
 from hogwild_local import Result
@@ -20,7 +20,7 @@ from hogwild_local.prompts.style import Role, Said
 def test_a_response_has_an_item_for_each_worker_and_then_the_message(client: openai.OpenAI, wanted: Result) -> None:
     response = client.responses.create(model="default@3", input=SHEET, extra_body={"seed": 1})
     *thoughts, message = response.output
-    assert response.output_text == message.content[0].text == wanted.answer
+    assert response.output_text == message.content[0].text == wanted.reply
     assert [item.worker for item in thoughts] == list(wanted.texts)
     for item in thoughts:
         assert (item.type, item.status) == ("reasoning", "completed")
@@ -41,7 +41,7 @@ def test_its_deltas_are_told_apart_by_their_place(client: openai.OpenAI, wanted:
             texts[event.output_index] = texts.get(event.output_index, "") + event.delta
     final = events[-1].response
     assert [texts[place] for place in range(4)] == [item.content[0].text for item in final.output]
-    assert texts[3] == wanted.answer
+    assert texts[3] == wanted.reply
     begun = {event.output_index for event in events if event.type == "response.output_item.added"}
     ended = {event.output_index for event in events if event.type == "response.output_item.done"}
     assert begun == ended == set(range(4))
@@ -51,7 +51,13 @@ def test_openais_helper_reads_a_response(client: openai.OpenAI, wanted: Result) 
     with client.responses.stream(model="default@3", input=SHEET, extra_body={"seed": 1}) as stream:
         said = "".join(event.delta for event in stream if event.type == "response.output_text.delta")
         final = stream.get_final_response()
-    assert said == final.output_text == wanted.answer
+    assert said == final.output_text == wanted.reply
+
+
+def test_a_budget_that_ends_the_work_is_told_as_length_where_no_reply_follows() -> None:
+    with served(paced(0.0)) as server:
+        done = server.post(CHAT, {**ASKED, "max_passes": 3}).json()
+        assert (done["choices"][0]["finish_reason"], done["hogwild"]["reason"]) == ("length", "budget")
 
 
 def test_a_response_goes_on_with_an_earlier_one() -> None:
