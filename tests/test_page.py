@@ -137,7 +137,7 @@ def test_branches_edits_and_again_are_turns(page: Page, gate: Gate) -> None:
 def test_a_conversation_is_called_otherwise(page: Page, gate: Gate) -> None:
     gate.let()
     page.send(SHEET.strip())
-    page.until(lambda: ANSWER in page.texts("#messages .body"))
+    page.until(lambda: REPLY in page.texts("#messages .body"))
     before = page["title"].text
     page.click("Rename")
     page.press("Sums", Keys.ESCAPE)
