@@ -1,9 +1,10 @@
 """Peak resident memory: ours against llama.cpp's own context of the same n_ctx, each in a process of its own.
 
-    python benchmarks/memory.py MODEL [--n-ctx 8192] [--context 4096] [--workers 4]
+    python benchmarks/memory.py MODEL [--n-ctx 8192] [--context 4096] [--workers 4] [--n-windows N]
 
 Each process loads the model, prefills `context` tokens and makes 8 passes of `workers` tokens. Printed: peak RSS of
-both, their ratio, and what the stored keys and values take.
+both, their ratio, and what our stored keys and values take. In layers with a sliding window llama.cpp stores a window
+for each worker (swa_full=False), and so do we with --n-windows as many.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ PASSES = 8
 
 
 def ours(model: Model, options: argparse.Namespace) -> int:
-    with SharedCache(model, options.n_ctx) as cache:
+    with SharedCache(model, options.n_ctx, n_windows=options.n_windows) as cache:
         prompt = cache.block("prompt")
         cache.decode([([prompt], [i % model.n_vocab for i in range(options.context)])])
         workers = [cache.block() for _ in range(options.workers)]
@@ -31,7 +32,7 @@ def ours(model: Model, options: argparse.Namespace) -> int:
 
 
 def llama(model: Model, options: argparse.Namespace) -> int:
-    with LlamaBaseline(model, options.n_ctx, options.workers) as baseline:
+    with LlamaBaseline(model, options.n_ctx, options.workers, swa_full=False) as baseline:
         baseline.prefill([i % model.n_vocab for i in range(options.context)])
         baseline.share(options.context, options.workers)
         for i in range(PASSES):
@@ -51,6 +52,7 @@ def main() -> None:
     parser.add_argument("--n-ctx", type=int, default=8192)
     parser.add_argument("--context", type=int, default=4096)
     parser.add_argument("--workers", type=int, default=4)
+    parser.add_argument("--n-windows", type=int)
     parser.add_argument("--only", choices=("ours", "llama"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.only:

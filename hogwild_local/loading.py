@@ -83,6 +83,7 @@ class Loaded:
             self.prompts: PromptStyle = style or self.defaults.prompts
             _warn(self.model.n_ctx_train, options.n_ctx, self.defaults.unused)
             of_cache = {name: getattr(options, name) for name in OF_CACHE}
+            of_cache["n_windows"] = options.windows(options.max_runs or 1)
             self.cache = self.engine.cache(self.model, n_ctx=options.n_ctx, **of_cache)
         except BaseException:
             self.close()

@@ -21,11 +21,15 @@ QWEN3_0_6B = Shape("qwen3", 28, 1024, 16, 8, 128, 3072, vocabulary=32000, contex
 QWEN3_8B = Shape("qwen3", 36, 4096, 32, 8, 128, 12288, vocabulary=151936, context=32768, rope_base=1e6)
 QWEN2_32B = Shape("qwen2", 64, 5120, 40, 8, 128, 27648, vocabulary=152064, context=32768, rope_base=1e6)
 """QwQ-32B, the model of the paper's figures."""
+GEMMA3 = Shape("gemma3", 24, 1152, 8, 4, 256, 4608, vocabulary=32000, context=32768, tied=True, window=1024)
+GPT_OSS = Shape("gemma2", 24, 1152, 32, 8, 64, 4608, vocabulary=32000, context=32768, tied=True, window=128)
+"""Small ones: windows and heads as Gemma 3 (4B) and gpt-oss have them; the latter in a graph of Gemma 2."""
 QWEN3_5_0_8B = Hybrid("qwen35", 24, 1024, 8, 2, 256, 3584, every=4, inner=2048, state=128, recurrent_heads=16,
                       groups=16, vocabulary=248320, context=32768)  # fmt: skip
 RWKV7_0_4B = Rwkv("rwkv7", 24, 1024, 64, 4096, rank=64, vocabulary=65536, context=32768)
 SHAPES: dict[str, Shape | Hybrid | Rwkv] = {"0.6b": QWEN3_0_6B, "8b": QWEN3_8B, "32b": QWEN2_32B,
-                                            "qwen3.5-0.8b": QWEN3_5_0_8B, "rwkv7-0.4b": RWKV7_0_4B}  # fmt: skip
+                                            "qwen3.5-0.8b": QWEN3_5_0_8B, "rwkv7-0.4b": RWKV7_0_4B,
+                                            "gemma-like": GEMMA3, "gpt-oss-like": GPT_OSS}  # fmt: skip
 
 # What llama_model_quantize makes of an f16 file. The k-quants are mixtures: some matrices take a larger type.
 QUANTIZED = {"q4_k_m": "LLAMA_FTYPE_MOSTLY_Q4_K_M", "q6_k": "LLAMA_FTYPE_MOSTLY_Q6_K",

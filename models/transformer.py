@@ -1,6 +1,6 @@
 """Models of any shape: llama, qwen2 and qwen3; gemma2 for sliding windows, soft caps and queries scaled after their
-rotation; maincoder for keys that a norm changes after theirs; grok for attention that llama.cpp writes out without
-flash attention."""
+rotation; gemma3 for windows in five of six layers; maincoder for keys that a norm changes after theirs; grok for
+attention that llama.cpp writes out without flash attention."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from gguf import RopeScalingType as Scaling
 from .vocabulary import N_TOKENS, add_vocabulary, used_tokens
 from .weights import Fill, Tensor, matrix, new_file, norm, write_tensors
 
-ARCHITECTURES = ("llama", "qwen2", "qwen3", "gemma2", "maincoder", "grok")
+ARCHITECTURES = ("llama", "qwen2", "qwen3", "gemma2", "gemma3", "maincoder", "grok")
+WINDOWED = ("gemma2", "gemma3")  # in every other layer, and in five of six
 
 # Queries and keys this large spread the attention scores by about 2: a few of a hundred tokens get most of
 # the weight, which ones depends on the tokens; and sharper attention would blow up rounding errors.
@@ -52,7 +53,7 @@ class Shape:
     rope_scaling: RopeScaling | None = None
     tied: bool = False  # the output matrix is the embedding
     bos: bool = False  # texts start with a token of their own
-    window: int = 0  # gemma2: every other layer sees so many tokens back
+    window: int = 0  # WINDOWED: most layers see so many tokens back
     experts: int = 0  # grok: beside the feed-forward network that all tokens pass
 
     def __post_init__(self) -> None:
@@ -66,8 +67,8 @@ class Shape:
             raise ValueError(f"{self.arch} has heads * head_size == width")
         if (self.arch == "grok") != (self.experts >= EXPERTS_USED):
             raise ValueError(f"grok, and no other, has experts: at least {EXPERTS_USED}")
-        if (self.arch == "gemma2") != (self.window > 0) or (self.arch == "gemma2" and not self.tied):
-            raise ValueError("gemma2, and no other, has a window; its output matrix is the embedding")
+        if (self.arch in WINDOWED) != (self.window > 0) or (self.arch in WINDOWED and not self.tied):
+            raise ValueError(f"{WINDOWED}, and no others, have a window; their output matrix is the embedding")
         if self.rope_scaling and self.rope_scaling.kind == "llama3" and self.arch != "llama":
             raise ValueError("only llama reads RoPE factors from a tensor")
 
@@ -97,7 +98,7 @@ def tensors_of(shape: Shape) -> Iterator[Tensor]:
 
 def layer_tensors(shape: Shape, at: str) -> Iterator[Tensor]:
     query, kv = shape.heads * shape.head_size, shape.kv_heads * shape.head_size
-    normed = shape.arch in ("qwen3", "maincoder")  # the size of queries and keys is then the norm's business
+    normed = shape.arch in ("qwen3", "maincoder", "gemma3")  # the size of queries and keys is then the norm's business
     gain = 1.0 if normed else ATTENTION_GAIN
     yield norm(f"{at}.attn_norm.weight", shape.width)
     yield matrix(f"{at}.attn_q.weight", query, shape.width, gain)
@@ -112,8 +113,8 @@ def layer_tensors(shape: Shape, at: str) -> Iterator[Tensor]:
         yield norm(f"{at}.attn_q_norm.weight", shape.head_size, ATTENTION_GAIN)
         yield norm(f"{at}.attn_k_norm.weight", shape.head_size, ATTENTION_GAIN)
     yield norm(f"{at}.ffn_norm.weight", shape.width)
-    if shape.arch == "gemma2":
-        # Its embeddings are scaled up by sqrt(width): what the layers add must count beside them.
+    if shape.arch in WINDOWED:
+        # Their embeddings are scaled up by sqrt(width): what the layers add must count beside them.
         yield norm(f"{at}.post_attention_norm.weight", shape.width, math.sqrt(shape.width) * EMBEDDING_GAIN)
         yield norm(f"{at}.post_ffw_norm.weight", shape.width, math.sqrt(shape.width) * EMBEDDING_GAIN)
     if shape.arch == "grok":
@@ -163,6 +164,7 @@ def add_shape(writer: GGUFWriter, shape: Shape) -> None:
         writer.add_logit_scale(1.0)
     if shape.window:
         writer.add_sliding_window(shape.window)
+    if shape.arch == "gemma2":
         writer.add_attn_logit_softcapping(20.0)
         writer.add_final_logit_softcapping(30.0)
     if shape.rope_scaling and shape.rope_scaling.kind == "yarn":

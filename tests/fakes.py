@@ -192,6 +192,7 @@ class FakeCache:
     type_v: str = "f16"
     n_batch: int = 512
     attention: str = "auto"
+    n_windows: int | None = None
     blocks: list[FakeBlock] = field(default_factory=list)
     passes: list[list[Feed]] = field(default_factory=list)
     log: list[tuple[str, ...]] = field(default_factory=list)

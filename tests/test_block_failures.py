@@ -13,6 +13,7 @@ ROOT = Path(__file__).parent.parent
 SOURCES = [
     *(
         "engine/blocks.cpp",
+        "engine/cell-space.cpp",
         "cache/block-table.cpp",
         "cache/block-maps.cpp",
         "cache/cell-moves.cpp",

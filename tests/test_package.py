@@ -51,9 +51,11 @@ def test_the_low_level_names_are_those_that_others_use() -> None:
 
     assert names(Model.__init__)[:3] == ["path", "n_gpu_layers", "n_threads"]
     assert names(Model.tokenize) == ["text", "add_special", "parse_special"]
-    assert names(SharedCache.__init__) == ["model", "n_ctx", "type_k", "type_v", "n_batch", "attention"]
+    assert names(SharedCache.__init__) == ["model", "n_ctx", "type_k", "type_v", "n_batch", "attention", "n_windows"]
     defaults = {name: p.default for name, p in inspect.signature(SharedCache).parameters.items() if name != "model"}
-    assert defaults == {"n_ctx": 4096, "type_k": "f16", "type_v": "f16", "n_batch": 512, "attention": "auto"}
+    assert defaults == {
+        "n_ctx": 4096, "type_k": "f16", "type_v": "f16", "n_batch": 512, "attention": "auto", "n_windows": None
+    }  # fmt: skip
     assert names(Model.detokenize)[0] == "ids"
     assert names(SharedCache.block) == ["name"]
     assert names(SharedCache.decode)[0] == "views"

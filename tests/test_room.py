@@ -25,7 +25,7 @@ from hogwild_local.options import MOST_N_CTX
 from hogwild_local.runahead.leader import LeaderModel
 from hogwild_local.runahead.place import Place, n_on_machine
 
-HOW = (512, b"f16", b"f16", "auto")
+HOW = (512, b"f16", b"f16", "auto", 8)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_no_more_tokens_are_promised_than_the_share_holds_and_hardly_fewer(
     model, most = single(name), 200_000
     share = 4e6 / free_host_memory()  # so much that memory decides
     before = free_host_memory()
-    n = model._native.room(share, most, 512, type_k.encode(), type_v.encode(), "auto")
+    n = model._native.room(share, most, 512, type_k.encode(), type_v.encode(), "auto", 8)
     after = free_host_memory()
     assert 0 < n < most
     with SharedCache(model, n, type_k=type_k, type_v=type_v) as cache:
@@ -96,7 +96,7 @@ def test_no_more_tokens_are_promised_than_the_share_holds_and_hardly_fewer(
 def test_other_types_make_room_for_as_many_tokens_as_they_are_smaller(single: Callable[..., Any]) -> None:
     model = single("llama")
     share = 4e6 / free_host_memory()
-    rooms = {kind: model._native.room(share, 10**6, 512, kind, kind, "auto") for kind in (b"f32", b"f16")}
+    rooms = {kind: model._native.room(share, 10**6, 512, kind, kind, "auto", 8) for kind in (b"f32", b"f16")}
     assert rooms[b"f16"] == pytest.approx(2 * rooms[b"f32"], rel=0.05)
 
 
@@ -123,7 +123,7 @@ def test_a_share_that_is_none_is_refused(share: float, single: Callable[..., Any
 
 def test_room_is_refused_for_what_no_cache_can_be(single: Callable[..., Any], tiny_path: Callable[..., Path]) -> None:
     with pytest.raises(InvalidArgument, match="type_k"):
-        single("llama")._native.room(0.5, 777, 512, b"f8", b"f16", "auto")
+        single("llama")._native.room(0.5, 777, 512, b"f8", b"f16", "auto", 8)
     with pytest.raises(InvalidArgument, match="n_ctx"):
         single("llama")._native.room(0.5, 0, *HOW)
     with Model(tiny_path("llama"), vocab_only=True) as model, pytest.raises(InvalidArgument, match="vocab_only"):

@@ -200,7 +200,7 @@ def test_caches_of_other_ranks_go_with_those_of_the_last_one(tiny_path: Paths, m
         with SharedCache(model, n_ctx=400) as first, SharedCache(model, n_ctx=400):
             assert [len(each._objects) for each in helpers] == [3, 3]
             with pytest.raises(InvalidArgument, match="type_k"):
-                model._native.cache(400, 512, b"no type", b"f16", "auto")
+                model._native.cache(400, 512, b"no type", b"f16", "auto", 8)
             first.close()
             assert [len(each._objects) for each in helpers] == [2, 2]
         assert [len(each._objects) for each in helpers] == [1, 1]

@@ -233,6 +233,10 @@ int32_t hw_cache_n_free(hw_cache* cache) {
     return answer(-1, [&] { return static_cast<int32_t>(of(cache).blocks()->n_free()); });
 }
 
+int32_t hw_cache_n_windowed(hw_cache* cache) {
+    return answer(-1, [&] { return static_cast<int32_t>(of(cache).n_windowed()); });
+}
+
 size_t hw_cache_n_bytes(hw_cache* cache) {
     return answer<size_t>(0, [&] { return of(cache).n_bytes(); });
 }

@@ -19,6 +19,10 @@ size_t hw_cache_layer_bytes(hw_cache* cache, int32_t layer, int32_t n) {
     });
 }
 
+bool hw_cache_is_windowed(hw_cache* cache, int32_t layer) {
+    return answer(false, [&] { return layer >= 0 && layer < of(cache).n_layers() && of(cache).is_windowed(layer); });
+}
+
 hw_status hw_decode_chunk(hw_cache* cache, const hw_view* view, const hw_chunk* chunk, char* err, size_t err_size) {
     return guard(err, err_size, [&] { of(cache).decode_chunk(not_null(view, "view"), not_null(chunk, "chunk")); });
 }

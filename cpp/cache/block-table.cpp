@@ -26,29 +26,28 @@ FreeRun largest(const std::vector<FreeRun>& gaps) {
 
 }  // namespace
 
-int32_t BlockTable::add() {
-    const int32_t id = next_id_++;
-    runs_[id] = {0, 0, 0, 0};
-    return id;
-}
-
-int32_t BlockTable::split(int32_t block, int64_t n) {
-    const int32_t tail = add();
+void BlockTable::set_tokens(int32_t block, int64_t n) {
     Run& own = runs_.at(block);
-    runs_.at(tail) = {own.begin + n, own.len - n, own.len - n, own.origin + n};
-    own.len = own.reserved = n;
-    return tail;
+    own.first = n == 0 ? 0 : own.first;
+    own.len = own.reserved = n - own.first;
 }
 
-void BlockTable::hand_over(int32_t dst, int32_t src) {
-    runs_.at(dst) = run(src);
-    runs_.at(src) = {0, 0, 0, 0};
+void BlockTable::drop(int32_t block, int64_t n) {
+    Run& own = runs_.at(block);
+    own = {own.begin + n, own.len - n, own.len - n, own.origin + n, own.first + n};
 }
 
-void BlockTable::put_behind(int32_t block, int64_t n, int64_t origin, int32_t other) {
+void BlockTable::split(int32_t block, int64_t n, int32_t tail) {
+    Run& own = runs_.at(block);
+    const int64_t cut = std::max<int64_t>(n - own.first, 0);
+    runs_.at(tail) = {own.begin + cut, own.len - cut, own.len - cut, own.origin + cut, own.first + cut - n};
+    set_tokens(block, n);
+}
+
+void BlockTable::put_behind(int32_t block, const Run& run, int32_t other) {
     Run& before = runs_.at(other);
     before.reserved = before.len;
-    runs_.at(block) = {before.end(), n, n, origin};
+    runs_.at(block) = {before.end(), run.len, run.len, run.origin, run.first};
 }
 
 int64_t BlockTable::n_free() const {
@@ -212,7 +211,7 @@ void BlockTable::pack(const std::vector<Growth>& growth, std::vector<BlockMove>*
         if (own.len > 0 && place != own.begin) {
             (place < own.begin ? to_left : to_right).push_back({id, {own.begin, place, own.len}});
         }
-        own = {place, own.len, own.len + grows[id], own.origin};
+        own = {place, own.len, own.len + grows[id], own.origin, own.first};
         place += own.reserved + free * (grows[id] > 0 ? weight_growing : weight_resting) / weights;
     }
     // Left-moving runs from the left on, then right-moving ones from the right on: none is overwritten before it moved.

@@ -5,6 +5,9 @@
 //   cell  0        40      48        60   64                  100 = n_cells
 //         |prompt   |  free |  alice  |free|  bob  | ... free   |
 //
+// A table of layers with a sliding window holds of a block what was not dropped at its front: tokens [first, first +
+// len). What it says of a run is said of these; in other tables first is 0.
+//
 // Invariants (check()): runs lie in [0, n_cells) and do not overlap; n_free == n_cells - sum of len.
 // A block that outgrows its gap moves what stands in its way to another gap, or itself if that is less; where no gap is
 // large enough, all blocks are packed anew, with the free cells shared out between them.
@@ -25,11 +28,13 @@ namespace hw {
 
 struct Run {
     int64_t begin;
-    int64_t len;
-    int64_t reserved;  // cells promised by the last reserve(), >= len
-    int64_t origin;    // key l of the block is stored rotated to position origin + l
+    int64_t len;        // cells
+    int64_t reserved;   // cells promised by the last reserve(), >= len
+    int64_t origin;     // the key in cell begin + l is stored rotated to position origin + l
+    int64_t first = 0;  // tokens of the block that were dropped before these
 
     int64_t end() const { return begin + len; }
+    int64_t n_tokens() const { return first + len; }
 };
 
 struct FreeRun {
@@ -53,8 +58,7 @@ class BlockTable {
   public:
     explicit BlockTable(int64_t n_cells) : n_cells_(n_cells) {}
 
-    int32_t add();
-    int32_t next_id() const { return next_id_; }  // what the next block will be called
+    void add(int32_t block) { runs_[block] = {0, 0, 0, 0}; }
     void remove(int32_t block) { runs_.erase(block); }
     bool contains(int32_t block) const { return runs_.count(block) != 0; }
     const Run& run(int32_t block) const { return runs_.at(block); }
@@ -65,19 +69,19 @@ class BlockTable {
     // Makes room for the growth of these blocks (each named once) and returns the moves that this takes. Lengths stay
     // as they are. The sum of the growth must not exceed n_free().
     std::vector<BlockMove> reserve(const std::vector<Growth>& growth);
-    // Sets the length of a block: never beyond what reserve made room for.
-    void set_len(int32_t block, int64_t len) {
-        runs_.at(block).len = len;
-        runs_.at(block).reserved = len;
-    }
+    // Sets the number of tokens of a block: never beyond what reserve made room for, never to one that was dropped but
+    // for 0.
+    void set_tokens(int32_t block, int64_t n);
+    // Gives up the first n of its cells.
+    void drop(int32_t block, int64_t n);
     // Of an empty block.
     void set_origin(int32_t block, int64_t origin) { runs_.at(block).origin = origin; }
-    // The tokens from n on become a block of their own, where they are.
-    int32_t split(int32_t block, int64_t n);
-    // All tokens of src become those of dst, which is empty.
-    void hand_over(int32_t dst, int32_t src);
-    // Puts an empty block of n tokens into the cells behind another that were reserved for that one's growth.
-    void put_behind(int32_t block, int64_t n, int64_t origin, int32_t other);
+    // The tokens from n on become a block of their own (which was added), where they are. n: as in set_tokens.
+    void split(int32_t block, int64_t n, int32_t tail);
+    // The block has this run from now on: cells that were reserved, or those of another block, which goes without.
+    void set_run(int32_t block, const Run& run) { runs_.at(block) = run; }
+    // Puts a block that is empty into the cells behind another that were reserved for that one's growth.
+    void put_behind(int32_t block, const Run& run, int32_t other);
     // What is neither used nor promised, in the order of the cells.
     std::vector<FreeRun> free_runs() const;
     // The text of a broken invariant, nullptr if all hold.
@@ -94,7 +98,6 @@ class BlockTable {
     void pack(const std::vector<Growth>& growth, std::vector<BlockMove>* moves);
 
     int64_t n_cells_;
-    int32_t next_id_ = 1;
     std::map<int32_t, Run> runs_;
 };
 

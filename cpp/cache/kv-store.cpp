@@ -23,7 +23,8 @@ float largest(ggml_type type) { return type == GGML_TYPE_F32 || type == GGML_TYP
 
 }  // namespace
 
-KvStore::KvStore(const std::map<int, LayerSpec>& layers, int64_t n_cells, ggml_type type_k, ggml_type type_v) {
+KvStore::KvStore(const std::map<int, LayerSpec>& layers, const std::vector<int64_t>& n_cells, ggml_type type_k,
+                 ggml_type type_v) {
     make_tensors(layers, n_cells, type_k, type_v);
     for (const auto& entry : contexts_) {
         allocate(entry.first);
@@ -31,8 +32,8 @@ KvStore::KvStore(const std::map<int, LayerSpec>& layers, int64_t n_cells, ggml_t
     fill_hadamards();
 }
 
-KvBytes KvStore::bytes_for(const std::map<int, LayerSpec>& layers, int64_t n_cells, ggml_type type_k,
-                           ggml_type type_v) {
+KvBytes KvStore::bytes_for(const std::map<int, LayerSpec>& layers, const std::vector<int64_t>& n_cells,
+                           ggml_type type_k, ggml_type type_v) {
     KvStore store;
     store.make_tensors(layers, n_cells, type_k, type_v);
     KvBytes bytes;
@@ -42,8 +43,18 @@ KvBytes KvStore::bytes_for(const std::map<int, LayerSpec>& layers, int64_t n_cel
     return bytes;
 }
 
-void KvStore::make_tensors(const std::map<int, LayerSpec>& layers, int64_t n_cells, ggml_type type_k,
-                           ggml_type type_v) {
+std::map<int, KvTensors> KvStore::layers_of(size_t space) const {
+    std::map<int, KvTensors> layers;
+    for (const auto& [index, tensors] : tensors_) {
+        if (tensors.space == space) {
+            layers[index] = tensors;
+        }
+    }
+    return layers;
+}
+
+void KvStore::make_tensors(const std::map<int, LayerSpec>& layers, const std::vector<int64_t>& n_cells,
+                           ggml_type type_k, ggml_type type_v) {
     for (const auto& [index, layer] : layers) {
         check_type(type_k, layer.d_k, "keys");
         check_type(layer.is_v_in_k ? type_k : type_v, layer.d_v, "values");
@@ -52,9 +63,11 @@ void KvStore::make_tensors(const std::map<int, LayerSpec>& layers, int64_t n_cel
             ctx = new_context(4 * layers.size());
         }
         KvTensors& tensors = tensors_[index];
-        tensors.k = ggml_new_tensor_3d(ctx.get(), type_k, layer.d_k, n_cells, layer.n_head_kv);
+        tensors.space = layer.space();
+        const int64_t n = n_cells.at(tensors.space);
+        tensors.k = ggml_new_tensor_3d(ctx.get(), type_k, layer.d_k, n, layer.n_head_kv);
         tensors.v = layer.is_v_in_k ? values_in_keys(ctx.get(), tensors.k, layer.d_v)
-                                    : ggml_new_tensor_3d(ctx.get(), type_v, layer.d_v, n_cells, layer.n_head_kv);
+                                    : ggml_new_tensor_3d(ctx.get(), type_v, layer.d_v, n, layer.n_head_kv);
         ggml_format_name(tensors.k, "cells_k_l%d", index);
         ggml_format_name(tensors.v, "cells_v_l%d", index);
         // llama.cpp's sizes: for keys the largest; values keep to the smallest, which serves them better.

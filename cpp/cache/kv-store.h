@@ -6,6 +6,7 @@
 
 #include <map>
 #include <utility>
+#include <vector>
 
 #include "ggml-cpp.h"
 #include "model/layer-spec.h"
@@ -23,6 +24,7 @@ struct KvTensors {
     // reach another.
     float limit_k = 0.0f;
     float limit_v = 0.0f;
+    size_t space = 0;  // see LayerSpec
 
     bool has_values() const { return v->view_src == nullptr || v->op == GGML_OP_SET_ROWS; }
 };
@@ -31,19 +33,23 @@ using KvBytes = std::map<ggml_backend_buffer_type_t, size_t>;
 
 class KvStore {
   public:
-    // Throws HW_ERROR_MEMORY, and HW_ERROR_UNSUPPORTED if a head does not fit the type's blocks.
-    KvStore(const std::map<int, LayerSpec>& layers, int64_t n_cells, ggml_type type_k, ggml_type type_v);
+    // n_cells: of each space. Throws HW_ERROR_MEMORY, and HW_ERROR_UNSUPPORTED if a head does not fit the type's
+    // blocks.
+    KvStore(const std::map<int, LayerSpec>& layers, const std::vector<int64_t>& n_cells, ggml_type type_k,
+            ggml_type type_v);
     // What such a store would take of each kind of memory. Throws HW_ERROR_UNSUPPORTED.
-    static KvBytes bytes_for(const std::map<int, LayerSpec>& layers, int64_t n_cells, ggml_type type_k,
-                             ggml_type type_v);
+    static KvBytes bytes_for(const std::map<int, LayerSpec>& layers, const std::vector<int64_t>& n_cells,
+                             ggml_type type_k, ggml_type type_v);
 
     const KvTensors& layer(int index) const { return tensors_.at(index); }
     const std::map<int, KvTensors>& layers() const { return tensors_; }
+    std::map<int, KvTensors> layers_of(size_t space) const;
     size_t n_bytes() const;
 
   private:
     KvStore() = default;
-    void make_tensors(const std::map<int, LayerSpec>& layers, int64_t n_cells, ggml_type type_k, ggml_type type_v);
+    void make_tensors(const std::map<int, LayerSpec>& layers, const std::vector<int64_t>& n_cells, ggml_type type_k,
+                      ggml_type type_v);
     ggml_tensor* new_hadamard(ggml_context* ctx, int64_t n);
     void allocate(ggml_backend_buffer_type_t type);
     void fill_hadamards() const;

@@ -24,10 +24,10 @@ void read_store(const ggml_tensor* store, int64_t begin, int64_t n, std::byte* d
                                store->nb[2], n_bytes);
 }
 
-void write_store(ggml_tensor* store, int64_t begin, int64_t n, const std::byte* data) {
-    const size_t n_bytes = head_bytes(store, n);
-    ggml_backend_tensor_set_2d(store, data, offset_of(store, begin), n_bytes, static_cast<size_t>(store->ne[2]),
-                               store->nb[2], n_bytes);
+void write_store(ggml_tensor* store, int64_t begin, int64_t n, const std::byte* data, int64_t n_data) {
+    ggml_backend_tensor_set_2d(store, data + head_bytes(store, n_data - n), offset_of(store, begin),
+                               head_bytes(store, n), static_cast<size_t>(store->ne[2]), store->nb[2],
+                               head_bytes(store, n_data));
 }
 
 bool is_within(const ggml_tensor* store, int64_t n, const std::byte* data, float limit) {
@@ -60,10 +60,10 @@ void read_layer(const KvTensors& layer, int64_t begin, int64_t n, std::byte* dat
     }
 }
 
-void write_layer(const KvTensors& layer, int64_t begin, int64_t n, const std::byte* data) {
-    write_store(layer.k, begin, n, data);
+void write_layer(const KvTensors& layer, int64_t begin, int64_t n, const std::byte* data, int64_t n_data) {
+    write_store(layer.k, begin, n, data, n_data);
     if (layer.has_values()) {
-        write_store(layer.v, begin, n, data + store_bytes(layer.k, n));
+        write_store(layer.v, begin, n, data + store_bytes(layer.k, n_data), n_data);
     }
 }
 

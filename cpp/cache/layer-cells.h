@@ -15,7 +15,8 @@ namespace hw {
 size_t layer_bytes(const KvTensors& layer, int64_t n);
 // data: layer_bytes(layer, n).
 void read_layer(const KvTensors& layer, int64_t begin, int64_t n, std::byte* data);
-void write_layer(const KvTensors& layer, int64_t begin, int64_t n, const std::byte* data);
+// The last n cells of data, which has n_data.
+void write_layer(const KvTensors& layer, int64_t begin, int64_t n, const std::byte* data, int64_t n_data);
 // Whether a cache could have stored these: no infinity, no NaN, nothing beyond the layer's limits.
 bool can_be_stored(const KvTensors& layer, int64_t n, const std::byte* data);
 

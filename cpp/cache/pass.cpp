@@ -20,7 +20,7 @@ class Lengths {
 
     int64_t of(int32_t block) const {
         const auto growth = growth_.find(block);
-        return table_.run(block).len + (growth != growth_.end() ? growth->second : 0);
+        return table_.run(block).n_tokens() + (growth != growth_.end() ? growth->second : 0);
     }
 
     // Where the i-th block of a view begins in it.
@@ -37,17 +37,64 @@ class Lengths {
     std::map<int32_t, int64_t> growth_;
 };
 
+// What the pass reads of a block: cells up to its end.
+struct Part {
+    int64_t begin;
+    int64_t n;
+    int64_t origin;  // of its first key
+    int64_t first;   // token of the block
+};
+
+// All of each block, or what some window sees.
+class Parts {
+  public:
+    Parts(const BlockTable& table, const Window& window, const Lengths& lengths, const hw_view* views, int32_t n_views)
+        : table_(table), lengths_(lengths) {
+        for (int32_t v = 0; v < n_views && window.n > 0; v++) {
+            const int64_t first_token =
+                lengths.begin(views[v], views[v].n_blocks - 1) + table.run(own_block(views[v])).n_tokens();
+            for (int32_t i = 0; i < views[v].n_blocks; i++) {
+                const int64_t distance = first_token - lengths.begin(views[v], i);
+                const int32_t first =
+                    window.first_visible(static_cast<int32_t>(first_token), static_cast<int32_t>(distance));
+                const auto [place, is_new] = first_seen_.emplace(views[v].blocks[i], first);
+                place->second = std::min(place->second, int64_t{first});
+            }
+        }
+    }
+
+    Part of(int32_t block) const {
+        const Run& run = table_.run(block);
+        const int64_t n = lengths_.of(block);
+        int64_t first = run.first;
+        if (const auto seen = first_seen_.find(block); seen != first_seen_.end()) {
+            const int64_t origin = run.origin - run.first;  // of the whole block
+            first = std::clamp((origin + seen->second) / step * step - origin, run.first, n);
+        }
+        const int64_t n_left_out = first - run.first;
+        return {run.begin + n_left_out, n - first, run.origin + n_left_out, first};
+    }
+
+  private:
+    // The first key of a part stands at a multiple of it, so that graphs and mirrors serve several passes, and blocks
+    // that were made of one by splitting are read as that one.
+    static constexpr int64_t step = 64;
+
+    const BlockTable& table_;
+    const Lengths& lengths_;
+    std::map<int32_t, int64_t> first_seen_;
+};
+
 // Which blocks are read as one: those of a block that was split lie one behind the other, in cells and in positions.
 // Only where all views agree, so that no cell is read twice.
 class Joints {
   public:
-    Joints(const BlockTable& table, const Lengths& lengths, const hw_view* views, int32_t n_views)
-        : table_(table), lengths_(lengths) {
+    Joints(const Parts& parts, const hw_view* views, int32_t n_views) : parts_(parts) {
         for (int32_t i = 0; i < n_views; i++) {
             int32_t before = none;
             for (int32_t k = 0; k < views[i].n_blocks; k++) {
                 const int32_t block = views[i].blocks[k];
-                if (lengths.of(block) > 0) {
+                if (parts.of(block).n > 0) {
                     note(&before_, block, before);
                     note(&behind_, before, block);
                     before = block;
@@ -61,10 +108,9 @@ class Joints {
         if (block == none || behind_.at(block) != next || before_.at(next) != block) {
             return false;
         }
-        const int64_t n = lengths_.of(block);
-        const Run& own = table_.run(block);
-        const Run& other = table_.run(next);
-        return own.begin + n == other.begin && own.origin + n == other.origin;
+        const Part own = parts_.of(block);
+        const Part other = parts_.of(next);
+        return own.begin + own.n == other.begin && own.origin + own.n == other.origin;
     }
 
     static constexpr int32_t none = 0;  // no block's id
@@ -80,16 +126,18 @@ class Joints {
         }
     }
 
-    const BlockTable& table_;
-    const Lengths& lengths_;
+    const Parts& parts_;
     Neighbours before_;
     Neighbours behind_;
 };
 
 class PassBuilder {
   public:
-    PassBuilder(const BlockTable& table, const hw_view* views, int32_t n_views)
-        : table_(table), lengths_(table, views, n_views), joints_(table, lengths_, views, n_views) {}
+    PassBuilder(const BlockTable& table, const Window& window, const hw_view* views, int32_t n_views)
+        : table_(table),
+          lengths_(table, views, n_views),
+          parts_(table, window, lengths_, views, n_views),
+          joints_(parts_, views, n_views) {}
 
     void begin_group() {
         pass.groups.push_back({pass.n_tokens(), 0, static_cast<int32_t>(pass.blocks.size()), 0,
@@ -99,14 +147,14 @@ class PassBuilder {
     // Returns the index behind the last token.
     int32_t add_view(const hw_view& view) {
         const Run& own = table_.run(own_block(view));
-        const int64_t own_begin = lengths_.begin(view, view.n_blocks - 1);
+        const int64_t first = lengths_.begin(view, view.n_blocks - 1) + own.n_tokens();
         const std::vector<Piece> pieces = pieces_of(view);
         for (int32_t i = 0; i < view.n_tokens; i++) {
-            add_pairs(pieces, own_begin + own.len + i);
+            add_pairs(pieces, first + i);
             pass.tokens.push_back(view.tokens[i]);
             pass.positions.push_back(static_cast<int32_t>(own.origin + own.len + i));
-            pass.view_positions.push_back(static_cast<int32_t>(own_begin + own.len + i));
-            pass.cells.push_back(own.begin + own.len + i);
+            pass.view_positions.push_back(static_cast<int32_t>(first + i));
+            pass.cells.push_back(own.end() + i);
         }
         pass.max_pairs = std::max(pass.max_pairs, view.n_blocks);
         PassGroup& group = pass.groups.back();
@@ -116,7 +164,7 @@ class PassBuilder {
         return pass.n_tokens();
     }
 
-    bool is_seen(int32_t block) const { return lengths_.of(block) > 0; }
+    bool has_tokens(int32_t block) const { return lengths_.of(block) > 0; }
 
     Pass pass;
 
@@ -134,28 +182,25 @@ class PassBuilder {
         int32_t before = Joints::none;
         for (int32_t i = 0; i < view.n_blocks; i++) {
             const int32_t block = view.blocks[i];
-            const int64_t n = lengths_.of(block);
-            if (n == 0) {
-                continue;
-            }
-            if (joints_.joins(before, block)) {
+            const Part part = parts_.of(block);
+            if (part.n > 0 && joints_.joins(before, block)) {
                 Piece& piece = pieces.back();
-                piece.n += n;
+                piece.n += part.n;
                 PassBlock& whole = pass.blocks[static_cast<size_t>(piece.index)];
                 whole.n_cells = std::max(whole.n_cells, piece.n);
-            } else {
-                pieces.push_back({index_of(block), begin, n});
+            } else if (part.n > 0) {
+                pieces.push_back({index_of(block, part), begin + part.first, part.n});
             }
-            begin += n;
-            before = block;
+            begin += lengths_.of(block);
+            before = part.n > 0 ? block : before;
         }
         return pieces;
     }
 
-    int32_t index_of(int32_t block) {
+    int32_t index_of(int32_t block, const Part& part) {
         const auto [place, is_new] = index_.emplace(block, static_cast<int32_t>(pass.blocks.size()));
         if (is_new) {
-            pass.blocks.push_back({table_.run(block).begin, lengths_.of(block), table_.run(block).origin});
+            pass.blocks.push_back({part.begin, part.n, part.origin});
         }
         return place->second;
     }
@@ -171,6 +216,7 @@ class PassBuilder {
 
     const BlockTable& table_;
     Lengths lengths_;
+    Parts parts_;
     Joints joints_;
     std::map<int32_t, int32_t> index_;  // first block of a piece -> index in pass.blocks
 };
@@ -190,10 +236,10 @@ int64_t origin_for(const BlockTable& table, const hw_view* views, int32_t n_view
     return origin;
 }
 
-Pass make_pass(const BlockTable& table, const hw_view* views, int32_t n_views) {
-    PassBuilder builder(table, views, n_views);
+Pass make_pass(const BlockTable& table, const Window& window, const hw_view* views, int32_t n_views) {
+    PassBuilder builder(table, window, views, n_views);
     std::vector<int32_t> ends(static_cast<size_t>(n_views));  // of each view's tokens
-    for (const auto& group : group_views(views, n_views, [&](int32_t block) { return builder.is_seen(block); })) {
+    for (const auto& group : group_views(views, n_views, [&](int32_t block) { return builder.has_tokens(block); })) {
         builder.begin_group();
         for (const int32_t view : group) {
             ends[static_cast<size_t>(view)] = builder.add_view(views[view]);

@@ -1,5 +1,8 @@
 // One forward pass as numbers: which tokens are fed, where their keys go, and which query sees which keys.
 //
+// Layers with a sliding window have cells of their own (engine/cell-space.h), and so a pass of their own: its tokens
+// and groups are the same, its blocks are what some window sees of them.
+//
 // Tokens stand in the order of groups, not of views: each group of views is attended to on its own.
 //
 // Made by the cache from views and block lengths, read by the graphs. In the view of a worker the blocks stand one
@@ -14,11 +17,12 @@
 
 #include "cache/block-table.h"
 #include "hogwild.h"
+#include "model/layer-spec.h"
 
 namespace hw {
 
-// A run of cells that somebody sees in this pass, the cells written by this pass included: a block, or the blocks that
-// were made of one by splitting it, where every view has them one behind the other.
+// A run of cells that somebody sees in this pass, the cells written by this pass included: a block, or its end, or the
+// blocks that were made of one by splitting it, where every view has them one behind the other.
 struct PassBlock {
     int64_t begin;
     int64_t n_cells;
@@ -120,7 +124,8 @@ inline int32_t own_block(const hw_view& view) { return view.blocks[view.n_blocks
 // least needs no turn. The leftmost: it moves least as other blocks grow.
 int64_t origin_for(const BlockTable& table, const hw_view* views, int32_t n_views, int32_t block);
 
-// The pass of checked views; the own blocks have their origin, and room for their tokens (BlockTable::reserve).
-Pass make_pass(const BlockTable& table, const hw_view* views, int32_t n_views);
+// The pass of checked views in the layers with this window; the own blocks have their origin, and room for their tokens
+// (BlockTable::reserve).
+Pass make_pass(const BlockTable& table, const Window& window, const hw_view* views, int32_t n_views);
 
 }  // namespace hw

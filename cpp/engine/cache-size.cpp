@@ -84,14 +84,32 @@ CacheParams checked(const hw_cache_params& params, const Model& model) {
     if (params.attention < HW_ATTENTION_AUTO || params.attention > HW_ATTENTION_COMPOSED) {
         fail(HW_ERROR_ARGUMENT, "attention is %d, no value of hw_attention", static_cast<int>(params.attention));
     }
-    return {params.n_ctx, params.n_batch, type_named(params.type_k, "type_k"), type_named(params.type_v, "type_v"),
-            params.attention};
+    if (params.n_windows < 1) {
+        fail(HW_ERROR_ARGUMENT, "n_windows is %d: it must be 1 at least", params.n_windows);
+    }
+    return {params.n_ctx,     params.n_batch,  type_named(params.type_k, "type_k"), type_named(params.type_v, "type_v"),
+            params.attention, params.n_windows};
 }
 
-CellCount count_cells(int32_t n_ctx, const AttentionChoice& choice) {
-    const int64_t n_cells = n_ctx + headroom(n_ctx, choice.may_mirror());
-    const ScratchCells scratch = {n_cells + 1, scratch_cells(n_ctx)};  // behind the spare cell
-    return {n_cells, scratch, choice.padded(scratch.begin + scratch.n)};
+std::vector<SpaceSize> sizes_of_spaces(const ModelSpec& spec, const CacheParams& params,
+                                       const AttentionChoice& choice) {
+    std::vector<SpaceSize> sizes;
+    for (const Window& window : spec.windows()) {
+        const int64_t needed = int64_t{params.n_windows} * window.n + params.n_batch;
+        const int64_t n = window.n > 0 ? std::min<int64_t>(needed, params.n_ctx) : params.n_ctx;
+        const int64_t n_cells = n + headroom(n, choice.may_mirror());
+        const ScratchCells scratch = {n_cells + 1, scratch_cells(n)};  // behind the spare cell
+        sizes.push_back({n, n_cells, scratch, choice.padded(scratch.begin + scratch.n), window.n});
+    }
+    return sizes;
+}
+
+std::vector<int64_t> n_all_of(const std::vector<SpaceSize>& sizes) {
+    std::vector<int64_t> all;
+    for (const SpaceSize& size : sizes) {
+        all.push_back(size.n_all);
+    }
+    return all;
 }
 
 int32_t room_for(const ModelPtr& model, const CacheParams& params, double share) {
@@ -102,7 +120,10 @@ int32_t room_for(const ModelPtr& model, const CacheParams& params, double share)
     const ModelSpec& spec = source.spec();
     const AttentionChoice choice(spec, params.attention, params.type_k);
     const auto bytes = [&](int32_t n_ctx) {
-        return KvStore::bytes_for(spec.layers, count_cells(n_ctx, choice).n_all, params.type_k, params.type_v);
+        CacheParams smaller = params;
+        smaller.n_ctx = n_ctx;
+        return KvStore::bytes_for(spec.layers, n_all_of(sizes_of_spaces(spec, smaller, choice)), params.type_k,
+                                  params.type_v);
     };
     const KvBytes asked = bytes(params.n_ctx);
     const Limits limits(asked, model->n_mapped_bytes(), share);

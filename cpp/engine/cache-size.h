@@ -2,7 +2,7 @@
 #pragma once
 
 #include "attention/choose.h"
-#include "cache/cell-moves.h"
+#include "engine/cell-space.h"
 #include "hogwild.h"
 #include "model/model.h"
 
@@ -14,19 +14,16 @@ struct CacheParams {
     ggml_type type_k;
     ggml_type type_v;
     hw_attention attention;
+    int32_t n_windows;
 };
 
 // Throws HW_ERROR_ARGUMENT, naming the value; also for a model without weights, whose graph cannot even be built.
 CacheParams checked(const hw_cache_params& params, const Model& model);
 
-// The cells of a cache: those of blocks, the spare one, those that moves go by, and what fills up.
-struct CellCount {
-    int64_t n_cells;  // of blocks; the spare cell is behind them
-    ScratchCells scratch;
-    int64_t n_all;
-};
-
-CellCount count_cells(int32_t n_ctx, const AttentionChoice& choice);
+// The cells of a cache in each space: those of blocks, the spare one, those that moves go by, and what fills up. Layers
+// with a window have n_windows windows and the tokens of a pass, n_ctx at most.
+std::vector<SpaceSize> sizes_of_spaces(const ModelSpec& spec, const CacheParams& params, const AttentionChoice& choice);
+std::vector<int64_t> n_all_of(const std::vector<SpaceSize>& sizes);
 
 // The most tokens, up to params.n_ctx, of which keys and values take no more than a share of the memory that is free
 // now, on each device that has some of them; 0: not even one. Weights that are mapped from files are no free memory,

@@ -33,12 +33,16 @@ Cache::Cache(ModelPtr model, const CacheParams& params)
     const ModelSpec& probe = source_.spec();
     pass_cost_.emplace(source_.of(1, 1).graph);
     choice_.emplace(probe, params.attention, type_k_);
-    const CellCount count = count_cells(params.n_ctx, *choice_);
+    const std::vector<SpaceSize> sizes = sizes_of_spaces(probe, params, *choice_);
     rope_ = rope_digest(probe.layers);
-    store_ = std::make_unique<KvStore>(probe.layers, count.n_all, type_k_, type_v_);
-    mover_ = std::make_unique<KvMover>(probe, *store_, backends_, mirrors_);
-    blocks_ = std::make_unique<Blocks>(params.n_ctx, count.n_cells, count.scratch, *mover_,
-                                       BlockMaps(probe.recurrences, &pool_));
+    store_ = std::make_unique<KvStore>(probe.layers, n_all_of(sizes), type_k_, type_v_);
+    std::vector<CellSpace> spaces;
+    for (const SpaceSize& size : sizes) {
+        mirrors_.emplace_back();
+        movers_.emplace_back(probe, store_->layers_of(spaces.size()), backends_, mirrors_.back());
+        spaces.emplace_back(size, movers_.back());
+    }
+    blocks_ = std::make_unique<Blocks>(std::move(spaces), BlockMaps(probe.recurrences, &pool_));
     choice_->ask_devices(probe, *store_);
 }
 
@@ -194,12 +198,19 @@ void Cache::give_origins(const hw_view* views, int32_t n_views) {
     }
 }
 
-Pass Cache::plan_pass(const hw_view* views, int32_t n_views) {
-    Pass pass = make_pass(blocks_->table(), views, n_views);
-    check_positions(pass);
-    mirrors_.tokens_overwritten(pass);
-    pass.flash = choice_->flash_plan(pass, blocks_->table(), mirrors_);
-    return pass;
+// One for each space.
+std::vector<Pass> Cache::plan_passes(const hw_view* views, int32_t n_views) {
+    const std::vector<Window> windows = source_.spec().windows();
+    std::vector<Pass> passes;
+    for (KeptMirrors& mirrors : mirrors_) {
+        const BlockTable& table = blocks_->spaces()[passes.size()].table();
+        Pass pass = make_pass(table, windows[passes.size()], views, n_views);
+        check_positions(pass);
+        mirrors.tokens_overwritten(pass);
+        pass.flash = choice_->flash_plan(pass, table, mirrors);
+        passes.push_back(std::move(pass));
+    }
+    return passes;
 }
 
 MapPass Cache::plan_maps(const hw_view* views, const Pass& pass) {
@@ -210,10 +221,11 @@ MapPass Cache::plan_maps(const hw_view* views, const Pass& pass) {
     return blocks_->maps().plan(fed);
 }
 
-PassGraph& Cache::graph_for(const Pass& pass) {
+PassGraph& Cache::graph_for(const std::vector<Pass>& passes) {
+    const Pass& pass = passes.front();
     const PassSize size = size_of_pass(*pass_cost_, pass.n_tokens(), pass.n_outputs(), n_batch_);
-    const auto found =
-        std::find_if(graphs_.begin(), graphs_.end(), [&](const PassGraph& graph) { return graph.serves(pass, size); });
+    const auto found = std::find_if(graphs_.begin(), graphs_.end(),
+                                    [&](const PassGraph& graph) { return graph.serves(passes, size); });
     if (found != graphs_.end()) {
         graphs_.splice(graphs_.begin(), graphs_, found);
         return graphs_.front();
@@ -228,7 +240,7 @@ PassGraph& Cache::graph_for(const Pass& pass) {
     }
     if (!graphs_.empty()) {
         try {
-            return build_graph(pass, size);
+            return build_graph(passes, size);
         } catch (const Error& error) {
             if (error.status() != HW_ERROR_MEMORY) {
                 throw;
@@ -238,11 +250,17 @@ PassGraph& Cache::graph_for(const Pass& pass) {
         graphs_.clear();  // those of other sizes hold buffers, and can be built again
         source_.forget();
     }
-    return build_graph(pass, size);
+    return build_graph(passes, size);
 }
 
-PassGraph& Cache::build_graph(const Pass& pass, const PassSize& size) {
-    graphs_.emplace_front(source_, *store_, backends_, pass, size, spare_cell(), *choice_, model_->n_threads());
+// Tokens that fill up a batch are stored in the cell behind the last one of a table, which is in no block.
+PassGraph& Cache::build_graph(const std::vector<Pass>& passes, const PassSize& size) {
+    std::vector<int64_t> spare_cells;
+    for (const CellSpace& space : blocks_->spaces()) {
+        spare_cells.push_back(space.table().n_cells());
+    }
+    graphs_.emplace_front(source_, *store_, backends_, passes, size, std::move(spare_cells), *choice_,
+                          model_->n_threads());
     counts_.n_graphs++;
     return graphs_.front();
 }
@@ -299,8 +317,11 @@ void Cache::decode_chunk(const hw_view& view, const hw_chunk& chunk) {
     give_origins(&view, 1);
     PromisedTokens promised(*blocks_, block, view.tokens, n_elsewhere);
     blocks_->reserve({{block, own.n_tokens}});
-    const int64_t begin = blocks_->table().run(block).end() - n_elsewhere;
-    mirrors_.overwritten(begin, n_elsewhere);
+    std::vector<int64_t> begin;
+    for (KeptMirrors& mirrors : mirrors_) {
+        begin.push_back(blocks_->spaces()[begin.size()].table().run(block).end() - n_elsewhere);
+        mirrors.overwritten(begin.back(), n_elsewhere);
+    }
     ChunkExchange exchange(*store_, chunk, begin, own.n_tokens);
     compute(&own, 1, &exchange);
     promised.keep();
@@ -310,27 +331,38 @@ size_t Cache::layer_bytes(int32_t layer, int32_t n) const {
     return hw::layer_bytes(std::next(store_->layers().begin(), layer)->second, n);
 }
 
+bool Cache::is_windowed(int32_t layer) const { return std::next(store_->layers().begin(), layer)->second.space > 0; }
+
 // What a pass that was computed leaves behind, but for its tokens.
-void Cache::note(const Pass& pass, const PassGraph& graph) {
-    counts_.n_scores += graph.n_scores(pass);
-    if (pass.flash) {
-        mirrors_.after(*pass.flash, pass, blocks_->table());
-        counts_.n_mirrored += pass.flash->n_keys;
-        counts_.n_mirrored_values += pass.flash->n_values;
+void Cache::note(const std::vector<Pass>& passes, const PassGraph& graph) {
+    counts_.n_scores += graph.n_scores(passes);
+    size_t space = 0;
+    for (KeptMirrors& mirrors : mirrors_) {
+        const Pass& pass = passes[space];
+        if (pass.flash) {
+            mirrors.after(*pass.flash, pass, blocks_->spaces()[space].table());
+            counts_.n_mirrored += pass.flash->n_keys;
+            counts_.n_mirrored_values += pass.flash->n_values;
+        }
+        space++;
     }
 }
 
 // One pass. There is room for the tokens of the views, and their blocks have origins.
 void Cache::compute(const hw_view* views, int32_t n_views, LayerHook* hook) {
-    const Pass pass = plan_pass(views, n_views);
-    PassGraph& graph = graph_for(pass);
-    MapPass maps = plan_maps(views, pass);
+    const std::vector<Pass> passes = plan_passes(views, n_views);
+    PassGraph& graph = graph_for(passes);
+    MapPass maps = plan_maps(views, passes.front());
     backends_.set_n_threads(hook == nullptr ? model_->n_threads() : model_->n_threads_chunk());
-    if (pass.flash) {
-        mirrors_.before(*pass.flash, pass);
+    auto mirrors = mirrors_.begin();
+    for (const Pass& pass : passes) {
+        if (pass.flash) {
+            mirrors->before(*pass.flash, pass);
+        }
+        mirrors++;
     }
-    graph.run(pass, maps.plan, hook, node_times_ ? &*node_times_ : nullptr);
-    note(pass, graph);
+    graph.run(passes, maps.plan, hook, node_times_ ? &*node_times_ : nullptr);
+    note(passes, graph);
     Outputs outputs(views, n_views, graph.logits());
     outputs.write();
     for (int32_t i = 0; i < n_views; i++) {

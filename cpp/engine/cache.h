@@ -43,6 +43,8 @@ class Cache {
     // Bytes of keys and values; and whether our kernel attends to a layer.
     BytesByPlace placement();
     bool is_fused(int layer) const { return choice_->is_fused(layer); }
+    // Tokens that layers with a sliding window hold; n_ctx where there is none.
+    int64_t n_windowed() const { return blocks_->spaces().back().n_usable(); }
     // A block as bytes, see docs/block-format.md. Throws what engine/block-state.h and engine/fingerprint.h throw.
     size_t state_size(int32_t block);
     void read(int32_t block, void* data, size_t size);
@@ -55,7 +57,9 @@ class Cache {
     // A view whose first tokens are computed elsewhere.
     void decode_chunk(const hw_view& view, const hw_chunk& chunk);
     int32_t n_layers() const { return static_cast<int32_t>(store_->layers().size()); }
-    size_t layer_bytes(int32_t layer, int32_t n) const;  // layer: 0 to n_layers() - 1
+    // layer: 0 to n_layers() - 1
+    size_t layer_bytes(int32_t layer, int32_t n) const;
+    bool is_windowed(int32_t layer) const;
 
   private:
     const Fingerprint& fingerprint();
@@ -66,14 +70,11 @@ class Cache {
     std::vector<Growth> growth_of(const hw_view* views, int32_t n_views) const;
     void give_origins(const hw_view* views, int32_t n_views);
     void compute(const hw_view* views, int32_t n_views, LayerHook* hook);
-    void note(const Pass& pass, const PassGraph& graph);
-    Pass plan_pass(const hw_view* views, int32_t n_views);
+    void note(const std::vector<Pass>& passes, const PassGraph& graph);
+    std::vector<Pass> plan_passes(const hw_view* views, int32_t n_views);
     MapPass plan_maps(const hw_view* views, const Pass& pass);
-    PassGraph& graph_for(const Pass& pass);
-    PassGraph& build_graph(const Pass& pass, const PassSize& size);
-
-    // Where the tokens that fill up a batch are stored: the cell behind the last one, in no block.
-    int64_t spare_cell() const { return blocks_->table().n_cells(); }
+    PassGraph& graph_for(const std::vector<Pass>& passes);
+    PassGraph& build_graph(const std::vector<Pass>& passes, const PassSize& size);
 
     std::mutex mutex_;
     ModelPtr model_;
@@ -90,8 +91,8 @@ class Cache {
     std::string rope_;  // see engine/fingerprint.h
     Fingerprint fingerprint_;
     std::unique_ptr<KvStore> store_;
-    KeptMirrors mirrors_;
-    std::unique_ptr<KvMover> mover_;
+    std::list<KeptMirrors> mirrors_;  // of each space
+    std::list<KvMover> movers_;
     std::unique_ptr<Blocks> blocks_;
     std::list<PassGraph> graphs_;  // the last used one first
 };

@@ -1,5 +1,5 @@
-// What is done to the cells of all layers, behind an interface: blocks.h says when, kv-move.h does it to a KvStore, and
-// a test fails it at any step.
+// What is done to the cells of all layers that have the same cells, behind an interface: blocks.h says when, kv-move.h
+// does it to a KvStore, and a test fails it at any step.
 #pragma once
 
 #include <cstddef>
@@ -21,7 +21,8 @@ class Cells {
     // As bytes, see docs/block-format.md. ggml knows no error of these: a device that cannot do it ends the process.
     virtual size_t n_bytes(int64_t n) const = 0;
     virtual void read(int64_t begin, int64_t n, std::byte* data) const = 0;
-    virtual void write(int64_t begin, int64_t n, const std::byte* data) = 0;
+    // The last n of n_data cells.
+    virtual void write(int64_t begin, int64_t n, const std::byte* data, int64_t n_data) = 0;
     // Whether a cache could have stored these bytes of n cells: an infinity or a NaN of one block could reach others.
     virtual bool can_be_stored(int64_t n, const std::byte* data) const = 0;
 };

@@ -56,15 +56,15 @@ void ChunkExchange::stored(int layer) {
     std::byte* data = chunk_.layers == nullptr ? nullptr : static_cast<std::byte*>(chunk_.layers[index]);
     const int64_t n_elsewhere = std::accumulate(chunk_.runs, chunk_.runs + chunk_.n_runs, int64_t{0});
     if (chunk_.wants_own) {
-        read_layer(cells, begin_ + n_elsewhere, n_own_, data + layer_bytes(cells, n_elsewhere));
+        read_layer(cells, begin_.at(cells.space) + n_elsewhere, n_own_, data + layer_bytes(cells, n_elsewhere));
     }
     if (!chunk_.exchange(index, chunk_.user_data)) {
         fail(HW_ERROR_COMPUTE, "the keys and values of layer %d were not exchanged", layer);
     }
-    int64_t begin = begin_;
+    int64_t begin = begin_.at(cells.space);
     for (int32_t i = 0; i < chunk_.n_runs; i++) {
         const int64_t n = chunk_.runs[i];
-        write_layer(cells, begin, n, data);
+        write_layer(cells, begin, n, data, n);
         data += layer_bytes(cells, n);
         begin += n;
     }

@@ -31,16 +31,17 @@ class PromisedTokens {
 // Hands out the chunk's cells of each layer, and fills the promised ones.
 class ChunkExchange : public LayerHook {
   public:
-    // begin: the cell of the first promised token; n_own: tokens of the chunk, whose cells are behind those.
-    ChunkExchange(const KvStore& store, const hw_chunk& chunk, int64_t begin, int32_t n_own)
-        : store_(store), chunk_(chunk), begin_(begin), n_own_(n_own) {}
+    // begin: the cell of the first promised token, in each space; n_own: tokens of the chunk, whose cells are behind
+    // those.
+    ChunkExchange(const KvStore& store, const hw_chunk& chunk, std::vector<int64_t> begin, int32_t n_own)
+        : store_(store), chunk_(chunk), begin_(std::move(begin)), n_own_(n_own) {}
     // Throws HW_ERROR_COMPUTE where the callback stops.
     void stored(int layer) override;
 
   private:
     const KvStore& store_;
     const hw_chunk& chunk_;
-    int64_t begin_;
+    std::vector<int64_t> begin_;
     int32_t n_own_;
 };
 

@@ -37,11 +37,11 @@ void copy_cells(ggml_context* ctx, ggml_cgraph* graph, ggml_tensor* store, const
 
 }  // namespace
 
-KvMover::KvMover(const ModelSpec& spec, KvStore& store, Backends& backends, KeptMirrors& mirrors)
+KvMover::KvMover(const ModelSpec& spec, std::map<int, KvTensors> layers, Backends& backends, KeptMirrors& mirrors)
     : spec_(spec),
-      store_(store),
+      layers_(std::move(layers)),
       mirrors_(mirrors),
-      scheduler_(backends.new_scheduler(spec.layers.size() * nodes_a_layer + 16)) {}
+      scheduler_(backends.new_scheduler(layers_.size() * nodes_a_layer + 16)) {}
 
 void KvMover::turn(const CellMove& move, int64_t key_turn) {
     mirrors_.overwritten(move.to, move.n);
@@ -52,29 +52,29 @@ void KvMover::turn(const CellMove& move, int64_t key_turn) {
 
 size_t KvMover::n_bytes(int64_t n) const {
     size_t sum = 0;
-    for (const auto& entry : store_.layers()) {
+    for (const auto& entry : layers_) {
         sum += layer_bytes(entry.second, n);
     }
     return sum;
 }
 
 void KvMover::read(int64_t begin, int64_t n, std::byte* data) const {
-    for (const auto& entry : store_.layers()) {
+    for (const auto& entry : layers_) {
         read_layer(entry.second, begin, n, data);
         data += layer_bytes(entry.second, n);
     }
 }
 
-void KvMover::write(int64_t begin, int64_t n, const std::byte* data) {
+void KvMover::write(int64_t begin, int64_t n, const std::byte* data, int64_t n_data) {
     mirrors_.overwritten(begin, n);
-    for (const auto& entry : store_.layers()) {
-        write_layer(entry.second, begin, n, data);
-        data += layer_bytes(entry.second, n);
+    for (const auto& entry : layers_) {
+        write_layer(entry.second, begin, n, data, n_data);
+        data += layer_bytes(entry.second, n_data);
     }
 }
 
 bool KvMover::can_be_stored(int64_t n, const std::byte* data) const {
-    for (const auto& entry : store_.layers()) {
+    for (const auto& entry : layers_) {
         if (!hw::can_be_stored(entry.second, n, data)) {
             return false;
         }
@@ -86,7 +86,7 @@ bool KvMover::can_be_stored(int64_t n, const std::byte* data) const {
 // Source and target are the same cells, or have none in common.
 void KvMover::run(const CellMove& move, int64_t key_turn) {
     LogScope log;
-    const size_t n_nodes = store_.layers().size() * nodes_a_layer + 16;
+    const size_t n_nodes = layers_.size() * nodes_a_layer + 16;
     const ggml_context_ptr owner = new_context(n_nodes, n_nodes);
     ggml_context* ctx = owner.get();
     ggml_cgraph* graph = ggml_new_graph_custom(ctx, n_nodes, false);
@@ -95,7 +95,7 @@ void KvMover::run(const CellMove& move, int64_t key_turn) {
     ggml_tensor* targets = new_input(ctx, GGML_TYPE_I64, move.n, "targets");
 
     const bool is_copy = move.from != move.to;
-    for (const auto& [index, tensors] : store_.layers()) {
+    for (const auto& [index, tensors] : layers_) {
         const std::optional<RopeParams>& rope = spec_.layers.at(index).key_rope;
         if (key_turn != 0 && rope) {
             ggml_tensor* keys = ggml_get_rows(ctx, tensors.k, sources.of(ctx, move.n, tensors.k->ne[2]));

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <numeric>
 #include <unordered_set>
 
 #include "attention/composed.h"
@@ -27,12 +26,15 @@ constexpr size_t nodes_a_group = 16;  // of a site; of views that share no block
 constexpr size_t nodes_a_block = 16;  // of a site
 
 // Each copy of a query's rotation is at most all that follows from a ROPE.
-size_t count_nodes(const SourceGraph& source, const Pass& pass) {
-    const size_t n_views = std::max(pass.blocks.size(), static_cast<size_t>(pass.max_pairs)) + 4;
+size_t count_nodes(const SourceGraph& source, const std::vector<Pass>& passes) {
     const size_t n_sites = source.sites.size();
-    return static_cast<size_t>(ggml_graph_size(source.graph)) + n_sites * nodes_a_site +
-           pass.groups.size() * n_sites * nodes_a_group +
-           n_views * (n_sites * nodes_a_block + source.rope_results.size());
+    size_t n = static_cast<size_t>(ggml_graph_size(source.graph)) + n_sites * nodes_a_site;
+    for (const Pass& pass : passes) {
+        const size_t n_views = std::max(pass.blocks.size(), static_cast<size_t>(pass.max_pairs)) + 4;
+        n += pass.groups.size() * n_sites * nodes_a_group +
+             n_views * (n_sites * nodes_a_block + source.rope_results.size());
+    }
+    return n;
 }
 
 // Nodes and leafs; twice, for the copies between devices are counted by the scheduler too.
@@ -60,19 +62,21 @@ std::vector<float> query_scales(const std::vector<int32_t>& positions, const Que
 
 }  // namespace
 
-PassGraph::PassGraph(GraphSource& source, const KvStore& store, Backends& backends, const Pass& pass,
-                     const PassSize& size, int64_t spare_cell, const AttentionChoice& choice, int32_t n_threads)
+PassGraph::PassGraph(GraphSource& source, const KvStore& store, Backends& backends, const std::vector<Pass>& passes,
+                     const PassSize& size, std::vector<int64_t> spare_cells, const AttentionChoice& choice,
+                     int32_t n_threads)
     : size_(size),
-      spare_cell_(spare_cell),
+      spare_cells_(std::move(spare_cells)),
       spec_(source.spec()),
+      attentions_(passes.size()),
       recurrent_(spec_.recurrences, size.n_tokens, n_threads) {
     LogScope log;
     const SourceGraph& from = source.of(size.n_tokens, size.n_outputs);
-    const size_t n_nodes = count_nodes(from, pass);
+    const size_t n_nodes = count_nodes(from, passes);
     ctx_ = new_context(n_nodes, n_nodes);
     graph_ = ggml_new_graph_custom(ctx_.get(), n_nodes, false);
 
-    source.named([&] { build(from, source.spec(), store, pass, choice, n_threads); });
+    source.named([&] { build(from, source.spec(), store, passes, choice, n_threads); });
     scheduler_ = backends.new_scheduler(count_tensors(graph_));
     choose_backends(backends, store);
     const bool is_there = ggml_backend_sched_alloc_graph(scheduler_.get(), graph_);
@@ -82,25 +86,27 @@ PassGraph::PassGraph(GraphSource& source, const KvStore& store, Backends& backen
     }
 }
 
-void PassGraph::build(const SourceGraph& from, const ModelSpec& spec, const KvStore& store, const Pass& pass,
-                      const AttentionChoice& choice, int32_t n_threads) {
-    const auto make = [&](AttentionForm form) -> std::unique_ptr<Attention> {
+void PassGraph::build(const SourceGraph& from, const ModelSpec& spec, const KvStore& store,
+                      const std::vector<Pass>& passes, const AttentionChoice& choice, int32_t n_threads) {
+    const auto make = [&](AttentionForm form, size_t space) -> std::unique_ptr<Attention> {
+        const Pass& pass = passes[space];
         switch (form) {
             case AttentionForm::fused:
                 return std::make_unique<FusedAttention>(pass, size_.n_tokens, n_threads);
             case AttentionForm::flash:
-                return std::make_unique<FlashAttention>(pass, size_.n_tokens, spare_cell_);
+                return std::make_unique<FlashAttention>(pass, size_.n_tokens, spare_cells_[space]);
             case AttentionForm::composed:
                 break;
         }
-        return std::make_unique<ComposedAttention>(pass, size_.n_tokens, spare_cell_ + 1);
+        return std::make_unique<ComposedAttention>(pass, size_.n_tokens, spare_cells_[space] + 1);
     };
     Rewire rewire(from, spec, store, ctx_.get(), size_.n_tokens, size_.n_outputs);
     const auto attend = [&](const SiteInputs& in) {
-        const AttentionForm form = choice.form(in.site.spec.layer, pass);
-        std::unique_ptr<Attention>& used = attentions_[form];
+        const size_t space = in.layer.space();
+        const AttentionForm form = choice.form(in.site.spec.layer, passes[space]);
+        std::unique_ptr<Attention>& used = attentions_[space][form];
         if (used == nullptr) {
-            used = make(form);
+            used = make(form, space);
         }
         return used->build(in);
     };
@@ -134,43 +140,57 @@ void PassGraph::choose_backends(const Backends& backends, const KvStore& store) 
     }
 }
 
-bool PassGraph::serves(const Pass& pass, const PassSize& size) const {
-    return size == size_ && std::all_of(attentions_.begin(), attentions_.end(),
-                                        [&](const auto& used) { return used.second->serves(pass); });
+bool PassGraph::serves(const std::vector<Pass>& passes, const PassSize& size) const {
+    bool serves = size == size_;
+    for (size_t space = 0; space < passes.size(); space++) {
+        for (const auto& used : attentions_[space]) {
+            serves = serves && used.second->serves(passes[space]);
+        }
+    }
+    return serves;
 }
 
-int64_t PassGraph::n_scores(const Pass& pass) const {
-    return std::accumulate(attentions_.begin(), attentions_.end(), int64_t{0},
-                           [&](int64_t sum, const auto& used) { return sum + used.second->n_scores(pass); });
+int64_t PassGraph::n_scores(const std::vector<Pass>& passes) const {
+    int64_t sum = 0;
+    for (size_t space = 0; space < passes.size(); space++) {
+        for (const auto& used : attentions_[space]) {
+            sum += used.second->n_scores(passes[space]);
+        }
+    }
+    return sum;
 }
 
-void PassGraph::set_inputs(const Pass& pass) {
+void PassGraph::set_inputs(const std::vector<Pass>& passes) {
+    const Pass& pass = passes.front();
     const size_t n = static_cast<size_t>(size_.n_tokens);
     std::vector<int32_t> tokens(pass.tokens);
     std::vector<int32_t> positions(pass.positions);
     std::vector<int32_t> view_positions(pass.view_positions);
-    std::vector<int64_t> cells(pass.cells);
     std::vector<int32_t> outputs(pass.outputs);
     tokens.resize(n, 0);
     positions.resize(n, 0);
     view_positions.resize(n, 0);
-    cells.resize(n, spare_cell_);
     outputs.resize(static_cast<size_t>(size_.n_outputs), 0);
     set_input(inputs_.tokens, tokens);
     set_positions(inputs_.positions, positions, spec_.n_pos_per_token);
     set_positions(inputs_.view_positions, view_positions, spec_.n_pos_per_token);
-    set_input(inputs_.cells, cells);
     set_input(inputs_.out_ids, outputs);
     set_input(inputs_.query_scales, query_scales(pass.view_positions, spec_.temperature, n));
-    for (const auto& [form, attention] : attentions_) {
-        attention->set_inputs(pass, spec_.n_pos_per_token);
+    for (size_t space = 0; space < passes.size(); space++) {
+        std::vector<int64_t> cells(passes[space].cells);
+        cells.resize(n, spare_cells_[space]);
+        set_input(inputs_.cells[space], cells);
+        for (const auto& used : attentions_[space]) {
+            used.second->set_inputs(passes[space], spec_.n_pos_per_token);
+        }
     }
 }
 
-void PassGraph::run(const Pass& pass, const RecurrentPlan& recurrent, LayerHook* hook, NodeTimes* times) {
+void PassGraph::run(const std::vector<Pass>& passes, const RecurrentPlan& recurrent, LayerHook* hook,
+                    NodeTimes* times) {
     LogScope log;
     require_memory(0, "a pass");
-    set_inputs(pass);
+    set_inputs(passes);
     recurrent_.set_plan(&recurrent);
     const ggml_status status = hook != nullptr    ? cuts_.compute(scheduler_.get(), graph_, hook)
                                : times != nullptr ? times->compute(scheduler_.get(), graph_)

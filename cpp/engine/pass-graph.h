@@ -18,29 +18,31 @@ namespace hw {
 class PassGraph {
   public:
     // Throws HW_ERROR_UNSUPPORTED, HW_ERROR_MEMORY.
-    PassGraph(GraphSource& source, const KvStore& store, Backends& backends, const Pass& pass, const PassSize& size,
-              int64_t spare_cell, const AttentionChoice& choice, int32_t n_threads);
+    // passes: one for each space, as all that follow. spare_cells: where the tokens that fill up the batch go.
+    PassGraph(GraphSource& source, const KvStore& store, Backends& backends, const std::vector<Pass>& passes,
+              const PassSize& size, std::vector<int64_t> spare_cells, const AttentionChoice& choice, int32_t n_threads);
 
     // Whether this graph can compute a pass of that size.
-    bool serves(const Pass& pass, const PassSize& size) const;
+    bool serves(const std::vector<Pass>& passes, const PassSize& size) const;
     int32_t n_tokens() const { return size_.n_tokens; }
-    // Of a layer, for each form of attention in use, see Attention::n_scores.
-    int64_t n_scores(const Pass& pass) const;
+    // Of a layer of each space, for each form of attention in use there, see Attention::n_scores.
+    int64_t n_scores(const std::vector<Pass>& passes) const;
     // hook: what is to happen between the stores of each layer and its attention; NULL: nothing. Throws
     // HW_ERROR_COMPUTE, and what the hook throws. times: what times its nodes, where there is no hook; NULL: nothing.
     // recurrent: of the same pass.
-    void run(const Pass& pass, const RecurrentPlan& recurrent, LayerHook* hook = nullptr, NodeTimes* times = nullptr);
+    void run(const std::vector<Pass>& passes, const RecurrentPlan& recurrent, LayerHook* hook = nullptr,
+             NodeTimes* times = nullptr);
     // Of the last run, F32 [n_vocab, n_outputs]: a column, as ggml has it, for each of Pass::outputs.
     const ggml_tensor& logits() const { return *logits_; }
 
   private:
-    void build(const SourceGraph& from, const ModelSpec& spec, const KvStore& store, const Pass& pass,
+    void build(const SourceGraph& from, const ModelSpec& spec, const KvStore& store, const std::vector<Pass>& passes,
                const AttentionChoice& choice, int32_t n_threads);
     void choose_backends(const Backends& backends, const KvStore& store);
-    void set_inputs(const Pass& pass);
+    void set_inputs(const std::vector<Pass>& passes);
 
     PassSize size_;
-    int64_t spare_cell_;  // where the tokens that fill up the batch go
+    std::vector<int64_t> spare_cells_;
     const ModelSpec& spec_;
     ggml_context_ptr ctx_;
     ggml_backend_sched_ptr scheduler_;
@@ -48,7 +50,7 @@ class PassGraph {
     GraphInputs inputs_ = {};
     ggml_tensor* logits_ = nullptr;
     LayerCuts cuts_;
-    std::map<AttentionForm, std::unique_ptr<Attention>> attentions_;  // the forms in use
+    std::vector<std::map<AttentionForm, std::unique_ptr<Attention>>> attentions_;  // of each space the forms in use
     RecurrentNodes recurrent_;
 };
 

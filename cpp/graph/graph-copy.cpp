@@ -9,13 +9,15 @@
 namespace hw {
 
 GraphCopy::GraphCopy(const SourceGraph& source, ggml_context* ctx, int32_t n_tokens, int32_t n_outputs,
-                     int n_pos_per_token)
+                     int n_pos_per_token, size_t n_spaces)
     : source_(source), ctx_(ctx) {
     const int64_t n_positions = static_cast<int64_t>(n_tokens) * n_pos_per_token;
     inputs_.tokens = new_input(ctx, GGML_TYPE_I32, n_tokens, "tokens");
     inputs_.positions = new_input(ctx, GGML_TYPE_I32, n_positions, "positions");
     inputs_.view_positions = new_input(ctx, GGML_TYPE_I32, n_positions, "view_positions");
-    inputs_.cells = new_input(ctx, GGML_TYPE_I64, n_tokens, "cells");
+    for (size_t space = 0; space < n_spaces; space++) {
+        inputs_.cells.push_back(new_input(ctx, GGML_TYPE_I64, n_tokens, space == 0 ? "cells" : "window_cells"));
+    }
     inputs_.out_ids = new_input(ctx, GGML_TYPE_I32, n_outputs, "out_ids");
     inputs_.query_scales = ggml_new_tensor_3d(ctx, GGML_TYPE_F32, 1, 1, n_tokens);
     ggml_set_name(inputs_.query_scales, "query_scales");

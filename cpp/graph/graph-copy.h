@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <unordered_map>
+#include <vector>
 
 #include "graph/source-graph.h"
 
@@ -11,17 +12,18 @@ namespace hw {
 
 // Tensors that are filled before each run of a graph of T tokens.
 struct GraphInputs {
-    ggml_tensor* tokens;          // I32 [T]
-    ggml_tensor* positions;       // I32 [T * n_pos_per_token]: of keys, inside their block
-    ggml_tensor* view_positions;  // I32 [T * n_pos_per_token]: inside their view
-    ggml_tensor* cells;           // I64 [T]: where keys and values are stored
-    ggml_tensor* out_ids;         // I32 [n_outputs]
-    ggml_tensor* query_scales;    // F32 [1, 1, T]: of a query at its position in its view
+    ggml_tensor* tokens;              // I32 [T]
+    ggml_tensor* positions;           // I32 [T * n_pos_per_token]: of keys, inside their block
+    ggml_tensor* view_positions;      // I32 [T * n_pos_per_token]: inside their view
+    std::vector<ggml_tensor*> cells;  // of each space: I64 [T], where keys and values are stored
+    ggml_tensor* out_ids;             // I32 [n_outputs]
+    ggml_tensor* query_scales;        // F32 [1, 1, T]: of a query at its position in its view
 };
 
 class GraphCopy {
   public:
-    GraphCopy(const SourceGraph& source, ggml_context* ctx, int32_t n_tokens, int32_t n_outputs, int n_pos_per_token);
+    GraphCopy(const SourceGraph& source, ggml_context* ctx, int32_t n_tokens, int32_t n_outputs, int n_pos_per_token,
+              size_t n_spaces);
 
     ggml_context* ctx() const { return ctx_; }
     const GraphInputs& inputs() const { return inputs_; }

@@ -11,7 +11,7 @@ Rewire::Rewire(const SourceGraph& source, const ModelSpec& spec, const KvStore& 
     : source_(source),
       spec_(spec),
       store_(store),
-      copy_(source, ctx, n_tokens, n_outputs, spec.n_pos_per_token),
+      copy_(source, ctx, n_tokens, n_outputs, spec.n_pos_per_token, spec.windows().size()),
       stored_(store.layers()) {}
 
 // Nodes are taken in the order of the source: what a node reads was stored by the nodes before it.
@@ -79,7 +79,8 @@ ggml_tensor* Rewire::store_rows(const ggml_tensor* node, const KvRows& source, g
     ggml_context* ctx = copy_.ctx();
     ggml_tensor* rows = copy_.of(source.rows);
     const int64_t d = cells->ne[0];
-    const int64_t n_tokens = inputs().cells->ne[0];
+    ggml_tensor* numbers = inputs().cells.at(store_.layer(source.layer).space);
+    const int64_t n_tokens = numbers->ne[0];
     if (rows->ne[0] != d * cells->ne[2] || rows->ne[1] != n_tokens) {
         fail(HW_ERROR_UNSUPPORTED, "the graph of this model cannot be re-wired: '%s' stores rows of %d, expected %d",
              node->name, static_cast<int>(rows->ne[0]), static_cast<int>(d * cells->ne[2]));
@@ -87,7 +88,7 @@ ggml_tensor* Rewire::store_rows(const ggml_tensor* node, const KvRows& source, g
     rows = within_limit(ctx, hadamard(ctx, rows, matrix), limit);
     ggml_tensor* by_head = ggml_view_3d(ctx, rows, d, n_tokens, cells->ne[2], rows->nb[1],
                                         static_cast<size_t>(d) * ggml_element_size(rows), 0);
-    return ggml_set_rows(ctx, cells, by_head, inputs().cells);
+    return ggml_set_rows(ctx, cells, by_head, numbers);
 }
 
 void Rewire::attend(ggml_cgraph* graph, const ggml_tensor* node, const AttentionSite& site,

@@ -214,6 +214,9 @@ struct hw_cache_params {
     const char* type_k;  // of stored keys: "f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0" or "iq4_nl"
     const char* type_v;
     enum hw_attention attention;
+    // Layers with a sliding window hold the tokens of so many windows and of a pass, n_ctx at most. Each block needs a
+    // window of its own there, or as many tokens as it has.
+    int32_t n_windows;
 };
 
 // Errors: HW_ERROR_ARGUMENT, HW_ERROR_UNSUPPORTED (the model's graph, or a type, named), HW_ERROR_MEMORY.
@@ -228,6 +231,8 @@ enum hw_status hw_cache_room(hw_model* model, const struct hw_cache_params* para
                              char* err, size_t err_size);
 
 int32_t hw_cache_n_free(hw_cache* cache);  // cells not used by any block
+// Cells of layers with a sliding window; n_ctx where no layer has one, or those are as many.
+int32_t hw_cache_n_windowed(hw_cache* cache);
 size_t hw_cache_n_bytes(hw_cache* cache);  // bytes of stored keys and values, all layers, and of recurrent states
 int32_t hw_cache_n_recurrences(hw_cache* cache);  // of the model, whose states each block keeps; mostly 0
 // Counted since the cache was made.
@@ -237,9 +242,11 @@ struct hw_counts {
     // it was written.
     int64_t n_mirrored;
     int64_t n_mirrored_values;  // and those whose values were, which keep from pass to pass
-    int64_t n_scores;           // scores of attention in a layer, one for each query and cell, masked ones too
-    int64_t n_graphs;           // graphs built, each for passes of one size
-    int64_t n_source_graphs;    // graphs that llama.cpp was asked for to build those of, which takes longer
+    // Scores of attention in a layer, one for each query and cell, masked ones too; where some have a sliding window,
+    // in one of each kind.
+    int64_t n_scores;
+    int64_t n_graphs;         // graphs built, each for passes of one size
+    int64_t n_source_graphs;  // graphs that llama.cpp was asked for to build those of, which takes longer
 };
 struct hw_counts hw_cache_counts(hw_cache* cache);
 // What nodes of ggml's graphs took, those of one operation on matrices of one size together.
@@ -277,7 +284,8 @@ int32_t hw_cache_blocks(hw_cache* cache, int32_t* ids, int32_t* lens, int32_t ma
 // Blocks. All of these are HW_ERROR_ARGUMENT for a block that does not exist. A block may stand in any number of views;
 // it is freed by hw_block_free alone. Where a call fails, every block holds what it held, token by token and bit by
 // bit, also when a device failed in the middle of it (HW_ERROR_COMPUTE): the call can be repeated. Cells may lie
-// elsewhere then, and moves that were begun are finished by the next call that needs cells.
+// elsewhere then, moves that were begun are finished by the next call that needs cells, and what no window sees may
+// have been dropped.
 
 // A new empty block. Ids are never used again.
 enum hw_status hw_block_new(hw_cache* cache, int32_t* block, char* err, size_t err_size);
@@ -287,7 +295,9 @@ enum hw_status hw_block_tokens(hw_cache* cache, int32_t block, int32_t* tokens, 
                                size_t err_size);
 enum hw_status hw_block_free(hw_cache* cache, int32_t block, char* err, size_t err_size);
 // Where a block can be cut: the last place at or before n, 0 to len. In models with recurrent layers these are few: the
-// begin, the end, places in texts that were fed at once, and where it ended when it was marked. In others it is n.
+// begin, the end, places in texts that were fed at once, and where it ended when it was marked. In models with sliding
+// windows it is 0 where what a window would see there has been dropped: layers with a window keep more than a window of
+// a block while there is room, so what was fed last can mostly be cut. In others it is n.
 enum hw_status hw_block_last_cut(hw_cache* cache, int32_t block, int32_t n, int32_t* at, char* err, size_t err_size);
 enum hw_status hw_block_mark(hw_cache* cache, int32_t block, char* err, size_t err_size);
 // Keeps the first n tokens; n = 0 clears. HW_ERROR_ARGUMENT if n is not in 0..len, or the block cannot be cut there.
@@ -365,6 +375,7 @@ struct hw_chunk {
 // Layers that store keys and values, and the bytes of n of their tokens (0 out of range).
 int32_t hw_cache_n_layers(hw_cache* cache);
 size_t hw_cache_layer_bytes(hw_cache* cache, int32_t layer, int32_t n);
+bool hw_cache_is_windowed(hw_cache* cache, int32_t layer);  // whether it has a sliding window; false out of range
 
 // hw_decode of one view whose first tokens are computed elsewhere. Its outputs are of the others, of which there is one
 // at least: they are computed in one pass, and must fit n_batch. The callback runs on this thread, once a layer, as

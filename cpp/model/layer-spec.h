@@ -68,6 +68,9 @@ struct LayerSpec {
     // distances. So that is left out, and the weights go to the queries: see graph/query.h. F32 [d_k]; NULL: none.
     ggml_tensor* key_gain = nullptr;
     Window window;
+
+    // Layers with a window have cells of their own, in the second space; the first one may have no layers.
+    size_t space() const { return window.n > 0 ? 1 : 0; }
 };
 
 // One attention over the keys of a layer; a few models have several that share them.
@@ -94,6 +97,17 @@ struct ModelSpec {
     int n_pos_per_token = 1;                // rows of positions: 4 for M-RoPE
     QueryTemperature temperature;
     int64_t n_positions = 0;  // rows of the table of learned positions: a view has no more tokens. 0: no such table
+
+    // Of each space: what its layers see. A model has one kind of window.
+    std::vector<Window> windows() const {
+        std::vector<Window> windows = {Window{}};
+        for (const auto& entry : layers) {
+            if (entry.second.space() == windows.size()) {
+                windows.push_back(entry.second.window);
+            }
+        }
+        return windows;
+    }
 };
 
 }  // namespace hw

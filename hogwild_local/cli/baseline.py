@@ -35,7 +35,8 @@ def _silence(level: int, text: bytes, user_data: Any) -> None:
 
 class LlamaBaseline:
     """A llama_context of n_seqs sequences. lora: paths and scales; control: directions [layers - 1, width], from
-    layer 1 on. Raises OutOfMemory, ComputeError, InvalidArgument (a model of vocab_only, a cache type, an adapter)."""
+    layer 1 on. swa_full: layers with a sliding window hold all tokens. Raises OutOfMemory, ComputeError,
+    InvalidArgument (a model of vocab_only, a cache type, an adapter)."""
 
     def __init__(
         self,
@@ -46,6 +47,7 @@ class LlamaBaseline:
         type_v: str = EngineOptions.type_v,
         n_batch: int = EngineOptions.n_batch,
         flash_attention: bool = True,
+        swa_full: bool = True,
         lora: Sequence[tuple[str | os.PathLike[str], float]] = (),
         control: npt.NDArray[np.float32] | None = None,
     ) -> None:
@@ -69,6 +71,7 @@ class LlamaBaseline:
             llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED if flash_attention else llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
         )
         params.kv_unified = True
+        params.swa_full = swa_full
         params.type_k, params.type_v = GGML_TYPES[type_k], GGML_TYPES[type_v]
         params.no_perf = True
         llama_cpp.llama_log_set(_silence, ctypes.c_void_p(0))

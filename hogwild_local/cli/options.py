@@ -146,7 +146,7 @@ engine_options = together(
         help="The model, from the Hugging Face Hub (needs the extra hub); it stays in that library's cache. QUANT may "
         "be a file's name. Without it Q4_K_M, Q8_0, or the first file.",
     ),
-    _fields("Model", EngineOptions, "trust", "n_batch", "type_k", "type_v", "attention"),
+    _fields("Model", EngineOptions, "trust", "n_batch", "type_k", "type_v", "attention", "n_windows"),
     _fields(
         "Devices", EngineOptions, "n_threads", "n_gpu_layers", "rpc", "device", "tensor_split", "split_mode", "main_gpu"
     ),

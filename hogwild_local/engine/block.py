@@ -43,11 +43,12 @@ class CacheBlock:
     def last_cut(self, n: int) -> int:
         """The last place at or before n where split() and truncate() can cut this block: n, but for models with
         recurrent layers. Those keep their states where a block begins and ends, at some places in texts that were fed
-        at once (before their last tokens too), and where it was marked. Raises InvalidArgument unless
+        at once (before their last tokens too), and where it was marked; and of models with sliding windows 0, where
+        what a window would see there was dropped for lack of room (n_windows). Raises InvalidArgument unless
         0 <= n <= len(self)."""
         own, at = self._use(), whole(n, "n", 0)
         self._cache._native.check_open()
-        return self._cache._native.last_cut(own, at) if self._cache.is_recurrent else at
+        return at if self._cache.cuts_anywhere else self._cache._native.last_cut(own, at)
 
     def mark(self) -> None:
         """What is fed from now on can be cut off again, whatever the model. A block keeps its last few marks."""

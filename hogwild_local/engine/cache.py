@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ..checks import INT32_MAX, one_of, whole
 from ..errors import BatchTooLarge, HogwildError, InvalidArgument, OutOfMemory
-from ..options import MOST_BATCH, AttentionForm, EngineOptions
+from ..options import MOST_BATCH, MOST_WINDOWS, WINDOWS_A_RUN, AttentionForm, EngineOptions
 from .arguments import c_text, token_list
 from .block import CacheBlock
 from .counters import Counters
@@ -47,7 +47,9 @@ class SharedCache(Counters):
     type_k, type_v: ggml types of stored keys and values: "f32", "f16", "bf16", "q8_0", "q5_0", "q5_1", "q4_0" or
     "q4_1". n_batch: most tokens of one forward pass. attention: "fused" (our CPU kernel), "ggml" (any
     device: its flash attention, or where that is none or slower, composed), "composed" (of plain operations, block by
-    block), or "auto" (fused for the layers in CPU memory, ggml for others).
+    block), or "auto" (fused for the layers in CPU memory, ggml for others). n_windows: layers with a sliding window
+    hold so many windows and n_batch tokens (n_ctx at most); a block needs a window of its own, or as much as it has.
+    None: 8.
 
     Calls of decode(), next_tokens() and logprobs() from several threads are merged: what is asked for while a pass runs
     goes into the next one together. Each has its own errors. A prompt that is long is fed in parts, so that the passes
@@ -68,12 +70,14 @@ class SharedCache(Counters):
         type_v: str = EngineOptions.type_v,
         n_batch: int = EngineOptions.n_batch,
         attention: AttentionForm = EngineOptions.attention,
+        n_windows: int | None = EngineOptions.n_windows,
     ) -> None:
         if not isinstance(model, Model):
             raise InvalidArgument(f"model must be a Model, not {model!r}")
         n_batch = whole(n_batch, "n_batch", 1, MOST_BATCH)
         form = one_of(attention, "attention", get_args(AttentionForm))
-        how = (c_text(type_k, "type_k"), c_text(type_v, "type_v"), form)
+        n_windows = whole(WINDOWS_A_RUN if n_windows is None else n_windows, "n_windows", 1, MOST_WINDOWS)
+        how = (c_text(type_k, "type_k"), c_text(type_v, "type_v"), form, n_windows)
         self.n_ctx = (
             usual_n_ctx(model.n_ctx_train, lambda share, n: model._native.room(share, n, min(n_batch, n), *how))
             if n_ctx is None
@@ -84,6 +88,8 @@ class SharedCache(Counters):
         self._native = model._native.cache(self.n_ctx, self.n_batch, *how)
         self.is_recurrent = self._native.number("n_recurrences") > 0
         """Whether the model has recurrent layers: its blocks can be cut at some places only."""
+        self.n_windowed = self._native.number("n_windowed")
+        """Cells of layers with a sliding window; n_ctx where the model has none, or those hold all."""
         self._ledger = Ledger(self._native, self.n_ctx)
         self._merger = Merger(self._native.decode, self._ledger, self.n_batch)
         self.devices = devices_of((), self._native.placement())
@@ -139,7 +145,8 @@ class SharedCache(Counters):
         2504.06261, section 3). The tokens of several views together must fit n_batch (BatchTooLarge); a single
         view may feed any number, in chunks of n_batch. progress(done, total) is called between chunks and may
         raise, which cancels the call. Raises InvalidArgument, CacheFull, OutOfMemory, ComputeError; nothing is
-        changed then.
+        changed then. (One exception: chunks that were fed stay, as len(block) says, where they have pushed what was
+        before them out of a sliding window; the block is whole.)
         """
         wanted = [
             DecodeView(ids, tokens, len(tokens) if all_logits else 1, wants_logits=True)
@@ -254,6 +261,11 @@ class SharedCache(Counters):
         """What is no pass, while none runs."""
         self._native.check_open()
         return self._merger.alone(change)
+
+    @property
+    def cuts_anywhere(self) -> bool:
+        """Whether blocks can be split and truncated at any token."""
+        return not self.is_recurrent and self.n_windowed == self.n_ctx
 
     @property
     def n_free(self) -> int:

@@ -18,14 +18,15 @@ from functools import partial
 from time import perf_counter
 from typing import TypeVar
 
-from ..errors import ComputeError, HogwildError
+from ..errors import CacheFull, ComputeError, HogwildError
 from .ledger import Ledger
 from .pace import Pace
 from .turns import Turns
 from .views import Decoded, DecodeView
 
 T = TypeVar("T")
-Outcome = list[Decoded] | HogwildError
+Outcome = tuple[list[Decoded], int] | HogwildError
+"""What was fed, with so many tokens; or why nothing was."""
 Decode = Callable[[Sequence[DecodeView]], list[Decoded]]
 
 POLL_S = 0.1
@@ -202,9 +203,9 @@ class Merger:
         """Nobody sees an outcome before: who takes his may ask again with the same request."""
         batch.measured(seconds)
         self._turns.woke([request.caller for request in batch.n_of], seconds, now)
-        for request, n in batch.n_of.items():
+        for request in batch.n_of:
             match outcomes.get(request):
-                case list() as answer:
+                case (answer, n):
                     request.take(answer, n)
                 case error:
                     request.error = error or ComputeError(
@@ -246,7 +247,8 @@ class Merger:
 
     def _run(self, n_of: Mapping[Request, int], outcomes: dict[Request, Outcome]) -> None:
         """Asks the library for the pass, and notes what became of it. Where it refuses several, nothing was fed: each
-        is tried alone, and has its own error."""
+        is tried alone, and has its own error; and where a part of a long prompt has no room, a smaller one: in layers
+        with a sliding window it makes room for the next."""
         views = {request: request.part(n) for request, n in n_of.items()}
         try:
             rows = iter(self._decode([view for part in views.values() for view in part]))
@@ -254,6 +256,8 @@ class Merger:
             for request, n in n_of.items():
                 if len(n_of) > 1:
                     self._run({request: n}, outcomes)
+                elif isinstance(error, CacheFull) and request.pace is not None and n > 1:
+                    self._run({request: n // 2}, outcomes)
                 else:
                     outcomes[request] = error
             return
@@ -261,4 +265,4 @@ class Merger:
             answer = [next(rows) for _ in part]
             for view in part:
                 self._ledger.fed(request, view.blocks[-1], len(view.tokens))
-            outcomes[request] = answer
+            outcomes[request] = answer, n_of[request]

@@ -20,8 +20,10 @@ SplitMode: TypeAlias = Literal["layer", "none"]
 MOST_THREADS = 512
 MOST_BATCH = 8192
 MOST_RANKS = 64
+MOST_WINDOWS = 2**24
+WINDOWS_A_RUN = 8
 MOST_N_CTX = 32768  # unless more is asked for
-OF_CACHE = ("n_batch", "type_k", "type_v", "attention")
+OF_CACHE = ("n_batch", "type_k", "type_v", "attention", "n_windows")
 """The options of an engine that are a cache's; the others are the model's."""
 
 
@@ -65,6 +67,17 @@ class EngineOptions(Options):
             AttentionForm,
             "Who computes attention: our kernel (fused), ggml's flash attention (ggml), or plain operations of ggml "
             "(composed); auto chooses for each layer.",
+        ),
+    )
+    n_windows: int | None = field(
+        default=None,
+        metadata=a_whole(
+            1,
+            "Windows of tokens that layers with a sliding window hold, beside those of a pass: each worker needs one, "
+            "a prompt and what is finished one each. "
+            f"Without it {WINDOWS_A_RUN} for each run that there may be at once. "
+            "More than the context are all of it, which several ranks (--runahead) always hold.",
+            MOST_WINDOWS,
         ),
     )
     lora: Sequence[Lora] = field(
@@ -124,3 +137,7 @@ class EngineOptions(Options):
         default=False,
         metadata=a_flag("Load a file that nobody has tried yet without trying it first in a process of its own."),
     )
+
+    def windows(self, n_runs: int) -> int:
+        """n_windows, for so many runs at once."""
+        return self.n_windows or min(MOST_WINDOWS, WINDOWS_A_RUN * n_runs)

@@ -19,7 +19,8 @@ from ..engine.log import tell as tell_log
 from ..engine.views import Decoded, DecodeView
 from ..engine.wire import error_of
 from ..errors import Cancelled, HogwildError, ModelError, RankLost
-from .block_bytes import origin_of
+from ..options import MOST_WINDOWS
+from .block_bytes import cells_of, origin_of
 from .chunk import Exchange, GivenUp, compute
 from .costs import Costs, Link, as_plain
 from .cutter import Cutter
@@ -185,17 +186,23 @@ class LeaderModel(native.NativeModel):
     def room(self, share: float, *arguments: Any) -> int:
         """Each rank has a cache of one size: the rank with the least room decides. Ranks of one machine share it."""
         transport = self._group.transport
+        arguments = tuple(with_all_windows(arguments))
         with self._group.asked("room", self._number, share, list(arguments)) as theirs:
             own = super().room(share / n_on_machine(transport.places, transport.rank), *arguments)
         return int(min([own, *theirs]))
 
     def cache(self, *arguments: Any) -> LeaderCache:
-        return LeaderCache(self._group, self, self.number("n_vocab"), arguments)
+        return LeaderCache(self._group, self, self.number("n_vocab"), with_all_windows(arguments))
 
     def close(self) -> None:
         """May be called twice."""
         super().close()
         self._group.end()
+
+
+def with_all_windows(arguments: Sequence[Any]) -> list[Any]:
+    """Of a cache: a rank is sent the cells of all tokens before its chunk, in each layer."""
+    return [*arguments[:-1], MOST_WINDOWS]
 
 
 class _Known(NamedTuple):
@@ -320,16 +327,12 @@ class LeaderCache(native.NativeCache):
                     return None
                 known.lens.append(n)
                 known.tokens.extend(self.tokens(block))
-                cells.append(self._cells_of(np.frombuffer(data, dtype=np.uint8), n))
+                layers = range(self.n_layers())
+                sizes, windowed = [self.layer_bytes(i, n) for i in layers], [self.is_windowed(i) for i in layers]
+                cells.append(cells_of(np.frombuffer(data, dtype=np.uint8), sizes, windowed))
             begin += n
         known.cells.extend(np.concatenate(of_blocks) for of_blocks in zip(*cells, strict=True))
         return known
-
-    def _cells_of(self, data: Bytes, n: int) -> list[Bytes]:
-        """data: a block of n tokens as bytes; its cells, layer after layer, are the end of them."""
-        sizes = [self.layer_bytes(layer, n) for layer in range(self.n_layers())]
-        ends = itertools.accumulate(sizes, initial=len(data) - sum(sizes))
-        return [data[begin:end] for begin, end in itertools.pairwise(ends)]
 
     def _decode_ahead(self, view: DecodeView, partition: Partition, known: _Known) -> Decoded:
         group = self._group

@@ -225,6 +225,14 @@ class Place:
             self.used, self.reserved = self.used + n, max(0, self.reserved - n)
             self._admission._make_room()
 
+    def make_room(self) -> bool:
+        """Lets all prompts go that no run stands on; whether there were any. For what is not counted here: each has a
+        window of its own in layers with a sliding window."""
+        with self._admission._changed:
+            n = self._admission.prefixes.n_cells
+            self._admission.prefixes.drop_all()
+            return self._admission.prefixes.n_cells < n
+
     def reach(self) -> int:
         """Stands on as much of its prompt as the cache has, in the middle of blocks too; how many tokens that is. Waits
         for a run that computes more of it."""

@@ -11,7 +11,7 @@ from .. import events as ev
 from ..checks import text as checked_text
 from ..engine.protocols import CacheLike
 from ..engine.views import Sampled
-from ..errors import Closed, InvalidArgument
+from ..errors import CacheFull, Closed, InvalidArgument
 from ..options import Worker, as_worker
 from .admission import Allowance
 from .asynchronous import events_of
@@ -39,9 +39,18 @@ def _pass(loop: Loop, cache: CacheLike) -> Sequence[Sampled | None] | None:
         views, samplers = [(feed.view, feed.tokens) for feed in feeds], [feed.sampler for feed in feeds]
         if not feeds:
             return None
-        if loop.settings.logprobs is not None:
-            return cache.sampled(views, samplers, loop.settings.logprobs)
-        return [None if token is None else Sampled(token) for token in cache.next_tokens(views, samplers)]
+
+        def sampled() -> Sequence[Sampled | None]:
+            if loop.settings.logprobs is not None:
+                return cache.sampled(views, samplers, loop.settings.logprobs)
+            return [None if token is None else Sampled(token) for token in cache.next_tokens(views, samplers)]
+
+        try:
+            return sampled()
+        except CacheFull:  # of windows: the other cells are kept for it
+            if not loop.place.make_room():
+                raise
+            return sampled()
 
 
 class Run:

@@ -1,9 +1,11 @@
 // Blocks on cells that fail: any sequence of operations, and a device that fails at any step and leaves what it was to
 // write in disorder. Whatever fails, all blocks hold what they held. Prints the first fault and returns 1.
 //
-// A cell is two numbers: the token it was made from, and the position its key is rotated to.
+// A cell is two numbers: the token it was made from, and the position its key is rotated to. Every second trial has
+// layers with a sliding window too.
 #include <algorithm>
 #include <cstdio>
+#include <cstring>
 #include <random>
 #include <stdexcept>
 
@@ -17,10 +19,17 @@ struct Cell {
     int32_t position;
 };
 
-// A device that fails at step number `fails_at`, after it has written some of the cells, and damaged one.
+// Steps of a device, at one of which it fails.
+struct Steps {
+    int64_t n = 0;
+    int64_t fails_at = -1;
+    bool fails_on = false;  // at every step from there on
+};
+
+// Cells of a device that then has written some of them, and damaged one.
 class FailingCells : public hw::Cells {
   public:
-    explicit FailingCells(int64_t n) : cells_(static_cast<size_t>(n), {-1, -1}) {}
+    FailingCells(int64_t n, Steps& steps) : cells_(static_cast<size_t>(n), {-1, -1}), steps_(steps) {}
 
     void copy(const hw::CellMove& move) override { turn(move, 0); }
 
@@ -28,7 +37,7 @@ class FailingCells : public hw::Cells {
         if (move.from != move.to && std::abs(move.from - move.to) < move.n) {
             throw std::logic_error("a copy whose cells overlap");
         }
-        const bool fails = n_steps_++ == fails_at;
+        const bool fails = steps_.n++ == steps_.fails_at;
         const int64_t n = fails ? move.n / 2 : move.n;
         for (int64_t i = 0; i < n; i++) {
             Cell cell = at(move.from + i);
@@ -37,7 +46,7 @@ class FailingCells : public hw::Cells {
         }
         if (fails) {
             at(move.to + n) = {-7, -7};
-            fails_at = fails_on ? fails_at + 1 : -1;
+            steps_.fails_at = steps_.fails_on ? steps_.fails_at + 1 : -1;
             hw::fail(HW_ERROR_COMPUTE, "the device failed");
         }
     }
@@ -46,20 +55,16 @@ class FailingCells : public hw::Cells {
     void read(int64_t begin, int64_t n, std::byte* data) const override {
         std::copy_n(cells_.begin() + begin, n, reinterpret_cast<Cell*>(data));
     }
-    void write(int64_t begin, int64_t n, const std::byte* data) override {
-        std::copy_n(reinterpret_cast<const Cell*>(data), n, cells_.begin() + begin);
+    void write(int64_t begin, int64_t n, const std::byte* data, int64_t n_data) override {
+        std::copy_n(reinterpret_cast<const Cell*>(data) + n_data - n, n, cells_.begin() + begin);
     }
     bool can_be_stored(int64_t, const std::byte*) const override { return true; }
 
     Cell& at(int64_t cell) { return cells_.at(static_cast<size_t>(cell)); }
-    int64_t n_steps() const { return n_steps_; }
-
-    int64_t fails_at = -1;
-    bool fails_on = false;  // every step from there on
 
   private:
     std::vector<Cell> cells_;
-    int64_t n_steps_ = 0;
+    Steps& steps_;
 };
 
 using Contents = std::map<int32_t, std::vector<int32_t>>;
@@ -70,29 +75,47 @@ class Trial {
         : random_(seed),
           scale_(seed % 10 == 9 ? 50 : 1),
           n_ctx_(between(1, 60) * scale_),
-          n_cells_(n_ctx_ + between(1, 12)),
-          cells_(n_cells_ + 1 + 4),
-          blocks_(n_ctx_, n_cells_, {n_cells_ + 1, between(0, 4)}, cells_, hw::BlockMaps({})) {}
+          window_(seed % 2 == 0 ? 0 : between(1, 8)),
+          n_windowed_(std::min(n_ctx_, between(1, 60) * scale_)),
+          blocks_(spaces(), hw::BlockMaps({})) {}
 
     void run() {
         for (int i = 0; i < 60; i++) {
-            const int64_t before = cells_.n_steps();
+            const int64_t before = steps_.n;
             if (between(0, 2) == 0) {
-                cells_.fails_at = before + between(0, 3);
-                cells_.fails_on = between(0, 1) == 0;
+                steps_.fails_at = before + between(0, 3);
+                steps_.fails_on = between(0, 1) == 0;
             }
             step();
             // A device that goes on failing does not keep anybody from what needs no cells.
             check_numbers();
-            cells_.fails_at = -1;
+            steps_.fails_at = -1;
             check_cells();
         }
     }
 
     int n_failed = 0;
     int n_by_host = 0;
+    int n_dropped = 0;
 
   private:
+    std::vector<hw::CellSpace> spaces() {
+        std::vector<hw::CellSpace> spaces;
+        for (const bool is_windowed : {false, true}) {
+            if (is_windowed && window_ == 0) {
+                break;
+            }
+            const int64_t n_usable = is_windowed ? n_windowed_ : n_ctx_;
+            const int64_t n_cells = n_usable + between(1, 12);
+            cells_.emplace_back(n_cells + 1 + 4, steps_);
+            spaces.emplace_back(
+                hw::SpaceSize{
+                    n_usable, n_cells, {n_cells + 1, between(0, 4)}, n_cells + 1 + 4, is_windowed ? window_ : 0},
+                cells_.back());
+        }
+        return spaces;
+    }
+
     int64_t between(int64_t low, int64_t high) { return std::uniform_int_distribution<int64_t>(low, high)(random_); }
 
     int32_t any() {
@@ -111,7 +134,7 @@ class Trial {
             const int32_t block = any();
             const int32_t other = any();
             const std::vector<int32_t> tokens = known_.at(block);
-            const auto n = static_cast<int32_t>(between(0, static_cast<int64_t>(tokens.size())));
+            const auto n = blocks_.last_cut(block, static_cast<int32_t>(between(0, blocks_.len(block))));
             switch (between(0, 7)) {
                 case 0:
                     blocks_.truncate(block, n);
@@ -174,9 +197,12 @@ class Trial {
         if (blocks_.len(block) == 0) {
             blocks_.set_origin(block, between(0, 50));
         }
-        const hw::Run& run = blocks_.table().run(block);
-        for (int64_t i = 0; i < n; i++) {
-            cells_.at(run.end() + i) = {tokens[static_cast<size_t>(i)], static_cast<int32_t>(run.origin + run.len + i)};
+        for (size_t space = 0; space < cells_.size(); space++) {
+            const hw::Run& run = blocks_.spaces()[space].table().run(block);
+            for (int64_t i = 0; i < n; i++) {
+                cells_[space].at(run.end() + i) = {tokens[static_cast<size_t>(i)],
+                                                   static_cast<int32_t>(run.origin + run.len + i)};
+            }
         }
         blocks_.grow(block, tokens.data(), static_cast<int32_t>(n));
         known_[block].insert(known_[block].end(), tokens.begin(), tokens.end());
@@ -198,13 +224,34 @@ class Trial {
 
     void check_cells() {
         for (const auto& [block, tokens] : known_) {
-            std::vector<Cell> cells(tokens.size());
-            blocks_.read(block, reinterpret_cast<std::byte*>(cells.data()));
-            for (size_t i = 0; i < cells.size(); i++) {
-                const int64_t position = blocks_.table().run(block).origin + static_cast<int64_t>(i);
-                if (cells[i].token != tokens[i] || cells[i].position != position) {
-                    throw std::logic_error("a cell does not hold what its block's token was made to");
-                }
+            std::vector<std::byte> data(blocks_.n_bytes(block));
+            blocks_.read(block, data.data());
+            const size_t n_bytes = tokens.size() * sizeof(Cell);
+            check_run(block, tokens, 0, data.data(), n_bytes);
+            if (window_ > 0) {
+                int64_t first = 0;
+                std::memcpy(&first, data.data() + n_bytes, sizeof(first));
+                check_run(block, tokens, first, data.data() + n_bytes + sizeof(first),
+                          data.size() - n_bytes - sizeof(first));
+            }
+        }
+    }
+
+    // Cells of a block's tokens from the first one on, which the last `window_` are among.
+    void check_run(int32_t block, const std::vector<int32_t>& tokens, int64_t first, const std::byte* data,
+                   size_t n_bytes) {
+        const int64_t n = static_cast<int64_t>(n_bytes / sizeof(Cell));
+        const int64_t n_tokens = static_cast<int64_t>(tokens.size());
+        if (first + n != n_tokens || (first > 0 && n < window_)) {
+            throw std::logic_error("a block has dropped what its windows see");
+        }
+        n_dropped += first > 0;
+        for (int64_t i = 0; i < n; i++) {
+            Cell cell;
+            std::memcpy(&cell, data + static_cast<size_t>(i) * sizeof(Cell), sizeof(Cell));
+            const int64_t position = blocks_.table().run(block).origin + first + i;
+            if (cell.token != tokens[static_cast<size_t>(first + i)] || cell.position != position) {
+                throw std::logic_error("a cell does not hold what its block's token was made to");
             }
         }
     }
@@ -212,8 +259,10 @@ class Trial {
     std::mt19937 random_;
     int64_t scale_;  // of large caches, in which blocks can lie far from each other
     int64_t n_ctx_;
-    int64_t n_cells_;
-    FailingCells cells_;
+    int64_t window_;  // 0: no layers with one
+    int64_t n_windowed_;
+    Steps steps_;
+    std::deque<FailingCells> cells_;  // of each space
     hw::Blocks blocks_;
     Contents known_;
 };
@@ -223,6 +272,7 @@ class Trial {
 int main() {
     int n_failed = 0;
     int n_by_host = 0;
+    int n_dropped = 0;
     for (uint32_t seed = 0; seed < 5000; seed++) {
         Trial trial(seed);
         try {
@@ -233,7 +283,8 @@ int main() {
         }
         n_failed += trial.n_failed;
         n_by_host += trial.n_by_host;
+        n_dropped += trial.n_dropped;
     }
-    std::printf("failed %d, by host %d\n", n_failed, n_by_host);
-    return n_failed > 1000 && n_by_host > 500 ? 0 : 1;
+    std::printf("failed %d, by host %d, dropped %d\n", n_failed, n_by_host, n_dropped);
+    return n_failed > 1000 && n_by_host > 500 && n_dropped > 1000 ? 0 : 1;
 }

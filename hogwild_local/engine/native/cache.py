@@ -83,10 +83,10 @@ def hogwild_on_exchange(layer: int, user_data: Any) -> bool:
     return True
 
 
-def _params(n_ctx: int, n_batch: int, type_k: bytes, type_v: bytes, attention: str) -> tuple[Any, Any]:
+def _params(n_ctx: int, n_batch: int, type_k: bytes, type_v: bytes, attention: str, n_windows: int) -> tuple[Any, Any]:
     """A struct hw_cache_params, and the texts that it points to."""
     texts = ffi.new("char[]", type_k), ffi.new("char[]", type_v)
-    return ffi.new("struct hw_cache_params *", [n_ctx, n_batch, *texts, ATTENTIONS[attention]]), texts
+    return ffi.new("struct hw_cache_params *", [n_ctx, n_batch, *texts, ATTENTIONS[attention], n_windows]), texts
 
 
 def cache_room(model: Object, share: float, *arguments: Any) -> int:
@@ -103,9 +103,17 @@ class NativeCache(Object):
     _what = "cache"
 
     def __init__(
-        self, model: Object, n_vocab: int, n_ctx: int, n_batch: int, type_k: bytes, type_v: bytes, attention: str
+        self,
+        model: Object,
+        n_vocab: int,
+        n_ctx: int,
+        n_batch: int,
+        type_k: bytes,
+        type_v: bytes,
+        attention: str,
+        n_windows: int,
     ) -> None:
-        params, _alive = _params(n_ctx, n_batch, type_k, type_v, attention)
+        params, _alive = _params(n_ctx, n_batch, type_k, type_v, attention, n_windows)
         with model._lock:
             pointer = new("hw_cache", lib.hw_cache_free, lib.hw_cache_new, model._use(), params)
         super().__init__(pointer, ffi.release)
@@ -233,6 +241,9 @@ class NativeCache(Object):
     def layer_bytes(self, layer: int, n: int) -> int:
         """Bytes of n tokens in a layer, as they are stored."""
         return int(self._ask(lib.hw_cache_layer_bytes, layer, n))
+
+    def is_windowed(self, layer: int) -> bool:
+        return bool(self._ask(lib.hw_cache_is_windowed, layer))
 
     def decode_chunk(self, view: DecodeView, chunk: Chunk) -> Decoded:
         """One forward pass of a view without a sampler, whose first tokens are computed elsewhere. Raises the errors of

@@ -60,12 +60,13 @@ class NativeModel(Object):
         params = ffi.new("struct hw_model_params *", fields)
         super().__init__(new("hw_model", lib.hw_model_free, lib.hw_model_load, params), ffi.release)
 
-    def cache(self, n_ctx: int, n_batch: int, type_k: bytes, type_v: bytes, attention: str) -> NativeCache:
-        return NativeCache(self, self.number("n_vocab"), n_ctx, n_batch, type_k, type_v, attention)
+    def cache(self, *arguments: Any) -> NativeCache:
+        """arguments: as NativeCache's from n_ctx on."""
+        return NativeCache(self, self.number("n_vocab"), *arguments)
 
-    def room(self, share: float, n_ctx: int, n_batch: int, type_k: bytes, type_v: bytes, attention: str) -> int:
+    def room(self, share: float, *arguments: Any) -> int:
         """The most tokens, up to n_ctx, that such a cache can hold in a share of the memory that is free."""
-        return cache_room(self, share, n_ctx, n_batch, type_k, type_v, attention)
+        return cache_room(self, share, *arguments)
 
     def sampler(
         self, settings: dict[str, Any], logit_bias: dict[int, float], grammar: bytes | None, triggers: Sequence[bytes]
