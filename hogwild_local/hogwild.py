@@ -75,7 +75,7 @@ class Hogwild:
         self.examples: tuple[str, ...] = loaded.defaults.examples
         self._cache, self._template = loaded.cache, loaded.template
         self._lock = threading.RLock()  # a signal handler may close() inside stream()
-        self._admission = Admission(self._cache.n_ctx, options.max_runs)
+        self._admission = Admission(self._cache.n_ctx, loaded.max_runs)
         self._runs: weakref.WeakSet[Run] = weakref.WeakSet()
         self._closed = False
 

@@ -13,7 +13,7 @@ from .checks import whole
 from .engine.protocols import Engine, ModelLike, native_engine
 from .engine.rpc import listed
 from .errors import InvalidArgument
-from .options import OF_CACHE, EngineOptions, default_of
+from .options import OF_CACHE, WINDOWS_A_RUN, EngineOptions, default_of
 from .prompts.chat_template import ChatTemplate
 from .prompts.model_defaults import ModelDefaults
 from .prompts.style import PromptStyle
@@ -39,7 +39,7 @@ OF_MODEL = (
 @dataclass(frozen=True, kw_only=True)
 class HogwildOptions(EngineOptions):
     """What Hogwild takes beside a model: the engine's options, and what is of no engine. max_runs: how many runs may go
-    on at the same time; None: as many as the cache has room for."""
+    on at the same time; None: as many as the cache has room for, also in layers with a sliding window (n_windows)."""
 
     prompts: str | os.PathLike[str] | PromptStyle | None = None
     progress: Callable[[float], object] | None = None
@@ -85,6 +85,9 @@ class Loaded:
             of_cache = {name: getattr(options, name) for name in OF_CACHE}
             of_cache["n_windows"] = options.windows(options.max_runs or 1)
             self.cache = self.engine.cache(self.model, n_ctx=options.n_ctx, **of_cache)
+            self.max_runs = options.max_runs
+            if self.max_runs is None and self.cache.n_windowed < self.cache.n_ctx:
+                self.max_runs = max(1, of_cache["n_windows"] // WINDOWS_A_RUN)
         except BaseException:
             self.close()
             raise

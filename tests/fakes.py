@@ -193,6 +193,7 @@ class FakeCache:
     n_batch: int = 512
     attention: str = "auto"
     n_windows: int | None = None
+    n_windowed: int = 2**31  # all it has
     blocks: list[FakeBlock] = field(default_factory=list)
     passes: list[list[Feed]] = field(default_factory=list)
     log: list[tuple[str, ...]] = field(default_factory=list)

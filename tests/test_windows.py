@@ -319,6 +319,20 @@ def test_prompts_that_no_run_stands_on_give_way_where_windows_are_short(tiny_pat
             assert hw._admission.prefixes.n_cells > WINDOW
 
 
+def test_runs_for_which_there_are_no_windows_wait(tiny_path: Callable[..., Path]) -> None:
+    def first_events(**how: int) -> list[str]:
+        with (
+            Hogwild(tiny_path("gemma2"), n_ctx=8192, n_threads=1, n_batch=64, **how) as hw,
+            hw.stream("One.", seed=1) as one,
+            hw.stream("Two.", seed=1) as two,
+        ):
+            return [type(next(one)).__name__, type(next(two)).__name__]
+
+    assert first_events() == ["RunStarted", "RunQueued"]
+    assert first_events(max_runs=2) == ["RunStarted", "RunStarted"]
+    assert first_events(n_windows=16) == ["RunStarted", "RunStarted"]
+
+
 def test_a_run_writes_far_beyond_its_windows_what_it_writes_where_all_is_held(tiny_path: Callable[..., Path]) -> None:
     def tokens(n_windows: int) -> list[int | None]:
         how: dict[str, Any] = {"n_threads": 1, "n_batch": 64, "n_windows": n_windows, **F32}
