@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from hogwild_local import Model, SharedCache
+from hogwild_local.cli.baseline import LlamaBaseline
 from hogwild_local.cli.bench import bench
+from hogwild_local.cli.bench_plan import Plan
 from hogwild_local.cli.machine import Costs, Machine, Work, heads_a_value, measure_machine
-from hogwild_local.cli.measure import Row, Timing
+from hogwild_local.cli.measure import Row, Timing, _Bench
 from models.tiny import TINY
 
 Load = Callable[..., Model]
@@ -55,6 +59,19 @@ def test_heads_that_share_keys_are_read_from_the_metadata() -> None:
     assert heads_a_value(shared) == 2.0
     assert heads_a_value({**shared, "x.attention.head_count_kv": "[8, 4]"}) == 1.0
     assert heads_a_value({}) == 1.0
+
+
+def test_sequences_of_the_baseline_see_the_prompt_also_in_recurrent_layers(single: Load) -> None:
+    model = single("qwen35")
+    with ExitStack() as stack:
+        measured = _Bench(model, Plan(workers=(2,), contexts=(40,), passes=3, rounds=1), 40, None, stack)
+        measured.prefill()
+        with LlamaBaseline(model, 64, 1, flash_attention=False) as alone:
+            alone.feed([*measured.tokens, 5], 0)
+            expected = np.array(alone.logits(-1)[: model.n_vocab])
+        measured.llamas["off"].share(40, 2)
+        measured.llamas["off"].step(40, [7, 5])
+        assert np.abs(np.array(measured.llamas["off"].logits(1)[: model.n_vocab]) - expected).max() < 1e-2
 
 
 def test_ours_is_compared_with_the_faster_one_of_llama_cpps() -> None:

@@ -112,6 +112,10 @@ class LlamaBaseline:
         self.clear()
         for done in range(0, len(tokens), self._n_batch):
             self.feed(tokens[done : done + self._n_batch], done)
+        self.keep_prompt()
+
+    def keep_prompt(self) -> None:
+        """What has been fed to sequence 0 is the prompt."""
         if self._kept is not None:
             llama_cpp.llama_memory_seq_cp(self._memory, 0, self._kept, -1, -1)
 

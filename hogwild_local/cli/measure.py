@@ -178,6 +178,8 @@ class _Bench:
             seconds[""] += seconds_of(partial(self.cache.decode, [([self.block], chunk)]))
             for flash, llama in self.llamas.items():
                 seconds[flash] += seconds_of(partial(llama.feed, chunk, done))
+        for llama in self.llamas.values():
+            llama.keep_prompt()
         return seconds
 
     def decode(self, n_workers: int) -> Row:
