@@ -22,7 +22,7 @@ class Kind:
     d_v: int = 1
     n_decay: int = 0
     n_groups: int = 1
-    d_g: int = 1
+    n_rows: int = -1
     scale: float = 1.0
     slope: float = 0.0
 
@@ -91,7 +91,7 @@ class Delta(Kind):
 
     def shapes(self) -> list[tuple[int, ...]]:
         of_keys = (self.n_groups, self.d_k)
-        return [of_keys, of_keys, (self.n_head, self.d_v), (self.n_head, self.d_g), (self.n_head, 1)]
+        return [of_keys, of_keys, (self.n_head, self.d_v), (self.n_head, self.n_decay), (self.n_head, 1)]
 
     def draw(self, rng: np.random.Generator) -> Token:
         q, k, v, g, beta = super().draw(rng)
@@ -204,16 +204,26 @@ class Shift(Convolution):
 
 KINDS = {
     "convolution": Convolution(5, 3),
+    "convolution, rows": Convolution(5, 3, n_rows=9),
     "mamba-2": Diagonal(4, 18, 3, n_decay=1, n_groups=2),
+    "mamba-2, rows": Diagonal(4, 35, 3, n_decay=1, n_groups=2, n_rows=20),
     "mamba-1": Diagonal(6, 4, 1, n_decay=4),
-    "delta net": Delta(4, 18, 5, n_groups=2),
-    "kimi": Delta(3, 6, 6, n_groups=3, d_g=6),
+    "mamba-1, rows": Diagonal(6, 4, 1, n_decay=4, n_rows=16),
+    "delta net": Delta(4, 18, 5, n_decay=1, n_groups=2),
+    "delta net, no rows": Delta(2, 18, 5, n_decay=1, n_rows=0),
+    "delta net, wide": Delta(2, 70, 67, n_decay=1, n_rows=40),
+    "kimi": Delta(3, 6, 6, n_decay=6, n_groups=3, n_rows=15),
     "token shift": Shift(5, 1),
-    "lightning": Lightning(4, 18, 5, n_decay=1, slope=0.7),
-    "gated": Gated(3, 10, 6, n_decay=10, scale=0.3),
-    "rwkv-6": Wkv6(3, 18, 18, n_decay=18),
-    "rwkv-7": Wkv7(3, 18, 18),
+    "token shift, rows": Shift(5, 1, n_rows=9),
+    "lightning": Lightning(4, 18, 5, n_decay=1, n_rows=0, slope=0.7),
+    "lightning, rows": Lightning(4, 18, 5, n_decay=1, n_rows=12, slope=0.7),
+    "gated": Gated(3, 10, 6, n_decay=10, scale=0.3, n_rows=9),
+    "rwkv-6": Wkv6(3, 18, 18, n_decay=18, n_rows=0),
+    "rwkv-6, rows": Wkv6(3, 35, 35, n_decay=35, n_rows=20),
+    "rwkv-7": Wkv7(3, 18, 18, n_decay=18, n_rows=0),
+    "rwkv-7, rows": Wkv7(3, 35, 35, n_decay=35, n_rows=20),
 }
+"""Each with few tokens as rows, and without."""
 
 
 @dataclass
@@ -227,14 +237,14 @@ class Pair:
     def __post_init__(self) -> None:
         kind = self.kind
         self.weight = kind.draw_weight(self.rng).astype(np.float32).astype(np.float64)
-        sizes = (kind.n_head, kind.d_k, kind.d_v, kind.n_decay, kind.scale, kind.slope)
+        sizes = (kind.n_head, kind.d_k, kind.d_v, kind.n_decay, kind.n_rows, kind.scale, kind.slope)
         self.ours = native.Recurrence(kind.number, *sizes)
 
     def feed(self, views: Sequence[tuple[list[int], int]], n_threads: int = 1, fails: bool = False) -> float:
         """A pass. Returns the largest difference, relative to what is read."""
         fed = [[self._token() for _ in range(n)] for _, n in views]
         out = np.full((sum(map(len, fed)), self.kind.n_head * self.kind.d_v), np.nan, np.float32)
-        sizes = {"n_groups": self.kind.n_groups, "d_g": self.kind.d_g}
+        sizes = {"n_groups": self.kind.n_groups}
         inputs = [
             np.stack(rows).astype(np.float32) for rows in zip(*(token for of in fed for token in of), strict=True)
         ]

@@ -17,10 +17,11 @@ SOURCES = [
         "cache/block-table.cpp",
         "cache/block-maps.cpp",
         "cache/cell-moves.cpp",
+        "cache/map-bytes.cpp",
+        "cache/map-pass.cpp",
         "cache/map-pool.cpp",
     ),
-    *("kernel/recurrence.cpp", "kernel/columns.cpp", "kernel/columns-generic.cpp", "kernel/columns-avx2.cpp"),
-    *("kernel/columns-avx512.cpp", "base/error.cpp", "base/memory.cpp", "base/thread-pool.cpp"),
+    *("base/error.cpp", "base/memory.cpp", "base/thread-pool.cpp"),
 ]
 COMPILER = shutil.which("c++")
 

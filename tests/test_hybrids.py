@@ -160,6 +160,23 @@ def test_a_marked_block_can_be_cut_at_its_mark(name: str, single: Load) -> None:
         assert difference(feed(cache, [block], tokens[5:]), uncut(model, tokens)) < TOLERANCE
 
 
+def test_tokens_that_were_fed_one_by_one_can_be_cut_anywhere_while_they_are_few(name: str, single: Load) -> None:
+    model = single(name)
+    tokens = text(model, 46)
+    with cache_of(model) as cache:
+        block = cache.block()
+        feed(cache, [block], tokens[:40])
+        for token in tokens[40:]:
+            feed(cache, [block], [token])
+        if block.last_cut(44) != 44:
+            assert name in ("lfm2", "mamba")  # what they keep of a state is no more than some tokens
+            return
+        tail = block.split(44)
+        assert difference(feed(cache, [block, tail, cache.block()], [5]), uncut(model, [*tokens, 5])) < TOLERANCE
+        block.truncate(43)
+        assert difference(feed(cache, [block], tokens[43:]), uncut(model, tokens)) < TOLERANCE
+
+
 def test_a_prompt_that_is_left_half_way_leaves_the_block_as_it_was(name: str, single: Load) -> None:
     model = single(name)
     tokens = text(model, 100)

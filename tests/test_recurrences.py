@@ -118,7 +118,7 @@ class BlocksMachine(RuleBasedStateMachine):
         n = len(self.blocks[block])
         self.pair.ours.change("mark", block)
         assert self.pair.feed([([block], 3)]) < TOLERANCE
-        assert self.pair.ours.last_cut(block, n + 2) == n
+        assert self.pair.ours.last_cut(block, n) == n
 
     @precondition(lambda self: self.blocks)
     @rule(data=st.data())
@@ -180,12 +180,12 @@ def test_a_text_that_was_fed_at_once_can_be_cut_before_its_last_token_and_evenly
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_tokens_that_are_fed_one_by_one_are_one_segment(kind: str) -> None:
+def test_tokens_that_are_fed_one_by_one_are_a_map_and_the_newest_of_them_rows(kind: str) -> None:
     """A pass costs what its segments cost: not more for more tokens."""
     pair = pair_of(kind, 0)
     for _ in range(200):
         pair.feed([([1], 1)], fails=False)
-    assert pair.ours.n_segments(1) == 1
+        assert pair.ours.n_segments(1) <= (1 if KINDS[kind].n_rows == 0 else 2)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -93,6 +93,26 @@ def test_no_more_tokens_are_promised_than_the_share_holds_and_hardly_fewer(
     assert 0.97 * (smallest - share * mapped) - 64e3 <= n_bytes <= 1.03 * largest
 
 
+@pytest.mark.parametrize("name", ["qwen35", "granitehybrid"])
+def test_what_a_run_keeps_of_recurrent_layers_is_within_the_share(name: str, single: Callable[..., Any]) -> None:
+    model, most = single(name), 200_000
+    before = free_host_memory()
+    share = 4e6 / before
+    n = model._native.room(share, most, *HOW)
+    assert 2000 < n < most
+    largest = share * max(before, free_host_memory())
+    with SharedCache(model, n) as cache:
+        without = cache._native.number("n_bytes")
+        prompt, workers = cache.block(), [cache.block() for _ in range(4)]
+        for _ in range(2):
+            cache.decode([([prompt], [1 + i % 50 for i in range(450)])])
+        for token in range(80):
+            cache.decode([([prompt, block], [1 + token % 50]) for block in workers])
+        states = cache._native.number("n_bytes") - without
+        assert without + states <= 1.03 * largest
+        assert states > 0.06 * largest  # so that it is seen where they are forgotten
+
+
 def test_other_types_make_room_for_as_many_tokens_as_they_are_smaller(single: Callable[..., Any]) -> None:
     model = single("llama")
     share = 4e6 / free_host_memory()

@@ -9,7 +9,7 @@
 #include "hogwild-parts.h"
 
 struct hw_recurrence {
-    explicit hw_recurrence(const hw::Recurrence& only) : recurrence(only), maps({only}) {}
+    explicit hw_recurrence(std::vector<hw::Recurrence> one) : recurrence(one.front()), maps(std::move(one)) {}
 
     hw::Recurrence recurrence;
     hw::BlockMaps maps;
@@ -72,7 +72,7 @@ void run_part(const Recurrence& recurrence, const RecurrentPlan& plan, const hw_
     const size_t value = n_bytes(shape.d_v);
     const float* const* in = pass.inputs;
     std::vector<float> scratch(recurrent_scratch(shape, plan.n_tokens));
-    const auto rows = [&](int i, int64_t n, size_t size) -> DeltaTensors::Rows {
+    const auto rows = [&](int i, int64_t n, size_t size) -> HeadRows {
         return {in[i], size * static_cast<size_t>(n), size, n};
     };
     const HeadRows none = {};
@@ -90,7 +90,7 @@ void run_part(const Recurrence& recurrence, const RecurrentPlan& plan, const hw_
             return run_delta(
                 plan, recurrence,
                 {rows(0, pass.n_groups, key), rows(1, pass.n_groups, key), rows(2, shape.n_head, value),
-                 rows(3, shape.n_head, n_bytes(pass.d_g)), rows(4, shape.n_head, n_bytes(1)), pass.d_g, pass.out},
+                 rows(3, shape.n_head, n_bytes(shape.n_decay)), rows(4, shape.n_head, n_bytes(1)), pass.out},
                 scratch.data(), ith, pass.n_threads);
         case RecurrenceKind::linear:
             return run_linear(plan, recurrence,
@@ -132,7 +132,10 @@ hw_status hw_recurrence_new(const hw_recurrence_params* params, hw_recurrence** 
         hw_recurrence*& made = not_null(recurrence, "recurrence");
         const hw_recurrence_params& p = not_null(params, "params");
         const auto kind = static_cast<hw::RecurrenceKind>(p.kind);
-        made = new hw_recurrence({{kind, p.n_head, p.d_k, p.d_v, p.n_decay, p.scale, p.slope}, 0});
+        const hw::RecurrenceShape shape = {kind, p.n_head, p.d_k, p.d_v, p.n_decay, p.scale, p.slope};
+        std::vector<hw::Recurrence> one = {{shape, 0, 0, 0}};
+        p.n_rows < 0 ? hw::lay_out(&one) : hw::lay_out(&one, p.n_rows);
+        made = new hw_recurrence(std::move(one));
     });
 }
 

@@ -5,10 +5,15 @@
 //   block    0          64         128   140 141
 //            | map      | map      | map | map          cuts: 0, 64, 128, 140, 141
 //
-// A map cannot be cut: a block is split and truncated where one segment ends and the next begins. Segments begin where
-// many tokens are fed at once, every so many of those, before the last of them (a run parts from its prompt there), and
-// where somebody has marked the block. There are at most some of them: then neighbours are joined, the shortest first,
-// those that end at a mark last.
+// A map cannot be cut: a block is split and truncated where one segment ends and the next begins. Segments of maps
+// begin where many tokens are fed at once, every so many of those, before the last of them (a run parts from its prompt
+// there), and where somebody has marked the block. There are at most some of them: then neighbours are joined, the
+// shortest first, those that end at a mark last.
+//
+// The newest tokens of a block, if they were fed a few at a time, are a segment of rows, which can be cut anywhere;
+// when there are too many, they are joined to the segment before. A pass adds its rows behind those that are there,
+// which nobody reads until they are counted, so blocks share rows as they share maps: one of them goes on where they
+// lie, the others copy them.
 //
 // A block that is read again and again as it is, a prompt mostly, gets one map more, of all of its segments: it costs a
 // pass no more than one segment then.
@@ -18,7 +23,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
+#include <memory>
 #include <vector>
 
 #include "base/thread-pool.h"
@@ -27,13 +34,27 @@
 
 namespace hw {
 
+// Rows of tokens, which several runs may be part of.
+struct Rows {
+    Map data;
+    int64_t n_filled;
+};
+
 struct Segment {
     int64_t n_tokens;
-    Map map;
+    Map map;                 // NULL: it has rows
     bool is_marked = false;  // its end
+    std::shared_ptr<Rows> rows = nullptr;
+    int64_t first_row = 0;
+
+    RecurrentRun run() const { return {map ? map.get() : rows->data.get(), n_tokens, rows != nullptr, first_row}; }
 };
 
 using Segments = std::vector<Segment>;
+
+constexpr size_t most_segments = 12;  // of a block, before a pass adds some
+
+int64_t length(const Segments& segments);  // in tokens
 
 // Tokens that a view feeds its own block, the last of `blocks`.
 struct FedView {
@@ -83,25 +104,37 @@ class BlockMaps {
     // Throws HW_ERROR_ARGUMENT unless these are the segments of so many tokens; HW_ERROR_MEMORY.
     Segments from_bytes(const std::byte* data, size_t n_bytes, int64_t n_tokens) const;
 
-    size_t n_bytes_used() const { return maps_.n_bytes(); }
+    // What the blocks of a run take: a prompt that is cut as often as it may be and also one map, and four workers'
+    // steps, each with its rows. More is asked for when it is needed.
+    static size_t usual_bytes(const std::vector<Recurrence>& recurrences);
+    size_t n_bytes_used() const { return maps_.n_bytes() + rows_.n_bytes(); }
 
   private:
     struct Held {
         Segments segments;
-        Map whole;            // of all segments; NULL: not made
-        int32_t n_reads = 0;  // passes that have read it since it has changed
+        Segment whole = {0, nullptr};  // all segments as one; no tokens: not made
+        int32_t n_reads = 0;           // passes that have read it since it has changed
     };
 
+    int64_t n_rows() const { return recurrences_.front().n_rows; }
+    void each(const std::function<void(const Recurrence& recurrence)>& part) const;
+    Segment as_map(const Segment& first, const Segment& second) const;
+    Segment as_rows(const Segment& first, const Segment& second) const;
     Segment join(const Segment& first, const Segment& second) const;
     Segments& changed(int32_t block);
-    void thin(int32_t block);
+    void make_room(int32_t block, int32_t n_tokens);
+    void thin(Segments* segments) const;
     void note_read(Held* held) const;
+    bool fits_rows(int64_t n_tokens) const;
     void feed(const FedView& view, MapPass* pass) const;
+    void feed_maps(const FedView& view, Segments* segments, RecurrentPlan* plan) const;
+    void feed_rows(const FedView& view, bool is_only_owner, Segments* segments, RecurrentPlan* plan) const;
     void link(const FedView& view, const MapPass& known, RecurrentView* linked, RecurrentPlan* plan) const;
 
     std::vector<Recurrence> recurrences_;
     ThreadPool* pool_;
     mutable MapPool maps_;
+    mutable MapPool rows_;
     std::map<int32_t, Held> blocks_;
 };
 

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/memory.h"
+#include "cache/block-maps.h"
 #include "cache/kv-store.h"
 #include "graph/source-graph.h"
 
@@ -40,7 +41,8 @@ int64_t scratch_cells(int64_t n_ctx) { return std::clamp<int64_t>(n_ctx / 32, 16
 // Bytes of each memory that a cache may take. All host memory is one, whatever device uses it.
 class Limits {
   public:
-    Limits(const KvBytes& asked, size_t n_mapped, double share) {
+    // n_states: of them, for states of recurrent layers.
+    Limits(const KvBytes& asked, size_t n_mapped, double share, size_t n_states) : n_states_(n_states) {
         for (const auto& [type, n_bytes] : asked) {
             limits_[type] = part(free_memory(type), 0, share);
         }
@@ -48,7 +50,7 @@ class Limits {
     }
 
     bool allow(const KvBytes& asked) const {
-        size_t n_host = 0;
+        size_t n_host = n_states_;
         for (const auto& [type, n_bytes] : asked) {
             n_host += ggml_backend_buft_is_host(type) ? n_bytes : 0;
             if (n_bytes > limits_.at(type)) {
@@ -67,6 +69,7 @@ class Limits {
 
     KvBytes limits_;
     size_t host_;
+    size_t n_states_;
 };
 
 }  // namespace
@@ -126,7 +129,7 @@ int32_t room_for(const ModelPtr& model, const CacheParams& params, double share)
                                   params.type_v);
     };
     const KvBytes asked = bytes(params.n_ctx);
-    const Limits limits(asked, model->n_mapped_bytes(), share);
+    const Limits limits(asked, model->n_mapped_bytes(), share, BlockMaps::usual_bytes(spec.recurrences));
     if (limits.allow(asked)) {
         return params.n_ctx;
     }

@@ -26,8 +26,9 @@ std::vector<SpaceSize> sizes_of_spaces(const ModelSpec& spec, const CacheParams&
 std::vector<int64_t> n_all_of(const std::vector<SpaceSize>& sizes);
 
 // The most tokens, up to params.n_ctx, of which keys and values take no more than a share of the memory that is free
-// now, on each device that has some of them; 0: not even one. Weights that are mapped from files are no free memory,
-// though the system calls it so. Throws as the constructor of Cache, but for HW_ERROR_MEMORY.
+// now, on each device that has some of them, and on the host the recurrent states of a run too; 0: not even one.
+// Weights that are mapped from files are no free memory, though the system calls it so. Throws as the constructor of
+// Cache, but for HW_ERROR_MEMORY.
 int32_t room_for(const ModelPtr& model, const CacheParams& params, double share);
 
 }  // namespace hw

@@ -105,11 +105,7 @@ std::vector<Recurrence> read_recurrences(const SourceGraph& source) {
     for (const auto& [node, site] : source.recurrences) {
         recurrences[site.index].shape = site.shape;
     }
-    size_t offset = 0;
-    for (Recurrence& recurrence : recurrences) {
-        recurrence.offset = offset;
-        offset += recurrence.shape.n_floats();
-    }
+    lay_out(&recurrences);
     return recurrences;
 }
 

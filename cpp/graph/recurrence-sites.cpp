@@ -72,7 +72,9 @@ RecurrenceSite read_delta(const ggml_tensor* node, const StateLeaves& states) {
     for (int i = 0; i < 5; i++) {
         check_rows(node, node->src[i], 1);
     }
-    return {0, {RecurrenceKind::delta, v->ne[1], d_k, v->ne[0], 0}, {node->src[0], node->src[1], v, g, node->src[4]}};
+    return {0,
+            {RecurrenceKind::delta, v->ne[1], d_k, v->ne[0], g->ne[0]},
+            {node->src[0], node->src[1], v, g, node->src[4]}};
 }
 
 // RWKV's token shift: the inputs of the tokens, each one late, the first one that of the token before the pass.
@@ -132,7 +134,7 @@ RecurrenceSite read_wkv7(const ggml_tensor* node, const StateLeaves& states) {
     }
     check_heads(node, sources);
     const int64_t d = sources[0]->ne[0];
-    return {0, {RecurrenceKind::wkv7, sources[0]->ne[1], d, d, 0}, sources};
+    return {0, {RecurrenceKind::wkv7, sources[0]->ne[1], d, d, d}, sources};
 }
 
 // A chain of single sources, by operation.

@@ -29,6 +29,7 @@ struct hw_recurrence_params {
     int32_t d_k;
     int32_t d_v;
     int32_t n_decay;
+    int32_t n_rows;  // that few tokens are kept as; -1: as many as in a model of this recurrence alone
     float scale;
     float slope;
 };
@@ -39,7 +40,6 @@ struct hw_recurrence_pass {
     const int32_t* n_tokens;  // [n_views], which feed one behind the other
     int32_t n_views;
     int32_t n_groups;        // diagonal: of b and c; delta: heads of q and k
-    int32_t d_g;             // delta: 1 or d_k
     const float* inputs[6];  // as RecurrenceSite::sources, each token's numbers side by side (a convolution's too);
                              // NULL: there is none
     float* out;              // [tokens, n_head, d_v]

@@ -295,9 +295,10 @@ enum hw_status hw_block_tokens(hw_cache* cache, int32_t block, int32_t* tokens, 
                                size_t err_size);
 enum hw_status hw_block_free(hw_cache* cache, int32_t block, char* err, size_t err_size);
 // Where a block can be cut: the last place at or before n, 0 to len. In models with recurrent layers these are few: the
-// begin, the end, places in texts that were fed at once, and where it ended when it was marked. In models with sliding
-// windows it is 0 where what a window would see there has been dropped: layers with a window keep more than a window of
-// a block while there is room, so what was fed last can mostly be cut. In others it is n.
+// begin, the end, places in texts that were fed at once, where it ended when it was marked, and in the newest tokens,
+// if they were fed a few at a time, anywhere. In models with sliding windows it is 0 where what a window would see
+// there has been dropped: layers with a window keep more than a window of a block while there is room, so what was fed
+// last can mostly be cut. In others it is n.
 enum hw_status hw_block_last_cut(hw_cache* cache, int32_t block, int32_t n, int32_t* at, char* err, size_t err_size);
 enum hw_status hw_block_mark(hw_cache* cache, int32_t block, char* err, size_t err_size);
 // Keeps the first n tokens; n = 0 clears. HW_ERROR_ARGUMENT if n is not in 0..len, or the block cannot be cut there.

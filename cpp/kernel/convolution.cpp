@@ -10,6 +10,15 @@ namespace hw {
 
 namespace {
 
+// An input of a run, 0 is its newest; NULL: it has fewer tokens. data: where the run lies.
+template <class Float>
+Float* row_of(const Recurrence& recurrence, Float* data, const RecurrentRun& run, int64_t age) {
+    const int64_t n_channels = recurrence.shape.n_head;
+    return age >= run.n_tokens ? nullptr
+           : run.is_rows       ? data + recurrence.rows_offset + (run.first_row + run.n_tokens - 1 - age) * n_channels
+                               : data + recurrence.offset + age * n_channels;
+}
+
 class Convolution {
   public:
     Convolution(const RecurrentPlan& plan, const Recurrence& recurrence, const ConvolutionTensors& tensors,
@@ -17,21 +26,23 @@ class Convolution {
         : plan_(plan),
           d_k_(recurrence.shape.d_k),
           n_channels_(recurrence.shape.n_head),
-          offset_(recurrence.offset),
+          recurrence_(recurrence),
           t_(tensors),
           channels_(channels) {}
 
-    // The last inputs of a run; 0 where it has fewer.
+    // The last inputs of a run, 0 where it has fewer; or those of all its tokens.
     void store(const RecurrentWork& work) const {
-        for (int64_t age = 0; age < d_k_; age++) {
-            float* to = work.after + offset_ + age * n_channels_;
-            const int64_t before = age - work.n_tokens;
-            const float* from = before < 0               ? input(work.first_token + work.n_tokens - 1 - age)
-                                : before < work.n_before ? row(work.before, before)
-                                                         : nullptr;
-            for (int64_t channel = channels_.begin; channel < channels_.end; channel++) {
-                to[channel] = from != nullptr ? from[channel] : 0.0f;
+        if (work.before.is_rows) {
+            for (int64_t i = 0; i < work.n_tokens; i++) {
+                put(input(work.first_token + i), row_of(recurrence_, work.after, work.run(i + 1), 0));
             }
+            return;
+        }
+        for (int64_t age = 0; age < d_k_; age++) {
+            const int64_t before = age - work.n_tokens;
+            const float* from = before < 0 ? input(work.first_token + work.n_tokens - 1 - age)
+                                           : row_of(recurrence_, work.before.data, work.before, before);
+            put(from, work.after + recurrence_.offset + age * n_channels_);
         }
     }
 
@@ -40,30 +51,43 @@ class Convolution {
         const int64_t first = works[0].first_token;
         const int64_t last = works[view.n_works - 1].first_token + works[view.n_works - 1].n_tokens;
         const Rows before = rows_before(view);
+        Inputs inputs;
         for (int64_t token = first; token < last; token++) {
-            float* out = t_.out + token * n_channels_;
-            std::fill(out + channels_.begin, out + channels_.end, 0.0f);
             for (int64_t i = 0; i <= d_k_; i++) {
                 const int64_t seen = token - d_k_ + i;
-                const float* row = seen >= first ? input(seen) : before.at(first - seen);
-                if (row != nullptr) {
-                    add_seen(row, i, out);
-                }
+                inputs[static_cast<size_t>(i)] = seen >= first ? input(seen) : before.at(first - seen);
             }
+            sum(inputs, t_.out + token * n_channels_);
         }
     }
 
   private:
-    // What an output has of the i-th input that it sees, the oldest first.
-    void add_seen(const float* row, int64_t i, float* out) const {
-        if (t_.weights == nullptr) {
-            if (i == 0) {
-                std::copy(row + channels_.begin, row + channels_.end, out + channels_.begin);
-            }
-            return;
+    using Inputs = std::array<const float*, max_convolution + 1>;
+
+    // inputs: those that an output sees, the oldest first; NULL: 0.
+    void sum(const Inputs& inputs, float* out) const {
+        const auto all = inputs.begin() + d_k_ + 1;
+        if (d_k_ == 3 && std::find(inputs.begin(), all, nullptr) == all) {
+            return sum_of_four(inputs[0], inputs[1], inputs[2], inputs[3], out);
         }
+        if (t_.weights == nullptr) {
+            return put(inputs[0], out);
+        }
+        std::fill(out + channels_.begin, out + channels_.end, 0.0f);
+        for (int64_t i = 0; i <= d_k_; i++) {
+            const float* row = inputs[static_cast<size_t>(i)];
+            for (int64_t channel = channels_.begin; row != nullptr && channel < channels_.end; channel++) {
+                out[channel] += t_.weights[channel * (d_k_ + 1) + i] * row[channel];
+            }
+        }
+    }
+
+    // What most models have, as a loop that compilers make vectors of.
+    void sum_of_four(const float* a, const float* b, const float* c, const float* d, float* out) const {
         for (int64_t channel = channels_.begin; channel < channels_.end; channel++) {
-            out[channel] += t_.weights[channel * (d_k_ + 1) + i] * row[channel];
+            const float* weights = t_.weights + channel * 4;
+            out[channel] =
+                a[channel] * weights[0] + b[channel] * weights[1] + c[channel] * weights[2] + d[channel] * weights[3];
         }
     }
 
@@ -80,27 +104,32 @@ class Convolution {
     // Those that the view has before its own tokens of this pass.
     Rows rows_before(const RecurrentView& view) const {
         Rows rows;
-        const auto add = [&](const float* map, int64_t n_tokens) {
-            for (int64_t age = 0; age < std::min(n_tokens, d_k_) && rows.n < d_k_; age++) {
-                rows.data[static_cast<size_t>(rows.n++)] = row(map, age);
+        const auto add = [&](const RecurrentRun& run) {
+            for (int64_t age = 0; age < std::min(run.n_tokens, d_k_) && rows.n < d_k_; age++) {
+                rows.data[static_cast<size_t>(rows.n++)] = row_of(recurrence_, run.data, run, age);
             }
         };
-        const RecurrentWork& own = plan_.works[static_cast<size_t>(view.first_work)];
-        add(own.before, own.n_before);
+        add(plan_.works[static_cast<size_t>(view.first_work)].before);
         for (int32_t i = view.n_links; i-- > 0;) {
-            const RecurrentLink& link = plan_.links[static_cast<size_t>(view.first_link + i)];
-            add(link.map, link.n_tokens);
+            add(plan_.links[static_cast<size_t>(view.first_link + i)]);
         }
         return rows;
     }
 
+    void put(const float* from, float* to) const {
+        if (from != nullptr) {
+            std::copy(from + channels_.begin, from + channels_.end, to + channels_.begin);
+        } else {
+            std::fill(to + channels_.begin, to + channels_.end, 0.0f);
+        }
+    }
+
     const float* input(int64_t token) const { return at_bytes(t_.x, static_cast<size_t>(token) * t_.x_nb_token); }
-    const float* row(const float* map, int64_t age) const { return map + offset_ + age * n_channels_; }
 
     const RecurrentPlan& plan_;
     int64_t d_k_;
     int64_t n_channels_;
-    size_t offset_;
+    const Recurrence& recurrence_;
     const ConvolutionTensors& t_;
     Share channels_;
 };
@@ -115,6 +144,21 @@ void run_convolution(const RecurrentPlan& plan, const Recurrence& recurrence, co
     }
     for (const RecurrentView& view : plan.views) {
         convolution.read(view);
+    }
+}
+
+void join_convolutions(const Recurrence& recurrence, const RecurrentRun& first, const RecurrentRun& second,
+                       float* out) {
+    const int64_t n_channels = recurrence.shape.n_head;
+    out += recurrence.offset;
+    for (int64_t age = 0; age < recurrence.shape.d_k; age++, out += n_channels) {
+        const float* from = age < second.n_tokens ? row_of(recurrence, second.data, second, age)
+                                                  : row_of(recurrence, first.data, first, age - second.n_tokens);
+        if (from != nullptr) {
+            std::copy_n(from, n_channels, out);
+        } else {
+            std::fill_n(out, n_channels, 0.0f);
+        }
     }
 }
 

@@ -5,9 +5,12 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernel/recurrence.h"
+#include "kernel/state-loops.h"
+
 namespace hw {
 
-// What is so small is 0, as in kernel/columns-impl.h.
+// What is so small is 0, as in kernel/state-loops-impl.h.
 inline float flushed(float x) { return std::fabs(x) < 1e-30f ? 0.0f : x; }
 
 // [begin, end) of n things for thread ith of nth.
@@ -21,5 +24,65 @@ inline Share share_of(int64_t n, int ith, int nth) { return {n * ith / nth, n * 
 inline const float* at_bytes(const float* data, size_t n_bytes) {
     return reinterpret_cast<const float*>(reinterpret_cast<const char*>(data) + n_bytes);
 }
+
+// One head of a recurrence: where its part of maps and of rows lies. Not of a convolution.
+class Head {
+  public:
+    Head(const Recurrence& recurrence, int64_t head)
+        : shape_(recurrence.shape),
+          offset_(recurrence.offset + recurrence.shape.n_floats() / static_cast<size_t>(recurrence.shape.n_head) *
+                                          static_cast<size_t>(head)),
+          rows_offset_(recurrence.rows_offset +
+                       static_cast<size_t>(head * recurrence.n_rows * recurrence.shape.n_row())) {}
+
+    const RecurrenceShape& shape() const { return shape_; }
+    const float* map(const float* all) const { return all + offset_; }
+    float* map(float* all) const { return all + offset_; }
+    float* row(float* all, int64_t n) const { return all + rows_offset_ + n * shape_.n_row(); }
+    TokenRows rows(const RecurrentRun& run) const {
+        return {run.data + rows_offset_ + run.first_row * shape_.n_row(),
+                shape_.n_row(),
+                run.n_tokens,
+                shape_.d_k,
+                shape_.d_v,
+                shape_.n_decay};
+    }
+
+  private:
+    const RecurrenceShape& shape_;
+    size_t offset_;
+    size_t rows_offset_;
+};
+
+// Calls read(token, run, is_first) for what stands before each token of a view, from its own run back; is_first: of the
+// view. Runs of rows that tokens go to are among that, up to them, without them where n_itself is 0; maps are not.
+template <class Read>
+void read_back(const RecurrentPlan& plan, const RecurrentView& view, int32_t n_itself, const Read& read) {
+    for (int32_t i = 0; i < view.n_works; i++) {
+        const RecurrentWork& own = plan.works[static_cast<size_t>(view.first_work + i)];
+        for (int32_t k = 0; k < own.n_tokens; k++) {
+            const int64_t token = own.first_token + k;
+            if (own.before.is_rows) {
+                read(token, own.run(k + n_itself), i == 0 && view.n_links == 0);
+            }
+            for (int32_t before = i; before-- > 0;) {
+                read(token, plan.works[static_cast<size_t>(view.first_work + before)].run(),
+                     before == 0 && view.n_links == 0);
+            }
+            for (int32_t link = view.n_links; link-- > 0;) {
+                read(token, plan.links[static_cast<size_t>(view.first_link + link)], link == 0);
+            }
+        }
+    }
+}
+
+size_t delta_scratch(const RecurrenceShape& shape, int32_t n_tokens);
+size_t diagonal_scratch(const RecurrenceShape& shape, int32_t n_tokens);
+size_t wkv7_scratch(const RecurrenceShape& shape, int32_t n_tokens);
+
+void join_convolutions(const Recurrence& recurrence, const RecurrentRun& first, const RecurrentRun& second, float* out);
+void join_diagonals(const Recurrence& recurrence, const RecurrentRun& first, const RecurrentRun& second, float* out);
+void join_deltas(const Recurrence& recurrence, const RecurrentRun& first, const RecurrentRun& second, float* out);
+void join_wkv7(const Recurrence& recurrence, const RecurrentRun& first, const RecurrentRun& second, float* out);
 
 }  // namespace hw

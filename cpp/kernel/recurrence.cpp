@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "kernel/columns.h"
 #include "kernel/recurrence-loops.h"
 
 namespace hw {
@@ -21,84 +20,90 @@ size_t RecurrenceShape::n_floats() const {
     return static_cast<size_t>(n_head * (d_v + d_k) * d_k);
 }
 
+int64_t RecurrenceShape::n_row() const {
+    switch (kind) {
+        case RecurrenceKind::convolution:
+            return n_head;
+        case RecurrenceKind::diagonal:
+        case RecurrenceKind::linear:
+            return d_k + d_v + n_decay;
+        case RecurrenceKind::delta:
+            return d_k + d_v + n_decay + 1;
+        case RecurrenceKind::wkv7:
+            break;
+    }
+    return d_k + d_v + n_decay + 2 * d_k;
+}
+
+size_t RecurrenceShape::n_row_floats() const {
+    return static_cast<size_t>(kind == RecurrenceKind::convolution ? n_row() : n_head * n_row());
+}
+
 bool RecurrenceShape::operator==(const RecurrenceShape& other) const {
     return kind == other.kind && n_head == other.n_head && d_k == other.d_k && d_v == other.d_v &&
            n_decay == other.n_decay && scale == other.scale && slope == other.slope;
 }
 
-// What each token reads the runs before its own with, and those runs composed.
 size_t recurrent_scratch(const RecurrenceShape& shape, int32_t n_tokens) {
-    const int64_t n_state = shape.d_k * shape.d_v;
     switch (shape.kind) {
         case RecurrenceKind::convolution:
             return 0;
         case RecurrenceKind::diagonal:
-            return static_cast<size_t>(n_tokens * shape.n_decay + n_state + 2 * shape.d_k + 2 * shape.d_v);
-        case RecurrenceKind::delta:
         case RecurrenceKind::linear:
+            return diagonal_scratch(shape, n_tokens);
+        case RecurrenceKind::delta:
+            return delta_scratch(shape, n_tokens);
         case RecurrenceKind::wkv7:
             break;
     }
-    return static_cast<size_t>(n_tokens * shape.d_k + n_state + 2 * (shape.d_v + shape.d_k));
+    return wkv7_scratch(shape, n_tokens);
 }
 
-namespace {
-
-void join_convolution(const RecurrenceShape& shape, const float* first, const float* second, int64_t n_second,
-                      float* out) {
-    const int64_t n_own = std::min(n_second, shape.d_k);
-    std::copy_n(second, n_own * shape.n_head, out);
-    std::copy_n(first, (shape.d_k - n_own) * shape.n_head, out + n_own * shape.n_head);
+const float* HeadRows::at(int64_t token, int64_t head) const {
+    return at_bytes(data, static_cast<size_t>(token) * nb_token + static_cast<size_t>(head % n_head) * nb_head);
 }
 
-void join_diagonal(const RecurrenceShape& shape, const float* first, const float* second, float* out) {
-    const int64_t n = shape.n_decay + shape.d_v * shape.d_k;
-    for (int64_t head = 0; head < shape.n_head; head++, first += n, second += n, out += n) {
-        for (int64_t i = 0; i < shape.n_decay; i++) {
-            out[i] = flushed(second[i] * first[i]);
-        }
-        for (int64_t i = 0; i < shape.d_v * shape.d_k; i++) {
-            const float decay = second[shape.n_decay == 1 ? 0 : i % shape.d_k];
-            out[shape.n_decay + i] = decay * first[shape.n_decay + i] + second[shape.n_decay + i];
-        }
+void lay_out(std::vector<Recurrence>* recurrences) {
+    size_t n_map = 0;
+    size_t n_row = 1;
+    for (const Recurrence& recurrence : *recurrences) {
+        n_map += recurrence.shape.n_floats();
+        n_row += recurrence.shape.n_row_floats();
+    }
+    const int64_t n_rows = std::min(static_cast<int64_t>(n_map / n_row), most_rows);
+    lay_out(recurrences, n_rows < least_rows ? 0 : n_rows);
+}
+
+void lay_out(std::vector<Recurrence>* recurrences, int64_t n_rows) {
+    size_t offset = 0;
+    size_t rows_offset = 0;
+    for (Recurrence& recurrence : *recurrences) {
+        recurrence = {recurrence.shape, offset, rows_offset, n_rows};
+        offset += recurrence.shape.n_floats();
+        rows_offset += recurrence.shape.n_row_floats() * static_cast<size_t>(n_rows);
     }
 }
 
-void join_delta(const RecurrenceShape& shape, const float* first, const float* second, float* out) {
-    const int64_t n_columns = shape.d_v + shape.d_k;
-    const int64_t n = n_columns * shape.d_k;
-    for (int64_t head = 0; head < shape.n_head; head++, first += n, second += n, out += n) {
-        const float* matrix = second + shape.d_v * shape.d_k;
-        for (int64_t column = 0; column < n_columns; column++) {
-            const float* x = first + column * shape.d_k;
-            float* y = out + column * shape.d_k;
-            if (column < shape.d_v) {
-                std::copy_n(second + column * shape.d_k, shape.d_k, y);
-            } else {
-                std::fill_n(y, shape.d_k, 0.0f);
-            }
-            column_loops().add(matrix, shape.d_k, shape.d_k, x, y);
-            std::transform(y, y + shape.d_k, y, flushed);
-        }
-    }
-}
-
-}  // namespace
-
-void join_maps(const Recurrence& recurrence, const RecurrentLink& first, const RecurrentLink& second, float* out) {
-    const RecurrenceShape& shape = recurrence.shape;
-    const float* before = first.map + recurrence.offset;
-    const float* behind = second.map + recurrence.offset;
-    out += recurrence.offset;
-    switch (shape.kind) {
+void join_runs(const Recurrence& recurrence, const RecurrentRun& first, const RecurrentRun& second, float* out) {
+    switch (recurrence.shape.kind) {
         case RecurrenceKind::convolution:
-            return join_convolution(shape, before, behind, second.n_tokens, out);
+            return join_convolutions(recurrence, first, second, out);
         case RecurrenceKind::diagonal:
         case RecurrenceKind::linear:
-            return join_diagonal(shape, before, behind, out);
+            return join_diagonals(recurrence, first, second, out);
         case RecurrenceKind::delta:
+            return join_deltas(recurrence, first, second, out);
         case RecurrenceKind::wkv7:
-            return join_delta(shape, before, behind, out);
+            return join_wkv7(recurrence, first, second, out);
+    }
+}
+
+void copy_rows(const Recurrence& recurrence, const RecurrentRun& run, float* rows, int64_t to) {
+    const int64_t n_row = recurrence.shape.n_row();
+    const int64_t n_head = recurrence.shape.kind == RecurrenceKind::convolution ? 1 : recurrence.shape.n_head;
+    for (int64_t head = 0; head < n_head; head++) {
+        const size_t at = recurrence.rows_offset + static_cast<size_t>(head * recurrence.n_rows * n_row);
+        std::copy_n(run.data + at + run.first_row * n_row, run.n_tokens * n_row, rows + at + to * n_row);
     }
 }
 

@@ -9,7 +9,7 @@
 //   diagonal      S <- p S + x b^T           y = S c                  product of the p; S from nothing
 //   delta         S <- A S + beta k v^T      y = S^T q / sqrt(d_v)    product A of the A; S from nothing
 //                 A = (I - beta k k^T) diag(g)
-//   linear        S <- diag(w) S + k v^T     y = S^T q, see below      product of the w; S from nothing
+//   linear        S <- diag(w) S + k v^T     y = S^T q, see below     product of the w; S from nothing
 //   wkv7          S <- A S + k v^T           y = S^T r                 as delta
 //                 A = diag(w) + b a^T
 //
@@ -18,10 +18,16 @@
 // and of its own k v^T as much as a bonus u says: y = (S_before + diag(u) k v^T)^T q. A convolution without weights is
 // RWKV's token shift: d_k is 1, and what is read is the input before.
 //
+// A run of few tokens is kept as what its tokens were, a row each: that takes less to write and to read than a map, a
+// row is added where the others lie, and the run can be cut anywhere, for a row knows nothing of the others.
+//
 // As in attention, all runs take the tokens of the pass first; then every token reads through its view:
 //
 //   y = q (its own run up to itself) + (q A of that) (the run before) + ...       vectors by matrices, or, for many
 //   y = q (its own run up to itself) + (q A of that) (all runs before, composed)  tokens, matrices once
+//
+// through rows by vectors alone, from the last one back, as in a delta net: y += beta (q k) v;
+// q <- diag(g) (q - beta (q k) k).
 //
 // All numbers are F32. Heads (channels of a convolution) know nothing of each other: each thread takes some of them,
 // all the way.
@@ -38,57 +44,73 @@ constexpr int64_t max_convolution = 32;
 
 enum class RecurrenceKind : int32_t { convolution, diagonal, delta, linear, wkv7 };
 
-// A map, [n_head] where a head comes first:
-//   convolution  [d_k, n_head]                         inputs, the newest first
-//   diagonal     [n_head, n_decay + d_v * d_k]         decays, then S [d_v, d_k]
-//   delta, wkv7  [n_head, d_v + d_k, d_k]              columns of S [d_k, d_v], then of A [d_k, d_k]
-//   linear       as diagonal
+// A map, and the rows of a run, [n_head] where a head comes first:
+//   convolution       [d_k, n_head]                        inputs, the newest first
+//                     rows [n_rows, n_head]                an input each
+//   diagonal, linear  [n_head, n_decay + d_v * d_k]        decays, then S [d_v, d_k]
+//                     rows [n_head, n_rows, n_row()]       b, x, decays; k, v, w
+//   delta, wkv7       [n_head, (d_v + d_k) * d_k]          S [d_k, d_v], then A [d_k, d_k]
+//                     rows [n_head, n_rows, n_row()]       k, v, decays, beta; k, v, w, a, b
 struct RecurrenceShape {
     RecurrenceKind kind;
     int64_t n_head;   // convolution: channels
     int64_t d_k;      // convolution: inputs before its own that an output sees
     int64_t d_v;      // convolution: 1
-    int64_t n_decay;  // diagonal, linear: decays of a head, 1 or d_k; else 0
+    int64_t n_decay;  // decays of a head, 1 or d_k (wkv7: d_k); convolution: 0
     float scale = 1;  // linear: of what is read
     float slope = 0;  // linear, with one decay a head: exp(-slope m), where m is the head's slope of ALiBi
 
-    // Numbers of a map.
-    size_t n_floats() const;
+    size_t n_floats() const;      // numbers of a map
+    int64_t n_row() const;        // of a row, of a head; convolution: of all
+    size_t n_row_floats() const;  // of a row, of all heads
     bool operator==(const RecurrenceShape& other) const;
 };
 
 // One recurrence of a model.
 struct Recurrence {
     RecurrenceShape shape;
-    size_t offset;  // of its part of a map of all
+    size_t offset;       // of its part of a map of all
+    size_t rows_offset;  // of its part of the rows of all
+    int64_t n_rows;      // that a run of rows has room for; 0: there are none
+};
+
+// Sets all but the shapes. n_rows: as many as take the place of a map, but for few.
+constexpr int64_t most_rows = 64;
+constexpr int64_t least_rows = 4;
+void lay_out(std::vector<Recurrence>* recurrences);
+// For tests: so many rows.
+void lay_out(std::vector<Recurrence>* recurrences, int64_t n_rows);
+
+// What tokens one behind the other do to states. data: of all recurrences.
+struct RecurrentRun {
+    const float* data;  // a map, or rows
+    int64_t n_tokens;
+    bool is_rows;
+    int64_t first_row;  // where the run begins in them
 };
 
 // Tokens of a pass, side by side, that go to the end of a run.
 struct RecurrentWork {
-    const float* before;  // the map of the run without them; NULL: it begins with them
-    int64_t n_before;     // its tokens
-    float* after;         // the map with them: written
+    RecurrentRun before;  // the run without them, of the same form; no tokens: it begins with them
+    float* after;         // the run with them, written: another map, or the rows of `before`
     int32_t first_token;
     int32_t n_tokens;
-};
 
-// A run that a view has before its own tokens: its map with the tokens of this pass.
-struct RecurrentLink {
-    const float* map;
-    int64_t n_tokens;
+    // With the first n of them.
+    RecurrentRun run(int64_t n) const { return {after, before.n_tokens + n, before.is_rows, before.first_row}; }
+    RecurrentRun run() const { return run(n_tokens); }
 };
 
 struct RecurrentView {
-    int32_t first_link;  // first to last
+    int32_t first_link;  // runs before its own tokens, first to last, with their tokens of this pass
     int32_t n_links;
     int32_t first_work;  // one behind the other, its tokens too; what the first one adds to is no link
     int32_t n_works;
 };
 
-// Pointers are to maps of all recurrences.
 struct RecurrentPlan {
     std::vector<RecurrentWork> works;
-    std::vector<RecurrentLink> links;
+    std::vector<RecurrentRun> links;
     std::vector<RecurrentView> views;
     int32_t n_tokens = 0;
 };
@@ -129,14 +151,12 @@ struct HeadRows {
 };
 
 struct DeltaTensors {
-    using Rows = HeadRows;
-    Rows q;
-    Rows k;
-    Rows v;
-    Rows g;       // logarithms of decays, [d_g]
-    Rows beta;    // [1]
-    int64_t d_g;  // 1 or d_k
-    float* out;   // [tokens, heads, d_v]
+    HeadRows q;
+    HeadRows k;
+    HeadRows v;
+    HeadRows g;     // logarithms of decays, [n_decay]
+    HeadRows beta;  // [1]
+    float* out;     // [tokens, heads, d_v]
 };
 
 struct LinearTensors {
@@ -170,7 +190,9 @@ void run_linear(const RecurrentPlan& plan, const Recurrence& recurrence, const L
 void run_wkv7(const RecurrentPlan& plan, const Recurrence& recurrence, const Wkv7Tensors& tensors, float* scratch,
               int ith, int nth);
 
-// The map of two runs, one behind the other. out: another one.
-void join_maps(const Recurrence& recurrence, const RecurrentLink& first, const RecurrentLink& second, float* out);
+// out: the map of two runs, one behind the other; the second may have no tokens. Another one than theirs.
+void join_runs(const Recurrence& recurrence, const RecurrentRun& first, const RecurrentRun& second, float* out);
+// Copies a run of rows to other ones, from row `to` on.
+void copy_rows(const Recurrence& recurrence, const RecurrentRun& run, float* rows, int64_t to);
 
 }  // namespace hw

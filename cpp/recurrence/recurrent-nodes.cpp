@@ -28,8 +28,8 @@ DiagonalTensors diagonal_tensors(const ggml_tensor* dst) {
 HeadRows rows_of(const ggml_tensor* rows) { return {data_of(rows), rows->nb[2], rows->nb[1], rows->ne[1]}; }
 
 DeltaTensors delta_tensors(const ggml_tensor* dst) {
-    return {rows_of(dst->src[0]), rows_of(dst->src[1]), rows_of(dst->src[2]),          rows_of(dst->src[3]),
-            rows_of(dst->src[4]), dst->src[3]->ne[0],   static_cast<float*>(dst->data)};
+    return {rows_of(dst->src[0]), rows_of(dst->src[1]), rows_of(dst->src[2]),
+            rows_of(dst->src[3]), rows_of(dst->src[4]), static_cast<float*>(dst->data)};
 }
 
 LinearTensors linear_tensors(const ggml_tensor* dst) {

@@ -25,12 +25,22 @@ Floats = npt.NDArray[np.float32]
 
 
 class Recurrence:
-    """One recurrence, and blocks that hold its states. kind: a RecurrenceKind of cpp/kernel/recurrence.h."""
+    """One recurrence, and blocks that hold its states. kind: a RecurrenceKind of cpp/kernel/recurrence.h.
+    n_rows: -1 for as many as in a model."""
 
     def __init__(
-        self, kind: int, n_head: int, d_k: int, d_v: int, n_decay: int, scale: float = 1.0, slope: float = 0.0
+        self,
+        kind: int,
+        n_head: int,
+        d_k: int,
+        d_v: int,
+        n_decay: int,
+        n_rows: int = -1,
+        scale: float = 1.0,
+        slope: float = 0.0,
     ) -> None:
-        params = ffi.new("struct hw_recurrence_params *", [kind, n_head, d_k, d_v, n_decay, scale, slope])
+        numbers = [kind, n_head, d_k, d_v, n_decay, n_rows, scale, slope]
+        params = ffi.new("struct hw_recurrence_params *", numbers)
         self._pointer = new("hw_recurrence", lib.hw_recurrence_free, lib.hw_recurrence_new, params)
 
     def change(self, what: str, a: int, b: int = 0, c: int = 0) -> None:
@@ -48,7 +58,6 @@ class Recurrence:
         inputs: Sequence[Floats],
         out: Floats,
         n_groups: int = 1,
-        d_g: int = 1,
         n_threads: int = 1,
         fails: bool = False,
     ) -> None:
@@ -61,7 +70,7 @@ class Recurrence:
             "n_tokens": ffi.new("int32_t[]", [n for _, n in views]),
             "out": ffi.from_buffer("float[]", out),
         }
-        numbers = {"n_views": len(views), "n_groups": n_groups, "d_g": d_g, "n_threads": n_threads, "fails": fails}
+        numbers = {"n_views": len(views), "n_groups": n_groups, "n_threads": n_threads, "fails": fails}
         wanted = ffi.new("struct hw_recurrence_pass *", {**arrays, **numbers})
         for i, pointer in enumerate(data):
             wanted.inputs[i] = pointer

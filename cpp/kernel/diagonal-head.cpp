@@ -1,0 +1,189 @@
+#include "kernel/diagonal-head.h"
+
+#include <algorithm>
+#include <vector>
+
+namespace hw {
+
+namespace {
+
+// x [d_k], decayed.
+void decay(const RecurrenceShape& shape, const float* decays, float* x) {
+    for (int64_t i = 0; i < shape.d_k; i++) {
+        x[i] = flushed(x[i] * decays[shape.n_decay == 1 ? 0 : i]);
+    }
+}
+
+// state, and decays unless NULL, behind a run. reads: [d_v], of no use.
+void go_on(const Head& head, const RecurrentRun& run, float* decays, float* state, float* reads) {
+    const RecurrenceShape& shape = head.shape();
+    const auto decayed = [&](const float* by) {
+        for (int64_t i = 0; decays != nullptr && i < shape.n_decay; i++) {
+            decays[i] = flushed(decays[i] * by[i]);
+        }
+    };
+    if (run.is_rows) {
+        const TokenRows rows = head.rows(run);
+        for (int64_t i = 0; i < rows.n; i++) {
+            const float* key = rows.rows + i * rows.stride;
+            const float* value = key + shape.d_k;
+            const float* by = value + shape.d_v;
+            column_loops().scan(state, shape.d_v, shape.d_k, by, shape.n_decay, value, key, key, reads);
+            decayed(by);
+        }
+        return;
+    }
+    const float* by = head.map(run.data);
+    const float* added = by + shape.n_decay;
+    for (int64_t i = 0; i < shape.d_v * shape.d_k; i++) {
+        state[i] = state[i] * by[shape.n_decay == 1 ? 0 : i % shape.d_k] + added[i];
+    }
+    decayed(by);
+}
+
+}  // namespace
+
+DiagonalHead::DiagonalHead(const RecurrentPlan& plan, const Recurrence& recurrence, const DiagonalTokens& tokens,
+                           float* scratch, int64_t head)
+    : plan_(plan),
+      head_(recurrence, head),
+      shape_(recurrence.shape),
+      tokens_(tokens),
+      bonus_(tokens.bonus()),
+      n_itself_(bonus_ != nullptr ? 0 : 1),
+      queries_(scratch),
+      state_(queries_ + plan.n_tokens * shape_.d_k),
+      row_(state_ + shape_.d_v * shape_.d_k),
+      reads_(row_ + shape_.n_row()) {}
+
+void DiagonalHead::run() const {
+    for (const RecurrentWork& work : plan_.works) {
+        update(work);
+    }
+    for (const RecurrentView& view : plan_.views) {
+        read(view);
+    }
+}
+
+// The run with the tokens of the pass; of a map also what each of them reads of it, and its query for what stands
+// before.
+void DiagonalHead::update(const RecurrentWork& work) const {
+    if (work.before.is_rows) {
+        for (int64_t i = 0; i < work.n_tokens; i++) {
+            float* row = head_.row(work.after, work.before.first_row + work.before.n_tokens + i);
+            tokens_.put_row(work.first_token + i, row);
+            begin(work.first_token + i, row);
+        }
+        return;
+    }
+    float* decays = head_.map(work.after);
+    float* state = decays + shape_.n_decay;
+    if (work.before.n_tokens > 0) {
+        std::copy_n(head_.map(work.before.data), shape_.n_decay + shape_.d_v * shape_.d_k, decays);
+    } else {
+        std::fill_n(decays, shape_.n_decay, 1.0f);
+        std::fill_n(state, shape_.d_v * shape_.d_k, 0.0f);
+    }
+    for (int64_t token = work.first_token; token < work.first_token + work.n_tokens; token++) {
+        step(token, decays, state);
+    }
+}
+
+// The query of a token, and what it reads of itself beside its run.
+void DiagonalHead::begin(int64_t token, const float* row) const {
+    const float* query = query_of(token);
+    float* y = tokens_.out(token);
+    tokens_.put_query(token, query_of(token));
+    float seen = 0.0f;
+    for (int64_t i = 0; bonus_ != nullptr && i < shape_.d_k; i++) {
+        seen += bonus_[i] * query[i] * row[i];
+    }
+    std::transform(row + shape_.d_k, row + shape_.d_k + shape_.d_v, y, [=](float value) { return seen * value; });
+}
+
+void DiagonalHead::step(int64_t token, float* decays, float* state) const {
+    tokens_.put_row(token, row_);
+    begin(token, row_);
+    if (bonus_ != nullptr) {
+        read_map(token, decays, state);
+    }
+    const float* value = row_ + shape_.d_k;
+    const float* by = value + shape_.d_v;
+    float* reads = bonus_ != nullptr ? reads_ : tokens_.out(token);
+    loops_.scan(state, shape_.d_v, shape_.d_k, by, shape_.n_decay, value, row_, query_of(token), reads);
+    for (int64_t i = 0; i < shape_.n_decay; i++) {
+        decays[i] = flushed(decays[i] * by[i]);
+    }
+    if (bonus_ == nullptr) {
+        decay(shape_, decays, query_of(token));
+    }
+}
+
+// Adds what the tokens read of the runs before their own.
+void DiagonalHead::read(const RecurrentView& view) const {
+    const RecurrentWork& first = plan_.works[static_cast<size_t>(view.first_work)];
+    const RecurrentWork& last = plan_.works[static_cast<size_t>(view.first_work + view.n_works - 1)];
+    if (2 * (last.first_token + last.n_tokens - first.first_token) > shape_.d_k) {
+        return read_composed(view);
+    }
+    read_back(plan_, view, n_itself_, [&](int64_t token, const RecurrentRun& run, bool) { read_run(token, run); });
+}
+
+void DiagonalHead::read_run(int64_t token, const RecurrentRun& run) const {
+    if (run.is_rows) {
+        return state_loops().diagonal_back(head_.rows(run), query_of(token), tokens_.out(token));
+    }
+    const float* decays = head_.map(run.data);
+    read_map(token, decays, decays + shape_.n_decay);
+}
+
+void DiagonalHead::read_map(int64_t token, const float* decays, const float* state) const {
+    add_read(token, state);
+    decay(shape_, decays, query_of(token));
+}
+
+void DiagonalHead::add_read(int64_t token, const float* state) const {
+    loops_.read(state, shape_.d_v, shape_.d_k, query_of(token), reads_);
+    float* y = tokens_.out(token);
+    std::transform(y, y + shape_.d_v, reads_, y, [](float a, float b) { return a + b; });
+}
+
+// Runs from the first to the last; their states are composed.
+void DiagonalHead::read_composed(const RecurrentView& view) const {
+    std::fill_n(state_, shape_.d_v * shape_.d_k, 0.0f);
+    for (int32_t i = 0; i < view.n_links; i++) {
+        go_on(head_, plan_.links[static_cast<size_t>(view.first_link + i)], nullptr, state_, reads_);
+    }
+    for (int32_t i = 0; i < view.n_works; i++) {
+        const RecurrentWork& work = plan_.works[static_cast<size_t>(view.first_work + i)];
+        for (int64_t k = 0; k < work.n_tokens; k++) {
+            if (work.before.is_rows) {
+                read_run(work.first_token + k, work.run(k + n_itself_));
+            }
+            add_read(work.first_token + k, state_);
+        }
+        go_on(head_, work.run(), nullptr, state_, reads_);
+    }
+}
+
+size_t diagonal_scratch(const RecurrenceShape& shape, int32_t n_tokens) {
+    return static_cast<size_t>((n_tokens + shape.d_v) * shape.d_k + shape.n_row() + shape.d_v);
+}
+
+void join_diagonals(const Recurrence& recurrence, const RecurrentRun& first, const RecurrentRun& second, float* out) {
+    const RecurrenceShape& shape = recurrence.shape;
+    std::vector<float> reads(static_cast<size_t>(shape.d_v));
+    for (int64_t number = 0; number < shape.n_head; number++) {
+        const Head head(recurrence, number);
+        float* decays = head.map(out);
+        float* state = decays + shape.n_decay;
+        std::fill_n(decays, shape.n_decay, 1.0f);
+        std::fill_n(state, shape.d_v * shape.d_k, 0.0f);
+        go_on(head, first, decays, state, reads.data());
+        if (second.n_tokens > 0) {
+            go_on(head, second, decays, state, reads.data());
+        }
+    }
+}
+
+}  // namespace hw

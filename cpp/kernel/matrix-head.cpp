@@ -1,0 +1,180 @@
+#include "kernel/matrix-head.h"
+
+#include <algorithm>
+#include <vector>
+
+namespace hw {
+
+namespace {
+
+// A map of no tokens.
+void clear(const RecurrenceShape& shape, float* map) {
+    std::fill_n(map, (shape.d_v + shape.d_k) * shape.d_k, 0.0f);
+    float* matrix = map + shape.d_v * shape.d_k;
+    for (int64_t i = 0; i < shape.d_k; i++) {
+        matrix[i * shape.d_k + i] = 1.0f;
+    }
+}
+
+}  // namespace
+
+MatrixHead::MatrixHead(const RecurrentPlan& plan, const Recurrence& recurrence, MatrixRows* rows, float* scratch,
+                       int64_t head, float* out)
+    : head_(recurrence, head),
+      number_(head),
+      d_k_(recurrence.shape.d_k),
+      d_v_(recurrence.shape.d_v),
+      plan_(plan),
+      rows_(*rows),
+      out_(out),
+      queries_(scratch),
+      state_(queries_ + plan.n_tokens * d_k_),
+      next_(state_ + d_k_ * d_v_) {}
+
+size_t MatrixHead::n_floats(const RecurrenceShape& shape, int32_t n_tokens) {
+    return static_cast<size_t>(n_tokens * shape.d_k + 2 * shape.d_k * std::max(shape.d_k, shape.d_v));
+}
+
+void MatrixHead::run() {
+    for (const RecurrentView& view : plan_.views) {
+        for (int32_t i = 0; i < view.n_works; i++) {
+            update(plan_.works[static_cast<size_t>(view.first_work + i)], i == 0 && view.n_links == 0);
+        }
+    }
+    for (const RecurrentView& view : plan_.views) {
+        read(view);
+    }
+}
+
+// The run with the tokens of the pass.
+void MatrixHead::update(const RecurrentWork& work, bool is_first) {
+    if (work.before.is_rows) {
+        for (int64_t i = 0; i < work.n_tokens; i++) {
+            put_row(work.first_token + i, head_.row(work.after, work.before.first_row + work.before.n_tokens + i));
+            begin(work.first_token + i);
+        }
+        return;
+    }
+    float* map = head_.map(work.after);
+    if (work.before.n_tokens > 0) {
+        std::copy_n(head_.map(work.before.data), (d_v_ + d_k_) * d_k_, map);
+    } else {
+        clear(head_.shape(), map);
+    }
+    update_map(work.first_token, work.n_tokens, map, is_first);
+}
+
+void MatrixHead::begin(int64_t token) const {
+    std::copy_n(query(token), d_k_, query_of(token));
+    std::fill_n(out_of(token), d_v_, 0.0f);
+}
+
+// Adds what the tokens read of the runs before their own.
+void MatrixHead::read(const RecurrentView& view) {
+    const RecurrentWork& first = plan_.works[static_cast<size_t>(view.first_work)];
+    const RecurrentWork& last = plan_.works[static_cast<size_t>(view.first_work + view.n_works - 1)];
+    if (2 * (last.first_token + last.n_tokens - first.first_token) > d_k_) {
+        return read_composed(view);
+    }
+    read_back(plan_, view, 1,
+              [&](int64_t token, const RecurrentRun& run, bool is_first) { read_run(token, run, is_first); });
+}
+
+void MatrixHead::read_run(int64_t token, const RecurrentRun& run, bool is_first) {
+    if (run.is_rows) {
+        return rows_.read_back(head_.rows(run), query_of(token), out_of(token));
+    }
+    read_map(token, head_.map(run.data), is_first);
+}
+
+// Behind the first run of a view nothing is left to read: its matrix is of no use.
+void MatrixHead::read_map(int64_t token, const float* map, bool is_first) {
+    float* query = query_of(token);
+    loops_.multiply(1, d_v_, d_k_, {query, 0, 1}, map, d_v_, out_of(token), d_v_);
+    if (!is_first) {
+        std::fill_n(next_, d_k_, 0.0f);
+        loops_.multiply(1, d_k_, d_k_, {query, 0, 1}, map + d_v_ * d_k_, d_k_, next_, d_k_);
+        std::copy_n(next_, d_k_, query);
+    }
+}
+
+// Runs from the first to the last; their states are composed.
+void MatrixHead::read_composed(const RecurrentView& view) {
+    bool is_first = true;
+    const auto pass = [&](const RecurrentRun& run) {
+        if (is_first) {
+            std::fill_n(state_, d_k_ * d_v_, 0.0f);
+        }
+        go_on(run, is_first);
+        is_first = false;
+    };
+    for (int32_t i = 0; i < view.n_links; i++) {
+        pass(plan_.links[static_cast<size_t>(view.first_link + i)]);
+    }
+    for (int32_t i = 0; i < view.n_works; i++) {
+        const RecurrentWork& work = plan_.works[static_cast<size_t>(view.first_work + i)];
+        for (int64_t k = 0; work.before.is_rows && k < work.n_tokens; k++) {
+            read_run(work.first_token + k, work.run(k + 1), is_first);
+        }
+        if (!is_first) {
+            loops_.multiply(work.n_tokens, d_v_, d_k_, {query_of(work.first_token), d_k_, 1}, state_, d_v_,
+                            out_of(work.first_token), head_.shape().n_head * d_v_);
+        }
+        if (i + 1 < view.n_works) {
+            pass(work.run());
+        }
+    }
+}
+
+// state_: behind one more run.
+void MatrixHead::go_on(const RecurrentRun& run, bool is_first) {
+    if (run.is_rows) {
+        return rows_.pass_on(head_.rows(run), state_, nullptr);
+    }
+    const float* map = head_.map(run.data);
+    if (!is_first) {
+        std::copy_n(state_, d_k_ * d_v_, next_);
+    }
+    std::copy_n(map, d_k_ * d_v_, state_);
+    if (!is_first) {
+        loops_.multiply(d_k_, d_v_, d_k_, {map + d_k_ * d_v_, d_k_, 1}, next_, d_v_, state_, d_v_);
+    }
+}
+
+void join_matrices(const Recurrence& recurrence, const RecurrentRun& first, const RecurrentRun& second,
+                   MatrixRows* rows, float* out) {
+    const RecurrenceShape& shape = recurrence.shape;
+    const int64_t n_state = shape.d_k * shape.d_v;
+    const int64_t n_matrix = shape.d_k * shape.d_k;
+    std::vector<float> before(static_cast<size_t>(n_state + n_matrix));
+    const StateLoops& loops = state_loops();
+    for (int64_t number = 0; number < shape.n_head; number++) {
+        const Head head(recurrence, number);
+        float* state = head.map(out);
+        float* matrix = state + n_state;
+        const auto go_on = [&](const RecurrentRun& run) {
+            if (run.is_rows) {
+                return rows->pass_on(head.rows(run), state, matrix);
+            }
+            const float* map = head.map(run.data);
+            const Matrix by = {map + n_state, shape.d_k, 1};
+            std::copy_n(state, n_state + n_matrix, before.data());
+            std::copy_n(map, n_state, state);
+            std::fill_n(matrix, n_matrix, 0.0f);
+            loops.multiply(shape.d_k, shape.d_v, shape.d_k, by, before.data(), shape.d_v, state, shape.d_v);
+            loops.multiply(shape.d_k, shape.d_k, shape.d_k, by, before.data() + n_state, shape.d_k, matrix, shape.d_k);
+            loops.scale(state, n_state + n_matrix, 1.0f);
+        };
+        if (first.is_rows) {
+            clear(shape, state);
+            go_on(first);
+        } else {
+            std::copy_n(head.map(first.data), n_state + n_matrix, state);
+        }
+        if (second.n_tokens > 0) {
+            go_on(second);
+        }
+    }
+}
+
+}  // namespace hw

@@ -1,0 +1,22 @@
+#include "kernel/state-loops.h"
+
+namespace hw {
+
+extern const StateLoops state_loops_generic;  // each in a source of its own, compiled with its own flags
+#if defined(__x86_64__)
+extern const StateLoops state_loops_avx2;
+extern const StateLoops state_loops_avx512;
+#endif
+
+const StateLoops& state_loops() {
+#if defined(__x86_64__)
+    static const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    static const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                               __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+    if (avx512) return state_loops_avx512;
+    if (avx2) return state_loops_avx2;
+#endif
+    return state_loops_generic;
+}
+
+}  // namespace hw
