@@ -84,7 +84,7 @@ def test_a_prompt_beyond_the_context_is_told_by_how_much(server: Served) -> None
         response = server.post(CHAT, {"messages": [{"role": "user", "content": "1+" * 9000}], "stream": streams})
         error = response.json()["error"]
         assert (response.status_code, error["code"], error["param"]) == (400, "context_length_exceeded", "messages")
-        assert "18029 tokens" in error["message"]
+        assert "18267 tokens" in error["message"]
         assert "there are 6144" in error["message"]  # three quarters: others are to find some
 
 
