@@ -180,7 +180,7 @@ from test_rank_places import settings_of
 from hogwild_local.engine import native
 
 model = native.NativeModel(settings_of(Path(sys.argv[1])) | {"n_threads": 4, "n_threads_chunk": 2})
-cache = model.cache(100, 40, b"f16", b"f16", "auto")
+cache = model.cache(100, 40, b"f16", b"f16", "auto", 8)
 view = native.DecodeView([cache.new_block()], list(range(20)), 0)
 layers = [np.zeros(cache.layer_bytes(layer, 20), dtype=np.uint8) for layer in range(cache.n_layers())]
 def n_threads():

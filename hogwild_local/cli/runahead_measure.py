@@ -100,7 +100,7 @@ class Bench:
         with ExitStack() as stack:
             self.model = stack.enter_context(Model(path, **{**options, "n_threads": self.n_threads}))
             self._llama = stack.enter_context(LlamaBaseline(self.model, sizes[0], 1, *sizes[1:]))
-            self._cache = stack.enter_context(SharedCache(self.model, *sizes, plan.attention))
+            self._cache = stack.enter_context(SharedCache(self.model, *sizes, plan.attention, plan.n_windows))
             self._ranks = self._started(path, {**options, "n_threads": self.n_threads_a_rank}, hosts, stack)
             self._stack = stack.pop_all()
         rng = random.Random(plan.seed)

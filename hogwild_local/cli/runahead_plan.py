@@ -48,6 +48,7 @@ class Plan:
     type_k: CacheType = EngineOptions.type_k
     type_v: CacheType = EngineOptions.type_v
     attention: AttentionForm = EngineOptions.attention
+    n_windows: int | None = EngineOptions.n_windows
     seed: int = 1
 
     def __post_init__(self) -> None:
