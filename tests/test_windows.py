@@ -311,11 +311,11 @@ def test_windows_take_less_memory_and_many_of_them_as_much_as_before(single: Loa
 
 
 def test_prompts_that_no_run_stands_on_give_way_where_windows_are_short(tiny_path: Callable[..., Path]) -> None:
-    """Six prompts, each with a window of its own; one or two and a run have room."""
+    """Eight prompts, each with a window of its own; a run and a few of them have room."""
     options: dict[str, Any] = {"n_threads": 1, "n_batch": 64, **F32}
-    with Hogwild(tiny_path("gemma2"), n_ctx=8192, n_windows=3, **options) as hw:
-        for i in range(6):
-            hw.generate(f"{i} is where this prompt begins, which is longer than a window. " * 2, max_passes=9)
+    with Hogwild(tiny_path("gemma2"), n_ctx=8192, n_windows=5, **options) as hw:
+        for i in range(8):
+            hw.generate(f"{i} is where this prompt begins, which is longer than a window. " * 2, max_passes=9, seed=i)
             assert hw._admission.prefixes.n_cells > WINDOW
 
 
