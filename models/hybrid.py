@@ -11,7 +11,7 @@ from gguf import GGUFWriter
 
 from .transformer import ATTENTION_GAIN, EMBEDDING_GAIN, LOGIT_GAIN
 from .vocabulary import N_TOKENS, add_vocabulary, used_tokens
-from .weights import Fill, Tensor, matrix, new_file, norm, write_tensors
+from .weights import Fill, Tensor, add_sizes, matrix, new_file, norm, write_tensors
 
 
 @dataclass(frozen=True)
@@ -157,11 +157,7 @@ def write_hybrid(path: Path, name: str, shape: Hybrid, file_type: str, fill: Fil
 
 
 def add_shape(writer: GGUFWriter, shape: Hybrid) -> None:
-    writer.add_vocab_size(shape.vocabulary)
-    writer.add_context_length(shape.context)
-    writer.add_embedding_length(shape.width)
-    writer.add_block_count(shape.layers)
-    writer.add_feed_forward_length(shape.feed_forward)
+    add_sizes(writer, shape)
     writer.add_head_count(shape.heads)
     writer.add_layer_norm_rms_eps(1e-6)
     if shape.every:

@@ -11,7 +11,7 @@ from gguf import GGUFWriter
 
 from .transformer import EMBEDDING_GAIN, LOGIT_GAIN
 from .vocabulary import N_TOKENS, add_vocabulary, add_world_vocabulary, used_tokens, world_tokens
-from .weights import Fill, Tensor, matrix, new_file, norm, write_tensors
+from .weights import Fill, Tensor, add_sizes, matrix, new_file, norm, write_tensors
 
 ARCHITECTURES = ("rwkv6", "rwkv6qwen2", "rwkv7", "arwkv7")
 
@@ -150,11 +150,7 @@ def write_rwkv(path: Path, name: str, shape: Rwkv, file_type: str, fill: Fill) -
 
 
 def add_shape(writer: GGUFWriter, shape: Rwkv) -> None:
-    writer.add_vocab_size(shape.vocabulary)
-    writer.add_context_length(shape.context)
-    writer.add_embedding_length(shape.width)
-    writer.add_block_count(shape.layers)
-    writer.add_feed_forward_length(shape.feed_forward)
+    add_sizes(writer, shape)
     writer.add_head_count(0)  # it does not attend
     writer.add_wkv_head_size(shape.head_size)
     if shape.is_world:

@@ -14,7 +14,7 @@ from gguf import GGUFWriter
 from gguf import RopeScalingType as Scaling
 
 from .vocabulary import N_TOKENS, add_vocabulary, used_tokens
-from .weights import Fill, Tensor, matrix, new_file, norm, write_tensors
+from .weights import Fill, Tensor, add_sizes, matrix, new_file, norm, write_tensors
 
 ARCHITECTURES = ("llama", "qwen2", "qwen3", "gemma2", "gemma3", "maincoder", "grok")
 WINDOWED = ("gemma2", "gemma3")  # in every other layer, and in five of six
@@ -142,11 +142,7 @@ def write_transformer(path: Path, name: str, shape: Shape, file_type: str, fill:
 
 
 def add_shape(writer: GGUFWriter, shape: Shape) -> None:
-    writer.add_vocab_size(shape.vocabulary)
-    writer.add_context_length(shape.context)
-    writer.add_embedding_length(shape.width)
-    writer.add_block_count(shape.layers)
-    writer.add_feed_forward_length(shape.feed_forward)
+    add_sizes(writer, shape)
     writer.add_head_count(shape.heads)
     writer.add_head_count_kv(shape.kv_heads)
     writer.add_key_length(shape.head_size)

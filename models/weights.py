@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 from zlib import crc32
 
 import numpy as np
@@ -84,6 +84,30 @@ def stored_as(tensor: Tensor, kind: GGMLQuantizationType) -> GGMLQuantizationTyp
     if not tensor.is_matrix or tensor.is_f32:
         return GGMLQuantizationType.F32
     return kind if tensor.shape[-1] % GGML_QUANT_SIZES[kind][0] == 0 else GGMLQuantizationType.F16
+
+
+class Sizes(Protocol):
+    """What the shapes of all kinds of models have."""
+
+    @property
+    def vocabulary(self) -> int: ...
+    @property
+    def context(self) -> int: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def layers(self) -> int: ...
+    @property
+    def feed_forward(self) -> int: ...
+
+
+def add_sizes(writer: GGUFWriter, shape: Sizes) -> None:
+    """The keys that all architectures begin with."""
+    writer.add_vocab_size(shape.vocabulary)
+    writer.add_context_length(shape.context)
+    writer.add_embedding_length(shape.width)
+    writer.add_block_count(shape.layers)
+    writer.add_feed_forward_length(shape.feed_forward)
 
 
 @contextmanager

@@ -99,3 +99,16 @@ def events_of(response: httpx.Response) -> Iterator[tuple[int, str, str]]:
         elif field == "data":
             yield number, name, value
             name = ""
+
+
+def noted_prompts(server: Served) -> list[Any]:
+    """What its Hogwild is asked from now on, as it comes."""
+    prompts: list[Any] = []
+    stream = server.service.hogwild.stream
+
+    def noted(prompt: Any, **options: Any) -> Any:
+        prompts.append(prompt)
+        return stream(prompt, **options)
+
+    server.service.hogwild.stream = noted  # type: ignore[method-assign]
+    return prompts

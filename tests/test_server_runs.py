@@ -10,7 +10,7 @@ import httpx
 import openai
 import pytest
 from fakes import TINY_STYLE
-from server_helper import ASKED, CHAT, SHEET, Served, embedded, events_of, paced, served, until
+from server_helper import ASKED, CHAT, SHEET, Served, embedded, events_of, noted_prompts, paced, served, until
 from test_reply import STYLE
 
 from hogwild_local import Result
@@ -63,14 +63,7 @@ def test_a_budget_that_ends_the_work_is_told_as_length_where_no_reply_follows() 
 def test_a_response_goes_on_with_an_earlier_one() -> None:
     with served(paced(0.0)) as server, openai.OpenAI(base_url=f"{server.address}/v1", api_key="none") as client:
         first = client.responses.create(model="m", input="What?", extra_body={"max_passes": 3})
-        asked: list[Any] = []
-        stream = server.service.hogwild.stream
-
-        def noted(messages: Any, **options: Any) -> Any:
-            asked.append(messages)
-            return stream(messages, **options)
-
-        server.service.hogwild.stream = noted  # type: ignore[method-assign]
+        asked = noted_prompts(server)
         more = {"previous_response_id": first.id, "instructions": "Be brief.", "extra_body": {"max_passes": 3}}
         client.responses.create(model="m", input="And now?", **more)
         assert [message["role"] for message in asked[0]] == ["system", "user", "assistant", "user"]

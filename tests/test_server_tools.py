@@ -10,7 +10,7 @@ from typing import Any
 import openai
 import pytest
 from fakes import EOS, FakeEngine, FakeModel
-from server_helper import CHAT, served
+from server_helper import CHAT, noted_prompts, served
 from test_reply import STYLE
 from test_tools import CALL, LOOK, TOOL_TEMPLATE
 
@@ -81,14 +81,7 @@ FLAT = {"type": "function", **LOOK["function"]}  # type: ignore[dict-item]
 def test_a_response_has_an_item_for_each_call_and_goes_on_with_its_output() -> None:
     asked: dict[str, Any] = {"model": "m", "input": "P", "tools": [FLAT], "extra_body": {"max_passes": 2}}
     with served(saying(f"I look.\n{CALL}")) as server, openai.OpenAI(base_url=server.address + "/v1", api_key="-") as c:
-        messages: list[Any] = []
-        stream = server.service.hogwild.stream
-
-        def noted(said: Any, **options: Any) -> Any:
-            messages.append(said)
-            return stream(said, **options)
-
-        server.service.hogwild.stream = noted  # type: ignore[method-assign]
+        messages = noted_prompts(server)
         with c.responses.stream(**asked) as events:
             kinds = [event.type for event in events]
             response = events.get_final_response()

@@ -151,7 +151,7 @@ class _Bench:
         self.plan, self.context, self.machine, self.n_vocab = plan, context, machine, model.n_vocab
         self.rng = random.Random(plan.seed)
         self.tokens = [self.rng.randrange(self.n_vocab) for _ in range(context)]
-        self.cache = stack.enter_context(SharedCache(model, n_ctx, *types, plan.attention, plan.n_windows))
+        self.cache = stack.enter_context(SharedCache(model, n_ctx, **plan.of_cache()))
         self.block = self.cache.block("prompt")
         self.costs = Costs.of(self.cache, model.metadata)
         self.llamas = {"on": stack.enter_context(LlamaBaseline(model, n_ctx, n_most, *types))}

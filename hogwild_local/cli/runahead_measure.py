@@ -100,7 +100,7 @@ class Bench:
         with ExitStack() as stack:
             self.model = stack.enter_context(Model(path, **{**options, "n_threads": self.n_threads}))
             self._llama = stack.enter_context(LlamaBaseline(self.model, sizes[0], 1, *sizes[1:]))
-            self._cache = stack.enter_context(SharedCache(self.model, *sizes, plan.attention, plan.n_windows))
+            self._cache = stack.enter_context(SharedCache(self.model, sizes[0], **plan.of_cache()))
             self._ranks = self._started(path, {**options, "n_threads": self.n_threads_a_rank}, hosts, stack)
             self._stack = stack.pop_all()
         rng = random.Random(plan.seed)
@@ -110,8 +110,7 @@ class Bench:
     def _started(self, path: Path, options: dict[str, Any], hosts: Sequence[str], stack: ExitStack) -> RankedCache:
         engine, plan = started(self.plan.n_ranks, hosts), self.plan
         model = stack.enter_context(contextlib.closing(engine.model(path, **options)))
-        kinds = {"type_k": plan.type_k, "type_v": plan.type_v, "attention": plan.attention}
-        cache = engine.cache(model, n_ctx=plan.context + SPARE_CELLS, n_batch=plan.n_batch, **kinds)
+        cache = engine.cache(model, n_ctx=plan.context + SPARE_CELLS, **plan.of_cache())
         return stack.enter_context(cast(RankedCache, cache))
 
     def __enter__(self) -> Self:

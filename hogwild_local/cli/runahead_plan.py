@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 from ..checks import whole
 from ..errors import InvalidArgument
-from ..options import MOST_RANKS, AttentionForm, CacheType, EngineOptions
+from ..options import MOST_RANKS
 from ..runahead.partition import Partition, checked
 from ..runahead.slow_link import Limits
+from .bench_plan import CachePlan
 
 
 class Wire(NamedTuple):
@@ -34,7 +35,7 @@ class Wire(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(CachePlan):
     """What to measure. Raises InvalidArgument."""
 
     n_ranks: int
@@ -44,11 +45,6 @@ class Plan:
     latency_ms: float = 0.0
     noise: float = 0.0
     partition: Partition = ()
-    n_batch: int = EngineOptions.n_batch
-    type_k: CacheType = EngineOptions.type_k
-    type_v: CacheType = EngineOptions.type_v
-    attention: AttentionForm = EngineOptions.attention
-    n_windows: int | None = EngineOptions.n_windows
     seed: int = 1
 
     def __post_init__(self) -> None:
