@@ -256,6 +256,10 @@ class FakeCache:
         texts = [self.model.text([token for block in part for token in block.tokens]) for part in parts]
         return Feed([part[-1].name for part in parts], texts, list(tokens))
 
+    def prefill(self, views: Sequence[Any], n_later: int) -> None:
+        for view in views:
+            self.decode([view])
+
     def next_tokens(self, views: Sequence[Any], samplers: Sequence[FakeSampler | None]) -> list[int | None]:
         rows = self.decode(views)
         return [None if sampler is None else sampler.sample(row) for sampler, row in zip(samplers, rows, strict=True)]

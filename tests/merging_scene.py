@@ -11,7 +11,6 @@ from typing import Any
 from hogwild_local.engine.holders import Held
 from hogwild_local.engine.ledger import Ledger
 from hogwild_local.engine.merging import Merger, Request
-from hogwild_local.engine.pace import Pace
 from hogwild_local.engine.views import Decoded, DecodeView
 from hogwild_local.errors import InvalidArgument
 
@@ -90,7 +89,7 @@ class Made:
             self.merger.release(request)
 
     def prompt(self, block: int, n: int) -> None:
-        request = Request([DecodeView([block], [1] * n)], Pace(), N_BATCH)
+        request = Request([DecodeView([block], [1] * n)], N_BATCH)
         try:
             while request.n_left:
                 self.merger.feed(request)

@@ -144,7 +144,8 @@ def test_long_prefixes_are_fed_over_several_passes() -> None:
 def test_prompt_progress_comes_between_chunks_of_n_batch() -> None:
     fake = FakeEngine("a", "b")
     events = run(fake, n_batch=8)
-    assert [event.done for event in of(events, ev.PromptProgress)] == [0, 8, 10, 12, 14]
+    # Eight tokens of the prompt, and its rest with header and separator.
+    assert [event.done for event in of(events, ev.PromptProgress)] == [0, 8, 14]
 
 
 # -- the full cache --

@@ -21,7 +21,6 @@ from .ledger import Ledger
 from .log import INFO, tell
 from .merging import Merger, Request
 from .model import Model
-from .pace import Pace
 from .room import usual_n_ctx
 from .sampling import Sampler
 from .views import Decoded, DecodeView, Sampled
@@ -211,6 +210,16 @@ class SharedCache(Counters):
                 )
         return chosen
 
+    def prefill(self, views: Sequence[View], n_later: int = 0) -> None:
+        """Feeds each view its tokens, one view after the other, and samples nothing. Together they may be of any
+        number: they are fed in parts, and a view reads of another one's block what was fed before it. Where others
+        decode at the same time, these parts let them go on; where other prompts wait, they share passes, and the one
+        with the least to do goes first, but that each gets on (n_later: so many tokens of the same prompt are to be fed
+        behind these). Raises what decode() raises; nothing is changed then, but as it says.
+        """
+        wanted = [DecodeView(ids, tokens, 0) for ids, tokens in self._checked(views)]
+        self._feed_in_parts(wanted, self.n_batch, None, whole(n_later, "n_later", 0))
+
     def _feed(self, views: list[DecodeView], progress: Callable[[int, int], object] | None = None) -> list[Decoded]:
         """One pass, or for a single view as many as its tokens and outputs need."""
         self._native.check_open()
@@ -218,7 +227,8 @@ class SharedCache(Counters):
         if len(views) == 1 and views[0].n_outputs > 1:
             n_most = max(1, min(n_most, MOST_LOGITS // self._model.n_vocab))
         if len(views) == 1 and len(views[0].tokens) > min(MOST_AT_ONCE, n_most):
-            return [self._feed_in_parts(views[0], n_most, progress)]
+            parts = self._feed_in_parts(views, n_most, progress)
+            return parts if len(parts) == 1 else [_joined(parts)]
         request = Request(views)
         if request.n_left > self.n_batch:
             raise BatchTooLarge(f"{request.n_left} tokens in one call do not fit n_batch ({self.n_batch})")
@@ -227,12 +237,16 @@ class SharedCache(Counters):
         finally:
             self._merger.release(request)
 
-    def _feed_in_parts(self, view: DecodeView, n_most: int, progress: Callable[[int, int], object] | None) -> Decoded:
-        total, own = len(view.tokens), view.blocks[-1]
-        request = Request([view], Pace(), n_most)
-        before = self._len(own)
+    def _feed_in_parts(
+        self, views: list[DecodeView], n_part: int, progress: Callable[[int, int], object] | None, n_later: int = 0
+    ) -> list[Decoded]:
+        """What each part gave."""
+        request = Request(views, n_part, n_later)
+        total = request.n_left
+        before = {view.blocks[-1]: self._len(view.blocks[-1]) for view in views}
         if self.is_recurrent:
-            self._change(partial(self._native.mark, own))  # what is taken back ends here
+            for own in before:
+                self._change(partial(self._native.mark, own))  # what is taken back ends here
         parts: list[Decoded] = []
         try:
             while request.n_left:
@@ -241,11 +255,12 @@ class SharedCache(Counters):
                 parts += self._merger.feed(request)
         except BaseException:
             with contextlib.suppress(HogwildError):
-                self._change(partial(self._ledger.take_back, own, before))
+                for own, n in before.items():
+                    self._change(partial(self._ledger.take_back, own, n))
             raise
         finally:
             self._merger.release(request)
-        return parts[0] if len(parts) == 1 else _joined(parts)
+        return parts
 
     def _len(self, block: int) -> int:
         self._settled()

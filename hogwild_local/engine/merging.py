@@ -12,7 +12,8 @@ waits for nobody. The main thread never leads for others: Ctrl+C ends what it do
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
@@ -34,10 +35,11 @@ POLL_S = 0.1
 
 
 class Request:
-    """Views of one caller. With a pace it is one view, which may be fed in parts: then .views is what is left."""
+    """Views of one caller. Of a prompt they are fed one after the other, in parts of at most n_part tokens: .views is
+    what is left. n_later: tokens of the same prompt that later requests will feed."""
 
-    def __init__(self, views: Sequence[DecodeView], pace: Pace | None = None, n_most: int = 0) -> None:
-        self.views, self.pace, self.n_most = list(views), pace, n_most
+    def __init__(self, views: Sequence[DecodeView], n_part: int | None = None, n_later: int = 0) -> None:
+        self.views, self.n_part, self.n_later = list(views), n_part, n_later
         self.n_tokens = sum(len(view.tokens) for view in views)
         self.caller = threading.get_ident()
         self.is_main = threading.current_thread() is threading.main_thread()
@@ -47,6 +49,8 @@ class Request:
         self.answer: list[Decoded] | None = None
         self.error: HogwildError | None = None
         self.has_waited = False
+        self.due: int | None = None
+        """The order in which prompts are fed."""
         # Own blocks and samplers, which can be in one view of a pass only.
         self.alone = {("block", view.blocks[-1]) for view in views}
         self.alone |= {("sampler", id(view.sampler)) for view in views if view.sampler is not None}
@@ -60,12 +64,12 @@ class Request:
         return sum(len(view.tokens) for view in self.views)
 
     def part(self, n: int) -> list[DecodeView]:
-        """What feeds n of the tokens that are left: all of them, but where it has a pace."""
-        return self.views if self.pace is None else [self.views[0].first(n)]
+        """What feeds n of the tokens that are left: all of them, but for a prompt."""
+        return self.views if self.n_part is None else list(_first(self.views, n))
 
     def take(self, answer: list[Decoded], n: int) -> None:
-        if self.pace is not None:
-            self.views = [self.views[0].rest(n)]
+        if self.n_part is not None:
+            self.views = list(_rest(self.views, n))
         self.answer = answer
 
     def wake(self) -> None:
@@ -73,18 +77,33 @@ class Request:
             self.gate.release()
 
 
+def _first(views: Sequence[DecodeView], n: int) -> Iterator[DecodeView]:
+    """What feeds n tokens, one view after the other."""
+    for view in views:
+        if n > 0:
+            yield view.first(min(n, len(view.tokens)))
+        n -= len(view.tokens)
+
+
+def _rest(views: Sequence[DecodeView], n: int) -> Iterator[DecodeView]:
+    """What _first() leaves."""
+    for view in views:
+        if n < len(view.tokens):
+            yield view.rest(max(0, n))
+        n -= len(view.tokens)
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Who feeds how many tokens in a pass; the tokens of all but a long prompt; the long prompt that waits, whether it
-    is in the pass or not."""
+    """Who feeds how many tokens in a pass; how many of them are no prompt's, and how many prompts'."""
 
     n_of: Mapping[Request, int]
     n_others: int
-    long: Request | None
+    n_joined: int
 
-    def measured(self, seconds: float) -> None:
-        if self.long is not None and self.long.pace is not None and self.n_others:
-            self.long.pace.took(self.n_others, self.n_of.get(self.long, 0), seconds)
+
+def _nobody() -> None:
+    return None
 
 
 class Merger:
@@ -92,34 +111,30 @@ class Merger:
 
     def __init__(self, decode: Decode, ledger: Ledger, n_batch: int, clock: Callable[[], float] = perf_counter) -> None:
         self._decode, self._ledger, self._n_batch, self._clock = decode, ledger, n_batch, clock
-        self._lead = threading.Lock()
-        self._is_led = False
+        self._library = threading.Lock()  # held by the one call of it that goes on
+        self._leader: Callable[[], Request | None] = _nobody
+        """Who leads the next pass or is in it: a weak reference, for what two Ctrl+C can lose."""
         self._mutex = threading.Lock()  # of what follows; held for moments only
         self._queue: list[Request] = []
         self._turns = Turns()
+        self._pace = Pace()
+        self._n_prompt_tokens = 0  # that were fed
+        self._dues: dict[int, int] = {}  # of prompts that go on in their callers' next requests
 
     def alone(self, change: Callable[[], T]) -> T:
         """What changes the cache but is no pass: while none runs."""
-        try:
-            # Ctrl+C finds no gap in these lines: a lock is taken and given back by with, and nothing is called between
-            # an exception and the assignments.
-            with self._lead:
-                self._is_led = True
-                try:
-                    self._ledger.settle()
-                    return change()
-                except HogwildError:
-                    raise
-                except BaseException:
-                    self._ledger.is_known = False
-                    raise
-                finally:
-                    self._is_led = False
-        finally:
-            self._wake_next()
+        with self._library:
+            try:
+                self._ledger.settle()
+                return change()
+            except HogwildError:
+                raise
+            except BaseException:
+                self._ledger.is_known = False
+                raise
 
     def feed(self, request: Request) -> list[Decoded]:
-        """The answer to a request. Where it has a pace, it may be a part of it, and request.views is what is left.
+        """The answer to a request: of a prompt it may be to a part of it, and request.views is what is left.
 
         Raises CacheFull, and what the pass raises; what was not fed is still promised to the request: see release()."""
         try:
@@ -129,7 +144,7 @@ class Merger:
                 if wait_s:
                     request.gate.acquire(timeout=wait_s)
                 else:
-                    self.alone(partial(self._pass, request))
+                    self._lead(request)
         except BaseException:
             self._withdraw(request)
             raise
@@ -151,18 +166,24 @@ class Merger:
         with self._mutex:
             self._ledger.promise(request, request.n_tokens)
             self._turns.came(request.caller, self._clock())
+            due = self._dues.pop(request.caller, None)
+            if request.due is None:
+                request.due = due or self._n_prompt_tokens + request.n_tokens + request.n_later
+            if request.n_later:
+                self._dues[request.caller] = request.due
             self._queue.append(request)
 
     def _wait_s(self, request: Request) -> float:
         """How long to wait before looking again; 0: lead."""
         with self._mutex:
-            if self._is_led or request not in self._queue:
+            if self._leader() not in (None, request) or request not in self._queue:
                 return POLL_S
             if request.is_main and any(not other.is_main for other in self._queue):
                 return POLL_S
             if request.is_main and self._turns.n_awaited and not request.has_waited:
                 request.has_waited = True
                 return self._turns.patience
+            self._leader = weakref.ref(request)
             return 0.0
 
     def _wake_next(self) -> None:
@@ -174,17 +195,26 @@ class Merger:
     def _withdraw(self, request: Request) -> None:
         with self._mutex:
             self._turns.left(request.caller)
+            if self._leader() is request:
+                self._leader = _nobody
             if request in self._queue:
                 self._queue.remove(request)
 
     # -- leading --
 
+    def _lead(self, leader: Request) -> None:
+        try:
+            if not leader.is_main:
+                self._wait_for_turns()  # outside of the library: they may have to change something before they ask
+            self.alone(partial(self._pass, leader))
+        finally:
+            self._leader = _nobody
+            self._wake_next()
+
     def _pass(self, leader: Request) -> None:
         """One pass, of the leader and of others that wait."""
         if leader.is_answered:
             return
-        if not leader.is_main:
-            self._wait_for_turns()
         with self._mutex:
             self._turns.give_up()
             batch = self._gather([leader] if leader.is_main else self._queue)
@@ -201,7 +231,9 @@ class Merger:
 
     def _end(self, batch: Batch, outcomes: Mapping[Request, Outcome], seconds: float, now: float) -> None:
         """Nobody sees an outcome before: who takes his may ask again with the same request."""
-        batch.measured(seconds)
+        if all(isinstance(outcome, tuple) and outcome[1] == batch.n_of[asked] for asked, outcome in outcomes.items()):
+            self._pace.took(batch.n_others, batch.n_joined, seconds)
+        self._n_prompt_tokens += batch.n_joined
         self._turns.woke([request.caller for request in batch.n_of], seconds, now)
         for request in batch.n_of:
             match outcomes.get(request):
@@ -222,28 +254,40 @@ class Merger:
                 return
 
     def _gather(self, queue: Sequence[Request]) -> Batch:
-        """Who goes into the next pass, in the order of arrival: all that fit. The first one always does."""
+        """Who goes into the next pass, in the order of arrival: all that fit. The first one always does. Prompts share
+        what is left of it."""
         n_of: dict[Request, int] = {}
-        room, taken, long = self._n_batch, set[object](), None
+        prompts: list[Request] = []
+        room, taken = self._n_batch, set[object]()
         for request in queue:
             is_barred = not taken.isdisjoint(request.alone)
             taken |= request.alone  # also of one that is left out: those after it wait behind it
             if is_barred:
                 continue
-            if request.pace is None and request.n_tokens <= room:
+            if request.n_part is not None:
+                prompts.append(request)
+            elif request.n_tokens <= room - bool(prompts):
                 n_of[request] = request.n_tokens
                 room -= request.n_tokens
-            elif request.pace is not None and long is None and room > 0:
-                long = request
-                room -= 1
-        n_others = self._n_batch - room - (long is not None)
-        if long is not None:
-            n_long = min(long.n_left, room + 1, long.n_most)
-            if n_others and long.pace is not None:
-                n_long = min(n_long, long.pace.share(n_others))
-            if n_long:
-                n_of[long] = n_long
-        return Batch(n_of, n_others, long)
+        n_others = self._n_batch - room
+        n_joined = 0
+        for request, n in self._parts(prompts, n_others, room):
+            n_of[request] = n
+            n_joined += n
+        return Batch(n_of, n_others, n_joined)
+
+    def _parts(self, prompts: list[Request], n_others: int, room: int) -> Iterator[tuple[Request, int]]:
+        """The parts of prompts that join so many tokens of others. Of two prompts the one goes first that would have
+        ended first if each had been fed from when it came: a short one is not held up by a long one that was there
+        before, and no stream of short ones holds up a long one for ever."""
+        prompts = sorted(prompts, key=lambda prompt: (prompt.due or 0, prompt.n_left))
+        if prompts and n_others:
+            room = min(room, self._pace.share(prompts[0], n_others, len(prompts)))
+        for prompt in prompts:
+            n = min(prompt.n_left, prompt.n_part or 0, room)
+            if n:
+                yield prompt, n
+            room -= n
 
     def _run(self, n_of: Mapping[Request, int], outcomes: dict[Request, Outcome]) -> None:
         """Asks the library for the pass, and notes what became of it. Where it refuses several, nothing was fed: each
@@ -256,7 +300,7 @@ class Merger:
             for request, n in n_of.items():
                 if len(n_of) > 1:
                     self._run({request: n}, outcomes)
-                elif isinstance(error, CacheFull) and request.pace is not None and n > 1:
+                elif isinstance(error, CacheFull) and request.n_part is not None and n > 1:
                     self._run({request: n // 2}, outcomes)
                 else:
                     outcomes[request] = error

@@ -16,11 +16,12 @@ tokens, with what is said where they leave it no room, or with the finisher's.""
 
 class Feed(NamedTuple):
     """One view of a pass: its blocks, the tokens for the last of them, and what chooses the next one (None: nothing is
-    sampled yet)."""
+    sampled yet). n_later: of the prompt; so many of its tokens are to be fed after those of the pass."""
 
     view: Sequence[Block]
     tokens: Sequence[int]
     sampler: SamplerLike | None = None
+    n_later: int | None = None
 
 
 class Phase(Protocol):

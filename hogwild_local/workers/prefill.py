@@ -12,10 +12,13 @@ from .context import Context
 from .feeds import Feed, Kind
 from .writer import Writer
 
+SMALL = 128
+"""Texts that have so many tokens together share a pass. Larger ones don't: ranks of run-ahead share a long one."""
+
 
 class Prefill:
-    """Feeds the layout's prefills, each alone, in chunks of n_batch: the run can be left between any two. What it feeds
-    of the prompt is of use to later runs."""
+    """Feeds the layout's prefills, one after the other, in chunks of n_batch: the run can be left between any two. What
+    it feeds of the prompt is of use to later runs."""
 
     kind: Kind = "prompt"
 
@@ -27,13 +30,14 @@ class Prefill:
         self._done, self._n = run.meter.cached_tokens, 0
 
     def plan(self) -> list[Feed]:
-        feed = next(self._chunks, None)
-        if feed is None:
+        feeds = next(self._chunks, [])
+        if not feeds:
             self._start_steps()
             return []
-        self._n = len(feed.tokens)
+        self._n = sum([len(feed.tokens) for feed in feeds])
         self._run.place.spend(self._n)
-        return [feed]
+        n_later = self._run.meter.prompt_tokens - self._done - self._n
+        return [feed._replace(n_later=n_later) for feed in feeds]
 
     def take(self, tokens: Sequence[Sampled | None]) -> None:
         self._done += self._n
@@ -55,8 +59,18 @@ class Prefill:
         workers, self._workers = self._workers, ()
         self._run.tell(*(ev.StepStarted(worker.name, worker.step, worker.prefix) for worker in workers))
 
-    def _cut(self, n_batch: int) -> Iterator[Feed]:
-        layout = self._run.layout
+    def _cut(self, n_batch: int) -> Iterator[list[Feed]]:
+        """Small ones together: each pass reads all weights."""
+        layout, n_most = self._run.layout, min(SMALL, n_batch)
+        feeds: list[Feed] = []
+        n = 0
         for block, tokens in layout.prefills:
             for at in range(len(block), len(tokens), n_batch):
-                yield Feed(layout.prefill_view(block), tokens[at : at + n_batch])
+                part = tokens[at : at + n_batch]
+                if feeds and n + len(part) > n_most:
+                    yield feeds
+                    feeds, n = [], 0
+                feeds.append(Feed(layout.prefill_view(block), part))
+                n += len(part)
+        if feeds:
+            yield feeds

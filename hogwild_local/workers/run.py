@@ -41,6 +41,9 @@ def _pass(loop: Loop, cache: CacheLike) -> Sequence[Sampled | None] | None:
             return None
 
         def sampled() -> Sequence[Sampled | None]:
+            if feeds[0].n_later is not None:
+                cache.prefill(views, feeds[0].n_later)
+                return [None] * len(feeds)
             if loop.settings.logprobs is not None:
                 return cache.sampled(views, samplers, loop.settings.logprobs)
             return [None if token is None else Sampled(token) for token in cache.next_tokens(views, samplers)]
