@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -21,18 +22,20 @@ from kit import SCRIPTS, kit
 
 @pytest.fixture
 def run_steps(tmp_path: Path) -> Callable[..., Any]:
-    """run_steps(steps, minutes): the record of a run. A step is (name, shell command, options of Step)."""
+    """run_steps(steps, minutes): the record of a run. A step is (name, shell command, options of Step). said: lines."""
 
     def run(steps: list[tuple[str, str, dict[str, Any]]], minutes: float = 1.0) -> Any:
         plan, readers = kit("plan"), kit("readers")
         record = kit("record").Record(tmp_path / "figures.json", "the key")
-        runner = kit("runner").Runner(record, minutes, tmp_path, tmp_path, {}, " ".join, lambda text: None)
+        runner = kit("runner").Runner(record, minutes, tmp_path, tmp_path, {}, " ".join, said.append)
         usual = {"least": 0.0, "most": 60.0, "read": readers.rows}
         runner.run(
             [plan.Step(name, **{**usual, "commands": (("sh", "-c", code),), **more}) for name, code, more in steps]
         )
         return record
 
+    said: list[str] = []
+    run.said = said  # type: ignore[attr-defined]
     return run
 
 
@@ -118,10 +121,37 @@ def test_a_command_that_is_not_there_is_a_failure(run_steps: Callable[..., Any])
 def test_a_step_in_anothers_place_is_there_where_that_one_told_nothing(run_steps: Callable[..., Any]) -> None:
     told, refused = "echo '{\"n\": 1}' > {out}", "echo ==ERROR== ERR_NVGPUCTRPERM; exit 1"
     record = run_steps([
-        ("a", told, {}), ("b", told, {"instead_of": "a"}), ("c", refused, {}), ("d", told, {"instead_of": "c"}),
+        ("a", told, {}), ("b", told, {"instead_of": ("a",)}), ("c", refused, {}), ("d", told, {"instead_of": ("c",)}),
+        ("e", told, {"instead_of": ("c", "d")}),
     ])  # fmt: skip
     assert outcomes(record) == {"a": "done", "c": "failed", "d": "done"}
     assert record.steps["c"].why == "exit code 1: ==ERROR== ERR_NVGPUCTRPERM"
+
+
+def test_a_command_that_a_signal_ended_is_told_with_its_name(run_steps: Callable[..., Any]) -> None:
+    record = run_steps([("a", "echo so far; kill -SEGV $$", {})])
+    assert record.steps["a"].why == "SIGSEGV: so far"
+
+
+def test_what_was_set_for_a_step_stands_in_its_command(run_steps: Callable[..., Any]) -> None:
+    record = run_steps([("a", "true", {"environment": {"GGML_VK_PERF_LOGGER": "1"}})])
+    assert record.steps["a"].command == "GGML_VK_PERF_LOGGER=1 sh -c true"
+
+
+def test_a_command_is_written_so_that_a_shell_can_read_it() -> None:
+    shown = kit("main").shown
+    assert shown(["/venv/bin/python", "a.py", "{out}", "-k", "not trace"]) == "python a.py FILE -k 'not trace'"
+    assert shown(["/venv/bin/hogwild", "bench", "-m", "/w/8b.gguf", "--json", "{out}"]) == "hogwild bench -m 8b.gguf"
+
+
+def test_of_a_long_step_it_is_told_how_far_it_is(
+    run_steps: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kit("runner"), "PROGRESS_S", 0.5)
+    run_steps([("a", f"echo '[1/2] nvcc {'-x ' * 100} -c fattn.cu'; sleep 2", {})])
+    assert any(re.search(r"s: \[1/2\] nvcc .* -c fattn\.cu$", line) for line in run_steps.said)  # type: ignore[attr-defined]
+    assert max(map(len, run_steps.said)) < 120  # type: ignore[attr-defined]
+    assert re.search(r"a \.\.\. \(\d+ s are left\)", run_steps.said[0])  # type: ignore[attr-defined]
 
 
 def test_a_record_of_another_pack_does_not_count(run_steps: Callable[..., Any], tmp_path: Path) -> None:
@@ -190,31 +220,74 @@ def test_what_a_profiler_did_not_write_is_no_figure(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("backend", "found", "tools"), [
-    ("cuda", "nsys", ["kernels-8b", "kernels-8b-nodes"]),
-    ("cuda", "ncu", ["kernels-8b", "kernels-8b-nodes"]),
-    ("cuda", None, ["kernels-8b-nodes"]),
+    ("cuda", "nsys ncu", ["kernels-8b-nsys", "kernels-8b-ncu", "kernels-8b-nodes"]),
+    ("cuda", "ncu", ["kernels-8b-ncu", "kernels-8b-nodes"]),
+    ("cuda", "", ["kernels-8b-nodes"]),
     ("hip", "nsys", ["kernels-8b-nodes"]),
-    ("vulkan", None, ["kernels-8b", "kernels-8b-nodes"]),
+    ("vulkan", "", ["kernels-8b-timestamps", "kernels-8b-nodes"]),
 ])  # fmt: skip
-def test_where_a_tool_may_be_refused_our_own_times_of_nodes_stand_in(
-    backend: str, found: str | None, tools: list[str], monkeypatch: pytest.MonkeyPatch
+def test_where_a_tool_may_be_refused_others_and_our_own_times_of_nodes_stand_in(
+    backend: str, found: str, tools: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan, profilers = kit("plan"), kit("profilers")
-    monkeypatch.setattr(profilers, "find", lambda name: name if name == found else None)
+    monkeypatch.setattr(profilers, "find", lambda name: name if name in found.split() else None)
     target = plan.Target(Path("venv/bin/python"), Path("models"), backend, plan.FULL)
     steps = [step for step in plan.steps(target, []) if step.name.startswith("kernels-8b")]
     assert [step.name for step in steps] == tools
     assert steps[-1].commands[-1][-4:] == ("--profiler", "nodes", "--json", "{out}")
-    assert steps[-1].instead_of == "kernels-8b"
+    assert [step.instead_of for step in steps] == [tuple(tools[:i]) for i in range(len(tools))]
+
+
+# -- tests that end their process ---------------------------------------------------------------------------------
+
+TESTS = """import os, signal
+import pytest
+def test_a(): pass
+@pytest.mark.parametrize("word", ["x y"])
+def test_b(word): os.abort()
+def test_c(): assert False
+@pytest.fixture
+def broken(): raise OSError
+def test_d(broken): pass
+@pytest.mark.skip
+def test_e(): pass
+def test_f(): os.kill(os.getpid(), signal.SIGSEGV)
+def test_g(): pass
+"""
+
+
+def resumed_tests(tmp_path: Path) -> list[str]:
+    (tmp_path / "test_it.py").write_text(TESTS)
+    command = [sys.executable, str(SCRIPTS / "gpu_figures" / "resumed.py"), str(tmp_path / "journal")]
+    return [*command, "-p", "no:cacheprovider", f"--rootdir={tmp_path}", str(tmp_path / "test_it.py")]
+
+
+def test_a_test_that_ends_the_process_takes_no_other_with_it(tmp_path: Path) -> None:
+    done = subprocess.run(resumed_tests(tmp_path), capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert kit("readers").tests("", tmp_path / "journal") == {
+        "passed": 2, "crashed": 2, "failed": 2, "skipped": 1,
+        "names": ["test_it.py::test_b[x y] (crashed)", "test_it.py::test_c (failed)", "test_it.py::test_d (failed)",
+                  "test_it.py::test_f (crashed)"],
+    }  # fmt: skip
+    assert "test_it.py::test_b[x y]: the process ended here, by SIGABRT" in done.stdout
+    assert "by SIGSEGV" in done.stdout
 
 
 def test_tests_that_were_cut_off_are_counted_as_far_as_they_came(tmp_path: Path) -> None:
-    lines = ["test_gpu.py::test_a[x y] PASSED [ 5%]", "test_gpu.py::test_b FAILED [ 9%]", "test_gpu.py::test_c "]
-    assert kit("readers").tests("\n".join(lines), tmp_path) == {
+    (tmp_path / "journal").write_text(
+        "begun a.py::a\npassed a.py::a\nbegun a.py::b[x y]\nfailed a.py::b[x y]\nbegun a.py::c\n"
+    )
+    assert kit("readers").tests("", tmp_path / "journal") == {
         "passed": 1,
         "failed": 1,
-        "names": ["test_gpu.py::test_b"],
+        "names": ["a.py::b[x y] (failed)"],
     }
+
+
+def test_that_no_test_was_found_is_a_failure(tmp_path: Path) -> None:
+    done = subprocess.run([*resumed_tests(tmp_path), "-k", "nothing"], capture_output=True, check=False)
+    assert done.returncode == kit("resumed").NO_TESTS
 
 
 # -- all of it ----------------------------------------------------------------------------------------------------
@@ -234,6 +307,7 @@ def test_a_dry_run_does_every_step_and_writes_a_table_of_each(tmp_path: Path) ->
         assert "no MPI" in wrong.pop("runahead-8b-64")
     assert wrong == {}
     page = (tmp_path / "out" / "figures.md").read_text()
+    assert re.search(r"^Backend cpu, .* hogwild-local of commit \S+; 20", page, re.MULTILINE)
     for title in (
         "Passes of one token",
         "Prefill",

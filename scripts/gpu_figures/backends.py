@@ -125,7 +125,9 @@ def _cuda(packages: Sequence[Path], scratch: Path) -> Settings:
     if include != toolkit / "include":
         flags = f"-I{_only_cublas(include, scratch / 'cublas')}"
         cmake += [f"-DCMAKE_CUDA_FLAGS={flags}", f"-DCMAKE_CXX_FLAGS={flags}"]
-    path = os.pathsep.join(filter(None, [str(cublas.parent), os.environ.get("LD_LIBRARY_PATH")]))
+    runtime = next((folder for folder in libraries if any(folder.glob("libcudart.so*"))), None)
+    found = [str(folder) for folder in (cublas.parent, runtime) if folder is not None]
+    path = os.pathsep.join(filter(None, [*dict.fromkeys(found), os.environ.get("LD_LIBRARY_PATH")]))
     return Settings(cmake, {"LD_LIBRARY_PATH": path})
 
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +40,7 @@ class Place:
         return self.work / "venv" / "bin" / "python"
 
 
-def unpack(place: Place) -> None:
+def check(place: Place) -> None:
     """Raises Missing where there is no pack, or one for another Python."""
     packed = identity(place)
     if packed is None:
@@ -46,7 +48,13 @@ def unpack(place: Place) -> None:
     wanted = packed["python"]
     have = f"{sys.version_info.major}.{sys.version_info.minor}"
     if wanted != have:
-        raise backends.Missing(f"the pack is for Python {wanted}, and this is {have}: pack with --python {have}")
+        raise backends.Missing(
+            f"the pack is for Python {wanted}, and this is {have}: run it with python{wanted} {place.pack}/scripts/"
+            f"gpu-figures, or pack with --python {have}"
+        )
+
+
+def unpack(place: Place) -> None:
     place.work.mkdir(parents=True, exist_ok=True)
     with tarfile.open(place.pack / "pack.tar.xz") as archive:
         archive.extractall(place.work)  # it is ours
@@ -65,6 +73,7 @@ def packed_models(place: Place) -> Path | None:
 
 def make_environment(place: Place) -> None:
     """Python and the wheels, in some seconds. Raises Missing, CalledProcessError."""
+    check(place)
     unpack(place)
     venv = place.work / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--clear", "--without-pip", str(venv)], check=True)
@@ -81,24 +90,50 @@ def packages() -> list[Path]:
 def build(place: Place, backend: str) -> None:
     """llama-cpp-python with that backend, and hogwild-local against it. Raises Missing, CalledProcessError."""
     chosen = backends.settings(backend, packages(), place.work)
-    for tool, package in (("cmake", "cmake"), ("c++", "g++")):
-        if not any(shutil.which(tool, path=path) for path in (str(place.python.parent), os.environ.get("PATH", ""))):
-            raise backends.Missing(f"{tool} is not here: install {package}, or pack it (--without '')")
-    cores = os.cpu_count() or 1
+    check_tools(place)
+    options = [*map(shlex.quote, [*chosen.cmake, "-DLLAVA_BUILD=OFF"]), os.environ.get("CMAKE_ARGS", "")]
     environment = {
-        "CMAKE_ARGS": " ".join([*chosen.cmake, "-DLLAVA_BUILD=OFF", os.environ.get("CMAKE_ARGS", "")]),
-        "CMAKE_BUILD_PARALLEL_LEVEL": str(cores - 2 if cores > 4 else cores),  # the others write models
-        **chosen.environment,
-    }
+        "CMAKE_ARGS": " ".join(options), "CMAKE_BUILD_PARALLEL_LEVEL": str(n_jobs()), **chosen.environment,
+    }  # fmt: skip
     sdist = place.work / "llama-cpp-python"
     with tarfile.open(place.work / SDIST) as archive:
         archive.extractall(place.work)
+    without_common(sdist / "CMakeLists.txt")
     # Not in a temporary folder: a build that was cut off goes on where it was.
     settings = ["--config-settings", f"build-dir={place.work / 'build-llama'}"]
-    _pip(place, "install", "--no-deps", "--no-build-isolation", *settings, str(sdist), environment=environment)
+    _build(place, *settings, str(sdist), environment=environment)
     settings = ["--config-settings", f"build-dir={place.work / 'build-hogwild'}"]
-    _pip(place, "install", "--no-deps", "--no-build-isolation", *settings, str(place.source))
+    _build(place, *settings, str(place.source))
     check_devices(place, backend)
+
+
+def without_common(file: Path) -> None:
+    """llama-cpp-python forces the library of llama.cpp's tools into its build, 60 of 140 objects on the CPU's
+    side, which neither it nor we load. Where the file has no such line any more, all is built."""
+    text = file.read_text(encoding="utf-8")
+    file.write_text(text.replace("set(LLAMA_BUILD_COMMON ON ", "set(LLAMA_BUILD_COMMON OFF "), encoding="utf-8")
+
+
+def check_tools(place: Place) -> None:
+    """What would be missed only after llama.cpp was compiled, or with other words. Raises Missing."""
+    for tool, package in (("cmake", "cmake"), ("c++", "g++")):
+        if not shutil.which(tool, path=search_path(place)):
+            raise backends.Missing(f"{tool} is not here: install {package}, or pack it (--without '')")
+    headers = Path(sysconfig.get_path("include"))
+    if not (headers / "Python.h").exists():
+        raise backends.Missing(f"Python.h is not in {headers}: install this Python's headers (Debian: python3-dev)")
+
+
+def n_jobs() -> int:
+    """How many files are compiled at a time: all cores but two, which write models, and 2 GiB for each."""
+    cores = os.cpu_count() or 1
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return max(1, min(cores - 2 if cores > 4 else cores, memory >> 31))
+
+
+def search_path(place: Place) -> str:
+    """PATH, with what the environment has, and what the Python has that made it: it may be run by its path alone."""
+    return os.pathsep.join([str(place.python.parent), os.environ.get("PATH", ""), str(Path(sys.executable).parent)])
 
 
 def check_devices(place: Place, backend: str) -> None:
@@ -114,9 +149,16 @@ def check_devices(place: Place, backend: str) -> None:
     print(done.stdout.strip() or "CPU", flush=True)
 
 
+def _build(place: Place, *arguments: str, environment: dict[str, str] | None = None) -> None:
+    """Verbose: what a compiler says is seen as it says it, also where the build is cut off."""
+    _pip(place, "install", "--verbose", "--no-deps", "--no-build-isolation", *arguments, environment=environment)
+
+
 def _pip(place: Place, *arguments: str, environment: dict[str, str] | None = None) -> None:
+    """Settings of the machine's pip are not ours: its constraints may forbid what was packed."""
     (pip,) = (place.work / "wheels").glob("pip-*.whl")
     command = [str(place.python), str(pip / "pip"), arguments[0], "--no-index", "--find-links", str(pip.parent)]
     command += ["--disable-pip-version-check", "--no-warn-script-location", *arguments[1:]]
-    path = os.pathsep.join([str(place.python.parent), os.environ.get("PATH", "")])  # ninja, cmake
-    subprocess.run(command, check=True, env={**os.environ, "PATH": path, **(environment or {})})
+    machine = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
+    own = {"PIP_CONFIG_FILE": os.devnull, "PATH": search_path(place)}
+    subprocess.run(command, check=True, env={**machine, **own, **(environment or {})})

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from llama_sdist import ROOT
 
 from . import backends, install, readers
 from .pack import LIMIT_MB, PackError, pack, write_json
+from .pack import commit as pack_commit
 from .plan import DRY, FULL, Step, Target, steps
 from .record import Record
 from .report import markdown
@@ -87,24 +90,47 @@ def run(options: argparse.Namespace) -> int:
     """The exit code: 130 where it was interrupted, else 0, whatever became of the steps."""
     at = place(options)
     out = (options.out or at.pack.with_name(f"{at.pack.name}.out")).absolute()
+    if not options.installed:
+        install.check(at)
     backend = backends.choose(options.backend)
     environment = environment_of(options, at, backend)
-    for folder in (out, at.source, at.work / "models"):
-        folder.mkdir(parents=True, exist_ok=True)
+    make_folders(out, at)
     key = {"backend": backend, "dry run": options.dry_run, "pack": install.identity(at)}
     record = Record(at.work / "figures.json", key, lambda record: publish(record, at, out))
     if not record.steps:
         shutil.rmtree(at.work / "logs", ignore_errors=True)
-    record.describe({**about(backend), "minutes": options.minutes})
+    record.describe({**about(backend), "commit": commit(at), "minutes": options.minutes})
     python, source = (Path(sys.executable), ROOT) if options.installed else (at.python, at.source)
     sizes = DRY if options.dry_run else FULL
     target = Target(python, at.work / "models", backend, sizes, options.models or install.packed_models(at))
-    runner = Runner(record, options.minutes, at.work, source, environment, lambda line: shown(line, at.work), say)
+    runner = Runner(record, options.minutes, at.work, source, environment, shown, say)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, runner.interrupt)
     runner.run(steps(target, [] if options.installed else building(at, backend)))
     say(f"{out / 'figures.md'}")
     return 130 if runner.interrupted else 0
+
+
+def make_folders(out: Path, at: install.Place) -> None:
+    """Raises Missing where one cannot be written to: a pack may lie on a medium that is only read."""
+    for folder, option in ((out, "--out"), (at.work, "--work")):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError as error:
+            raise backends.Missing(f"{folder} cannot be written to: name another with {option} ({error})") from None
+    for folder in (at.source, at.work / "models"):
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+def commit(at: install.Place) -> str:
+    """Of what is measured."""
+    if packed := install.identity(at):
+        return str(packed["commit"])
+    try:
+        return pack_commit()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"  # sources without git
 
 
 def publish(record: Record, at: install.Place, out: Path) -> None:
@@ -116,10 +142,10 @@ def publish(record: Record, at: install.Place, out: Path) -> None:
             log.write(f"===== {path.stem}\n{path.read_text(encoding='utf-8', errors='replace')[-LOG_CHARS:]}\n")
 
 
-def shown(command: Sequence[str], work: Path) -> str:
+def shown(command: Sequence[str]) -> str:
     """A command as a person would write it: without folders of this machine, and without our own files."""
-    words = " ".join(command).replace(" --json {out}", "").replace("{out}", "FILE").split()
-    return " ".join(Path(word).name if word.startswith("/") else word for word in words)
+    line = shlex.join(Path(word).name if word.startswith("/") else word for word in command)
+    return line.replace(" --json '{out}'", "").replace("'{out}'", "FILE").replace("{out}", "FILE")
 
 
 def about(backend: str) -> dict[str, Any]:

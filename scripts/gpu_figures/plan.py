@@ -19,7 +19,7 @@ class Step:
     """name: a file's too. commands: run in turn; "{out}" in them stands for the step's own file. read: what is made of
     what they printed and of that file, also where they were cut off. least, most: seconds; with less than `least` left
     it is not begun. needs: steps that must have been done. n_bytes: that it writes. in_background: it runs while others
-    do. instead_of: a step that told the same in another way: where it has figures, this one is not there."""
+    do. instead_of: steps that tell the same in another way: where one has figures, this one is not there."""
 
     name: str
     commands: tuple[tuple[str, ...], ...]
@@ -30,7 +30,7 @@ class Step:
     environment: Mapping[str, str] = field(default_factory=dict)
     n_bytes: float = 0.0
     in_background: bool = False
-    instead_of: str = ""
+    instead_of: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def _model(target: Target, name: str, building: Sequence[Step]) -> Step:
 
 
 def _tests(target: Target, built: tuple[str, ...]) -> list[Step]:
-    pytest = (str(target.python), "-m", "pytest", "-v", "--tb=short", "-p", "no:cacheprovider")
+    pytest = (str(target.python), "scripts/gpu_figures/resumed.py", "{out}", "--tb=short", "-p", "no:cacheprovider")
     layers = Step("tests", ((*pytest, "tests/test_gpu.py", "-k", "not trace"),), readers.tests, 5, 300, built)
     file = "tests/test_traces.py" if target.backend == CPU_ONLY else "tests/test_gpu.py"
     return [layers, Step("traces", ((*pytest, file, "-k", target.sizes.traces),), readers.tests, 5, 300, built)]
@@ -156,14 +156,15 @@ def _counts(target: Target, model: str, context: int, built: tuple[str, ...]) ->
 
 
 def _kernels(target: Target, model: str, context: int, built: tuple[str, ...]) -> Iterator[Step]:
-    """By the device's tool, if it is here; by our engine where that told nothing."""
-    name, needs = f"kernels-{model}", (*built, f"model-{model}")
-    tool, nodes = profilers.of_device(target.backend), profilers.of_nodes()
-    for step, profiler, instead_of in ((name, tool, ""), (f"{name}-nodes", nodes, name)):
-        if profiler is not None:
-            command = (*_one_pass(target, model, context, profiler.passes), *profiler.options)
-            commands, environment = profiler.commands(command), dict(profiler.environment)
-            yield Step(step, commands, profiler.read, 15, 150, needs, environment, instead_of=instead_of)
+    """By the device's tools that are here, until one tells something; by our engine where none did."""
+    needs, others = (*built, f"model-{model}"), tuple[str, ...]()
+    for profiler in (*profilers.of_device(target.backend), profilers.of_nodes()):
+        command = (*_one_pass(target, model, context, profiler.passes), *profiler.options)
+        commands, environment = profiler.commands(command), dict(profiler.environment)
+        step = Step(f"kernels-{model}-{profiler.name}", commands, profiler.read, 15, 150, needs, environment,
+                    instead_of=others)  # fmt: skip
+        yield step
+        others = (*others, step.name)
 
 
 def _ranks(target: Target, prompt: int, built: tuple[str, ...]) -> Step:

@@ -26,6 +26,7 @@ PLACES = ("/usr/local/cuda/bin", "/opt/nvidia/nsight-systems/*/bin", "/opt/nvidi
 class Profiler:
     """passes: how many it looks at; options: those of benchmarks/pass_profile.py."""
 
+    name: str
     commands: Callable[[Command], tuple[Command, ...]]
     read: Callable[[str, Path], Figures]
     passes: int = 1
@@ -35,22 +36,22 @@ class Profiler:
 
 def of_nodes() -> Profiler:
     """Works everywhere: our engine measures."""
-    return Profiler(lambda command: ((*command, "--profiler", "nodes", "--json", "{out}"),), rows, PASSES)
+    return Profiler("nodes", lambda command: ((*command, "--profiler", "nodes", "--json", "{out}"),), rows, PASSES)
 
 
-def of_device(backend: str) -> Profiler | None:
-    """What tells the kernels of that backend, if it is here. It may be refused all the same: in containers ncu is often
-    not permitted."""
+def of_device(backend: str) -> Iterator[Profiler]:
+    """What tells the kernels of that backend and is here. Each may be refused all the same: in containers ncu is often
+    not permitted, and an nsys without its other half cannot read what it recorded."""
     nsys, ncu = (find(name) if backend == "cuda" else None for name in ("nsys", "ncu"))
     if nsys:
-        return Profiler(lambda command: _nsys(nsys, command), nsys_rows, PASSES, ("--profiler", "cuda"))
+        yield Profiler("nsys", lambda command: _nsys(nsys, command), nsys_rows, PASSES, ("--profiler", "cuda"))
     if ncu:
         # A CUDA graph would be one kernel; numbers are written as the locale has them.
         alone = {"GGML_CUDA_DISABLE_GRAPHS": "1", "LC_ALL": "C"}
-        return Profiler(lambda command: _ncu(ncu, command), ncu_rows, 1, ("--profiler", "cuda"), alone)
+        yield Profiler("ncu", lambda command: _ncu(ncu, command), ncu_rows, 1, ("--profiler", "cuda"), alone)
     if backend == "vulkan":
-        return Profiler(lambda command: (command,), vulkan_rows, 1, environment={"GGML_VK_PERF_LOGGER": "1"})
-    return None
+        timestamps = {"GGML_VK_PERF_LOGGER": "1"}
+        yield Profiler("timestamps", lambda command: (command,), vulkan_rows, 1, environment=timestamps)
 
 
 def find(name: str) -> str | None:

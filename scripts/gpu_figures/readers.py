@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from . import resumed
+
 Figures = dict[str, Any]
 
 
@@ -24,10 +26,10 @@ def file_size(path: str) -> Callable[[str, Path], Figures]:
 
 
 def tests(printed: str, file: Path) -> Figures:
-    """Counts of pytest -v, and the names of tests that failed."""
-    ended = re.findall(r"^(\S+::.+?) (PASSED|FAILED|ERROR|SKIPPED)\b", printed, re.MULTILINE)
-    counts = Counter(outcome.lower() for _, outcome in ended)
-    return {**counts, "names": [name for name, outcome in ended if outcome in ("FAILED", "ERROR")]} if ended else {}
+    """How many tests ended how, and which failed or ended their process."""
+    ended = {name: outcome for name, outcome in resumed.outcomes(file).items() if outcome != resumed.BEGUN}
+    wrong = [f"{name} ({outcome})" for name, outcome in ended.items() if outcome in ("failed", "crashed")]
+    return {**Counter(ended.values()), "names": wrong} if ended else {}
 
 
 def rows(printed: str, file: Path) -> Figures:

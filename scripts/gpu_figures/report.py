@@ -22,8 +22,8 @@ def markdown(record: Record) -> str:
     devices = "; ".join(machines[0]["devices"]) if machines else ""
     parts = [
         f"## Measured: {title}{' (a dry run: tiny models, whose times say nothing)' if dry else ''}",
-        f"Backend {about['backend']}, {about['cores']} cores of {about['cpu']}; hogwild-local of "
-        f"{(record.key['pack'] or {}).get('commit', 'these sources')}; {about['written']}. "
+        f"Backend {about['backend']}, {about['cores']} cores of {about['cpu']}; hogwild-local of commit "
+        f"{about['commit']}; {about['written']}. "
         f"The numbers in the column *{FROM}* are those of the commands below.",
         *([f"Of the first model: {devices}."] if devices else []),
         *_bench(rows), *_memory(rows), *_counts(rows), *_kernels(rows), *_ranks(rows), *_tests(rows),

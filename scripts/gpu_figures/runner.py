@@ -20,6 +20,8 @@ RESERVE_S = 4.0  # of the budget, to end in order
 ROOM = 1.4  # of what a step writes: others write too
 TICK_S = 0.2
 PUBLISH_S = 5.0  # how often a step's figures are written while it runs
+PROGRESS_S = 20.0  # how often it is told how far a step is
+TAIL = 4096  # bytes of a log, to find its last line
 KILL_S = 3.0  # between asking a command to end, and ending it
 
 
@@ -102,7 +104,7 @@ class Runner:
                 running.end()
 
     def _take(self, step: Step) -> None:
-        if self.record.has_figures(step.instead_of):
+        if any(map(self.record.has_figures, step.instead_of)):
             return
         wanting = [name for name in step.needs if not self._wait_for(name)]
         if wanting:
@@ -128,7 +130,7 @@ class Runner:
         log = self._log(step)
         log.write_bytes(b"")
         commands = [[word.replace("{out}", str(self._file(step))) for word in line] for line in step.commands]
-        self.say(f"{step.name} ...")
+        self.say(f"{step.name} ... ({self.left():.0f} s are left)")
         environment = {**self.environment, **step.environment}
         running = Running(step, commands, self.cwd, environment, log, time.monotonic())
         running.poll()
@@ -143,7 +145,8 @@ class Runner:
 
     def _follow(self, running: Running) -> None:
         """Until it ends, or its time or the budget does."""
-        step, published = running.step, time.monotonic()
+        step = running.step
+        published = told = time.monotonic()
         while (code := running.poll()) is None:
             self._look_after_the_others(running)
             now = time.monotonic()
@@ -155,6 +158,9 @@ class Runner:
             if now - published > PUBLISH_S:
                 published = now
                 self._finish_running(running, "running", "")
+            if now - told > PROGRESS_S:
+                told = now
+                self.say(f"  {now - running.begun:.0f} s: {self._last_line(step)}")
             time.sleep(TICK_S)
         self._finish_running(running, "failed" if code else "done", self._last_words(step, code) if code else "")
 
@@ -174,10 +180,19 @@ class Runner:
         self._finish(step, Result(status, why, round(time.monotonic() - running.begun, 1), figures=figures))
 
     def _finish(self, step: Step, result: Result) -> None:
-        command = " && ".join(self.shown(line) for line in step.commands)
+        settings = [f"{name}={value}" for name, value in step.environment.items()]
+        command = " && ".join(" ".join([*settings, self.shown(line)]) for line in step.commands)
         self.record.put(step.name, replace(result, command=command))
         if result.status != "running":
             self.say(f"{step.name}: {result.status}{f' ({result.why})' if result.why else ''}, {result.seconds:.0f} s")
+
+    def _last_line(self, step: Step) -> str:
+        """A compiler's command is long: it begins with how many are done, and ends with the file."""
+        with self._log(step).open("rb") as log:
+            log.seek(max(0, log.seek(0, os.SEEK_END) - TAIL))
+            lines = log.read().decode(errors="replace").split("\n")
+        last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+        return last if len(last) <= 100 else f"{last[:20]} ... {last[-75:]}"
 
     def _last_words(self, step: Step, code: int) -> str:
         """The first error of a compiler or of CMake (which says in the next line what it is), or else the last line."""
@@ -188,7 +203,8 @@ class Runner:
             for line, after in pairwise([*lines, ""])
             if ": error: " in line or "CMake Error" in line
         ]
-        return f"exit code {code}: {(errors[:1] or lines[-1:] or [''])[0][-300:]}"
+        end = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        return f"{end}: {(errors[:1] or lines[-1:] or [''])[0][-300:]}"
 
     def _log(self, step: Step) -> Path:
         return self.folder / "logs" / f"{step.name}.txt"
