@@ -1,13 +1,14 @@
 """Many clients at one server, some of which go away in the middle: is everything as it should be, and stays it so?
 
-    python benchmarks/server_load.py [--clients 200] [--seconds 300] [--leave 0.33] [--parallel 16]
+    python benchmarks/server_load.py [--clients 200] [--seconds 300] [--leave 0.33] [--parallel 8]
 
 Starts hogwild serve with the embedded model. Each client has a key of its own, and asks for one worksheet after the
 other, streamed or not. A third of the time it goes away: at once, mostly from the queue, or after a random part of the
 stream. Told every 30 seconds: requests that were answered,
 left, and turned away (429, after which a client waits as long as it is told), and the server's memory. At the end:
 whether all answers are those that the run gives alone (wrong), whether each came (lost), whether requests or cells are
-left, and how memory grew after the first tenth of the time. It fails where anything is wrong, lost or left.
+left, and how memory grew after the first tenth of the time. It fails where anything is wrong, lost or left. (16 at
+once would be too many for 8,192 cells: each has the 512 of its share, and its workers end when these are full.)
 
     python benchmarks/server_load.py --added
 
@@ -35,7 +36,7 @@ import httpx
 
 from hogwild_local import Hogwild
 from hogwild_local.engine.default_model import default_model_path
-from hogwild_local.options import ServerOptions
+from hogwild_local.options import ServerOptions, default_of
 
 N_SHEETS = 20
 LOST_S = 600.0
@@ -204,7 +205,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=300.0)
     parser.add_argument("--leave", type=float, default=0.33)
-    parser.add_argument("--parallel", type=int, default=16)
+    parser.add_argument("--parallel", type=int, default=default_of(ServerOptions, "parallel"))
     parser.add_argument("--added", action="store_true")
     options = parser.parse_args()
     if options.added:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 from fakes import TINY_STYLE, FakeEngine
@@ -18,6 +19,7 @@ from runs import finished, hogwild, of, seen_by_finisher, texts
 from hogwild_local import events as ev
 from hogwild_local.errors import Busy, CacheFull, Closed, HogwildError
 from hogwild_local.hogwild import Hogwild
+from hogwild_local.prompts.style import Reply
 from hogwild_local.workers.run import Run
 
 PROMPT_CELLS = 14 + 14  # of "P" in TINY_STYLE's combined layout, and of two introductions
@@ -117,6 +119,30 @@ def test_a_full_cache_stops_a_worker_of_the_run_that_grew() -> None:
         assert finished(rest) == {"Alice": "budget", "Bob": "budget"}
         assert of(rest, ev.Answer) == [ev.Answer("5", None)]
         assert len(seen_by_finisher(fake)) > 0
+
+
+def test_where_so_many_runs_may_go_on_each_has_its_share_whatever_the_others_take() -> None:
+    with hogwild(FakeEngine(), n_ctx=200, max_runs=2) as hw:
+        alone = texts(list(start(hw, max_passes=30)))
+        patient = start(hw, max_passes=30)
+        events = [next(patient), next(patient)]
+        greedy = start(hw, "another", max_passes=500)
+        while not (isinstance(event := next(greedy), ev.PassEnded) and event.usage.context_left < 10):
+            pass
+        events += list(patient)
+        assert set(finished(events).values()) == {"budget"}
+        assert texts(events) == alone
+
+
+def test_room_for_a_reply_is_a_part_of_a_runs_share_and_not_of_all() -> None:
+    style = replace(TINY_STYLE, reply=Reply("{{ closing or '~' }}"))
+    with Hogwild("m.gguf", prompts=style, engine=FakeEngine().engine, n_ctx=4000, max_runs=4) as hw:
+        others = [start(hw, prompt) for prompt in "ABC"]
+        for other in others:
+            until_token(other)
+        told = list(start(hw, max_passes=None, reply_tokens=1000))
+        assert set(finished(told).values()) == {"budget"}
+        assert len(texts(told)["Alice"]) > 200
 
 
 def test_what_a_run_gives_back_another_can_have() -> None:

@@ -2,7 +2,8 @@
 
 A run arrives when its first event is asked for. It is let in when the cache has room for its prompt, the workers'
 first words and the finisher, and fewer than max_runs are inside; nobody overtakes. From then on its cells are counted
-here, so that what one run has been promised, another does not take.
+here, so that what one run has been promised, another does not take. Where there is a max_runs, an equal share of all
+cells is promised too: who comes later cannot end the work of those who are there.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ class Admission:
 
     def __init__(self, n_ctx: int, max_runs: int | None = None, prefixes: Prefixes | None = None) -> None:
         self._n_ctx, self._max_runs = n_ctx, max_runs
+        self._share = n_ctx // max_runs if max_runs else 0
         self.prefixes = prefixes or Prefixes()
         self._changed = threading.Condition(self.prefixes.lock)
         self._inside: list[weakref.ref[Place]] = []
@@ -73,7 +75,7 @@ class Admission:
             if not self._fits(place):
                 break
             place.prefix = self.prefixes.hold(place.prompt)
-            place.reserved = min(place.wanted, self._most(place)) - place.prefix.n_tokens
+            place.reserved = self._promised(place) - place.prefix.n_tokens
             place.inside = True
             self._waiting.remove(ref)
             self._inside.append(ref)
@@ -82,7 +84,11 @@ class Admission:
     def _fits(self, place: Place) -> bool:
         """What other runs hold of its prompt costs nothing more."""
         _, n_shared = self.prefixes.found(place.prompt)
-        return min(place.wanted, self._most(place)) - n_shared <= self._n_ctx - self._held_by_others(place)
+        return self._promised(place) - n_shared <= self._n_ctx - self._held_by_others(place)
+
+    def _promised(self, place: Place) -> int:
+        """Cells with which it begins, and which nobody takes from it."""
+        return min(max(place.wanted, self._share), self._most(place))
 
     def _most(self, place: Place) -> int:
         """Cells that it can ever have."""
@@ -94,7 +100,7 @@ class Admission:
         if place.allowance is None or not siblings:
             return True
         _, n_shared = self.prefixes.found(place.prompt)
-        fits = min(place.wanted, self._most(place)) - n_shared <= self._left_of_allowance(place)
+        fits = self._promised(place) - n_shared <= self._left_of_allowance(place)
         return fits and len(siblings) < place.allowance.n_runs
 
     def _siblings(self, place: Place) -> list[Place]:
@@ -209,12 +215,14 @@ class Place:
             self._admission._leave(self)
 
     def grow(self, n: int, keep: int) -> bool:
-        """Takes n cells if keep more than these stay for the run; these are then kept from others too."""
+        """Takes n cells if keep more than these stay for the run; these are then kept from others too, and the rest of
+        its share."""
         with self._admission._changed:
             self.thread = threading.get_ident()
             if self.left < n + keep:
                 return False
-            self.used, self.reserved = self.used + n, keep
+            self.used += n
+            self.reserved = max(keep, min(self._admission._share - self.n_cells, self.left))
             self._admission._make_room()
             return True
 
@@ -302,6 +310,11 @@ class Place:
     def idle_s(self) -> float:
         """How long it has been in no pass."""
         return 0.0 if self._in_pass else monotonic() - self._pass_ended
+
+    @property
+    def n_cells(self) -> int:
+        """That it has, and stands on."""
+        return self.used + (self.prefix.n_tokens if self.prefix is not None else 0)
 
     @property
     def left(self) -> int:

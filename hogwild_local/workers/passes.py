@@ -14,7 +14,7 @@ from .team import Team
 from .writer import Writer
 
 MOST_FOR_REPLY = 4
-"""Workers who write until the room is used up leave a reply at most this part of it: a 4th."""
+"""Workers who write until the room is used up leave a reply at most this part of what the run can have: a 4th."""
 
 
 class Passes:
@@ -55,9 +55,11 @@ class Passes:
         if run.settings.max_passes is not None:
             return run.meter.passes >= run.settings.max_passes
         # All of a reply has room, if that is not too much: what is kept for it from everybody is its beginning.
-        reply = max(0, min(run.settings.reply_tokens, run.cache.n_ctx // MOST_FOR_REPLY) - REPLY_KEPT)
+        left = run.place.left
+        most = (run.place.n_cells + left) // MOST_FOR_REPLY
+        reply = max(0, min(run.settings.reply_tokens, most) - REPLY_KEPT)
         needed = sum([len(worker.pending) for worker in active]) + self._opening.kept(len(active)) + reply
-        return run.meter.passes > 0 and run.place.left < needed
+        return run.meter.passes > 0 and left < needed
 
     def take(self, tokens: Sequence[Sampled | None]) -> None:
         for (worker, fed), sampled in zip(self._fed, tokens[: len(self._fed)], strict=True):
