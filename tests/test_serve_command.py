@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from server_helper import ASKED, CHAT, events_of, until
 
 from hogwild_local.cli.main import cli
-from hogwild_local.server.arenas import N_ARENAS
+from hogwild_local.server.malloc import LARGE, N_ARENAS
 
 
 @contextlib.contextmanager
@@ -84,7 +84,6 @@ LOADING = """
 import sys, time
 from dataclasses import replace
 from hogwild_local.cli.main import cli
-from hogwild_local.server.arenas import N_ARENAS
 from hogwild_local.engine.protocols import native_engine
 from hogwild_local.errors import Cancelled
 def load(path, *, progress=None, **options):
@@ -115,8 +114,8 @@ def test_a_model_that_is_being_loaded_does_not_hold_the_server(number: signal.Si
 ARENAS = """
 import ctypes, sys, threading
 if sys.argv[1] == "share":
-    from hogwild_local.server.arenas import share_arenas
-    share_arenas()
+    from hogwild_local.server.malloc import settle_malloc
+    settle_malloc()
 libc = ctypes.CDLL(None)
 libc.malloc.restype = libc.fopen.restype = ctypes.c_void_p
 libc.fopen.argtypes = ctypes.c_char_p, ctypes.c_char_p
@@ -144,6 +143,35 @@ def test_threads_share_arenas(tmp_path: Path) -> None:
         subprocess.run([sys.executable, "-P", "-c", ARENAS, how, str(file)], check=True)
         counts[how] = file.read_text().count("<heap nr=")
     assert counts["share"] <= N_ARENAS < counts["not"]
+
+
+MAPPED = """
+import ctypes, sys
+if sys.argv[1] == "settled":
+    from hogwild_local.server.malloc import settle_malloc
+    settle_malloc()
+size = int(sys.argv[2])
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, (ctypes.c_void_p,)
+def is_mapped(place):
+    spans = [line.split()[0].split("-") for line in open("/proc/self/maps")]
+    return any(int(start, 16) <= place < int(end, 16) for start, end in spans)
+middles = []
+for _ in range(2):  # what was freed once decides where the next one lies
+    place = libc.malloc(size)
+    libc.free(place)
+    middles.append(is_mapped(place + size // 2))
+print(middles)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="others have no such threshold")
+def test_a_large_buffer_is_gone_when_it_is_freed() -> None:
+    told = {}
+    for how in ("settled", "not"):
+        command = [sys.executable, "-P", "-c", MAPPED, how, str(8 * LARGE)]
+        told[how] = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    assert told == {"settled": "[False, False]", "not": "[False, True]"}
 
 
 @pytest.mark.parametrize(

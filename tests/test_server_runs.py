@@ -72,6 +72,18 @@ def test_a_response_goes_on_with_an_earlier_one() -> None:
             client.responses.create(model="m", input="b", previous_response_id="resp-none")
 
 
+def test_of_responses_the_latest_are_kept_within_a_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hogwild_local.server.responses.MOST_CHARACTERS", 1000)
+    with served(paced(0.0)) as server:
+
+        def ask(**more: str) -> httpx.Response:
+            return server.post("/v1/responses", {"input": "x" * 700, "max_passes": 3, **more})
+
+        first, second = ask().json()["id"], ask().json()["id"]
+        assert ask(previous_response_id=first).status_code == 404
+        assert ask(previous_response_id=second).status_code == 200
+
+
 @pytest.mark.parametrize("given", [None, [], 7, [7], [{"type": "image"}], [{"role": "user"}], ""])
 def test_an_input_that_is_none_is_refused(server: Served, given: Any) -> None:
     assert server.post("/v1/responses", {"input": given}).status_code == 400

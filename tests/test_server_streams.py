@@ -4,9 +4,11 @@ is kept, and nobody waits for him."""
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import socket
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -85,6 +87,18 @@ def test_who_goes_ends_his_run(streams: bool) -> None:
         assert live.ended.reason == "cancelled"
         assert live.ended.timings.passes < 1000
         server.idle()
+
+
+def test_of_a_run_whose_client_has_gone_nothing_is_kept() -> None:
+    with served(paced()) as server:
+        gc.disable()  # else what is kept in cycles goes by chance
+        try:
+            with server.client.stream("POST", CHAT, json=BODY) as response:
+                next(events_of(response))
+                (live,) = map(weakref.ref, server.service.live.values())
+            until(lambda: live() is None, 10.0)
+        finally:
+            gc.enable()
 
 
 def test_who_waits_in_the_queue_and_goes_leaves_it() -> None:

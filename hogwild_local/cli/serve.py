@@ -58,8 +58,8 @@ def serve(
         import uvicorn  # noqa: F401
     except ImportError:
         raise click.UsageError(MISSING) from None
-    from ..server.arenas import share_arenas
     from ..server.listen import Listener
+    from ..server.malloc import settle_malloc
     from ..server.service import Service
 
     keys = [*options["api_key"], *(line.strip() for line in (api_key_file or ()) if line.strip())]
@@ -80,7 +80,7 @@ def serve(
         hogwild.chat(**defaults)  # which checks them
         return hogwild
 
-    share_arenas()
+    settle_malloc()
     service = Service(loaded, chosen, defaults, path.stem)
     listener = Listener(service, reasoning_format, tls_key, tls_cert)
     note(f"hogwild: listening on {listener.address}")

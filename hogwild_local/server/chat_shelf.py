@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from ..chat import Chat
 from .chat_files import ChatFiles, ChatHead, Messages
@@ -91,7 +91,7 @@ class ChatShelf:
         """It is open, and used last; others are closed for it."""
         self._open[name] = chat
         self._open.move_to_end(name)
-        self._sizes[name] = sum(_size(message) for message in chat.messages)
+        self._sizes[name] = size_of(chat.messages)
         for other in list(self._open)[:-1]:
             if len(self._open) <= MOST_OPEN and sum(self._sizes.values()) <= MOST_CHARACTERS:
                 break
@@ -110,6 +110,7 @@ class ChatShelf:
         self._sizes.pop(name, None)
 
 
-def _size(message: dict[str, object]) -> int:
+def size_of(messages: Sequence[Mapping[str, object]]) -> int:
     """Characters, about."""
-    return sum(len(value) if isinstance(value, str) else len(str(value)) for value in message.values())
+    values = (value for message in messages for value in message.values())
+    return sum(len(value) if isinstance(value, str) else len(str(value)) for value in values)

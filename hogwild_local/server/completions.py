@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -18,10 +17,13 @@ from .chunks import ChatChunks, ChunkSettings
 from .faults import Fault
 from .fields import messages_of, prompt_of
 from .guard import client_of
+from .leaving import Gone, unless_gone
 from .live import Encoder, LiveRun
 from .resume import Resumable
 from .service import Service, new_name
 from .text_chunks import TextChunks
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +67,9 @@ class Completions:
         if streams:
             if conversation is not None:
                 self._resumable.keep(conversation, live)
-            await unless_gone(request, live, live.begun())
+            await of_run(request, live, live.begun())
             return live.response()
-        result = await unless_gone(request, live, live.result())
+        result = await of_run(request, live, live.result())
         return JSONResponse(form.whole(settings, live, result))
 
 
@@ -75,24 +77,13 @@ def _nothing(live: LiveRun, event: Event) -> list[bytes]:
     return []
 
 
-async def unless_gone(request: Request, live: LiveRun, awaited: Any) -> Any:
-    """Waits; a client that goes meanwhile ends its run, unless it stays."""
-    waiting = asyncio.ensure_future(awaited)
-    gone = asyncio.create_task(_gone(request))
+async def of_run(request: Request, live: LiveRun, asked: Coroutine[Any, Any, T]) -> T:
+    """What is asked of a run; a client that goes meanwhile ends it, unless it stays."""
     try:
-        await asyncio.wait([waiting, gone], return_when=asyncio.FIRST_COMPLETED)
-        if not waiting.done():
-            raise Fault(499, "the client has gone")
-        return waiting.result()
-    except BaseException:
+        return await unless_gone(request.receive, asked)
+    except BaseException as error:
         if not live.stays:
             live.cancel()
+        if isinstance(error, Gone):
+            raise Fault(499, "the client has gone") from None
         raise
-    finally:
-        waiting.cancel()
-        gone.cancel()
-
-
-async def _gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

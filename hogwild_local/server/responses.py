@@ -10,7 +10,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from .body import Body, body_of
-from .completions import unless_gone
+from .chat_shelf import MOST_CHARACTERS, size_of
+from .completions import of_run
 from .faults import Fault
 from .guard import client_of
 from .live import LiveRun
@@ -27,6 +28,7 @@ class Responses:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._said: OrderedDict[tuple[str, str], list[Mapping[str, Any]]] = OrderedDict()
+        self._sizes: dict[tuple[str, str], int] = {}
 
     async def create(self, request: Request) -> Response:
         service, client = self._service, client_of(request)
@@ -43,9 +45,9 @@ class Responses:
         if body.flag("store", True):
             live.when_done(lambda live: self._store(live, (client, events.name), [*messages, *events.said]))
         if body.flag("stream"):
-            await unless_gone(request, live, live.begun())
+            await of_run(request, live, live.begun())
             return live.response()
-        await unless_gone(request, live, live.result())
+        await of_run(request, live, live.result())
         return JSONResponse(events.response)
 
     def _before(self, client: str, body: Body) -> list[Mapping[str, Any]]:
@@ -61,5 +63,7 @@ class Responses:
         if live.ended is None:  # it failed
             return
         self._said[name] = messages
-        while len(self._said) > MOST_STORED:
-            self._said.popitem(last=False)
+        self._sizes[name] = size_of(messages)
+        while len(self._said) > MOST_STORED or sum(self._sizes.values()) > MOST_CHARACTERS:
+            first, _ = self._said.popitem(last=False)
+            del self._sizes[first]

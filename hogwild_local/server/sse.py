@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from .leaving import Gone, unless_gone
 from .stream import Lost, Stream
 
 PING = b": ping\n\n"
@@ -63,6 +65,7 @@ class StreamResponse(StreamingResponse):
                 await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
                 await send({"type": "http.response.body", "body": b""})
             else:
-                await super().__call__(scope, receive, send)
+                with contextlib.suppress(Gone):
+                    await unless_gone(receive, self.stream_response(send))
         finally:
             self._left()
