@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-import pytest
+from browsers import Browser
 from selenium.common.exceptions import StaleElementReferenceException
-from selenium.webdriver import Chrome, ChromeOptions
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
@@ -24,7 +20,7 @@ from hogwild_local import Hogwild
 from hogwild_local.prompts.style import Said
 
 ALL = 10**9
-NEW_LINE = Keys.SHIFT + Keys.ENTER + Keys.NULL
+NEW_LINE = Keys.SHIFT + Keys.ENTER + Keys.SHIFT
 
 
 class Gate:
@@ -61,44 +57,31 @@ class Gate:
             self._moved.notify_all()
 
 
-def started() -> Chrome:
-    """Skips where there is none."""
-    chromium, chromedriver = shutil.which("chromium"), shutil.which("chromedriver")
-    if chromium is None or chromedriver is None:
-        pytest.skip("no browser")
-    options = ChromeOptions()
-    options.binary_location = chromium
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    return Chrome(options=options, service=Service(chromedriver))
-
-
 @contextlib.contextmanager
-def opened(driver: Chrome, gate: Gate, **options: Any) -> Iterator[Page]:
+def opened(browser: Browser, gate: Gate, **options: Any) -> Iterator[Page]:
     """A page of a server of its own. Whatever is done, the console stays empty, and nothing is asked of others."""
     with served(gate.load, **options) as server:
         try:
-            page = Page(driver, server)
+            page = Page(browser, server)
             yield page
         finally:
             gate.let()  # a run that is held would hold the server
         page.leave()
-        assert [each for each in page.complaints() if not any(text in each for text in page.expected)] == []
+        assert [each for each in browser.complaints() if not any(text in each for text in page.expected)] == []
         own = (server.address, "data:", f"blob:{server.address}", "about:")
-        assert [url for url in page.addresses() if not url.startswith(own)] == []
+        assert [url for url in browser.addresses() if not url.startswith(own)] == []
 
 
 class Page:
     """The page in a browser, as a user has it. expected: what the console may be told."""
 
-    def __init__(self, driver: Chrome, server: Served) -> None:
-        self.driver, self.server = driver, server
+    def __init__(self, browser: Browser, server: Served) -> None:
+        self.browser, self.driver, self.server = browser, browser.driver, server
         self.expected: list[str] = []
-        self.resize(1280, 800)
+        self.browser.resize(1280, 800)
         self.leave()
-        self.complaints(), self.addresses()  # those of the page before
-        driver.get(server.address + "/")
+        browser.complaints(), browser.addresses()  # those of the page before
+        self.driver.get(server.address + "/")
 
     def leave(self) -> None:
         """Before the server goes: the page would look for it."""
@@ -134,6 +117,14 @@ class Page:
         """Where the focus is."""
         self.driver.switch_to.active_element.send_keys(*keys)
 
+    def tab(self) -> WebElement:
+        """Tab, which leads on to the page's beginning from its end: some browsers have their own buttons between."""
+        before = self.driver.switch_to.active_element
+        self.press(Keys.TAB)
+        if self.driver.switch_to.active_element == before:
+            self.run("const body = document.body; body.tabIndex = -1; body.focus(); body.removeAttribute('tabindex')")
+        return self.driver.switch_to.active_element
+
     def send(self, text: str) -> None:
         self["message"].send_keys(text.replace("\n", NEW_LINE) + Keys.ENTER)
 
@@ -146,23 +137,6 @@ class Page:
 
         self.until(named)
         named().click()  # type: ignore[union-attr]
-
-    def resize(self, width: int, height: int) -> None:
-        self.command(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False
-        )
-
-    def command(self, name: str, **arguments: Any) -> Any:
-        return self.driver.execute_cdp_cmd(name, arguments)
-
-    def complaints(self) -> list[str]:
-        """What the browser's console was told since the last call."""
-        return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
-
-    def addresses(self) -> set[str]:
-        """Of everything that was asked for since the last call."""
-        messages = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
-        return {each["params"]["request"]["url"] for each in messages if each["method"] == "Network.requestWillBeSent"}
 
 
 def workers(page: Page, n: int) -> None:

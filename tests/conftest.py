@@ -129,14 +129,14 @@ def client(server: Any) -> Iterator[Any]:
         yield made
 
 
-@pytest.fixture(scope="session")
-def driver() -> Iterator[Any]:
-    """Of a real browser, which all tests of the page share."""
-    from browser import started
+@pytest.fixture(scope="session", params=["chromium", "firefox"])
+def browser(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A real one, which all tests of the page share."""
+    from browsers import BROWSERS
 
-    made = started()
+    made = BROWSERS[request.param](tmp_path_factory.mktemp(request.param) / "downloads")
     yield made
-    made.quit()
+    made.driver.quit()
 
 
 @pytest.fixture
@@ -148,10 +148,10 @@ def gate() -> Any:
 
 
 @pytest.fixture
-def page(driver: Any, gate: Any) -> Iterator[Any]:
+def page(browser: Any, gate: Any) -> Iterator[Any]:
     from browser import opened
 
-    with opened(driver, gate) as made:
+    with opened(browser, gate) as made:
         made.until(lambda: made["numbers"].text == "Room for 6144 tokens")
         yield made
 

@@ -1,11 +1,9 @@
-"""The server's page in chromium: what a user sees and does, with the embedded model held between passes."""
+"""The server's page in real browsers: what a user sees and does, with the embedded model held between passes."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from browser import NEW_LINE, Gate, Page, begin, finish, names, opened
-from selenium.webdriver import Chrome
+from browsers import Browser
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.select import Select
 from server_helper import SHEET, embedded
@@ -76,9 +74,9 @@ def test_what_is_said_to_the_workers_stands_in_the_history(page: Page, gate: Gat
     finish(page, gate)
 
 
-def test_a_model_without_words_for_it_cannot_be_spoken_to(driver: Chrome) -> None:
+def test_a_model_without_words_for_it_cannot_be_spoken_to(browser: Browser) -> None:
     gate = Gate()
-    with opened(driver, gate) as page:
+    with opened(browser, gate) as page:
         page.until(lambda: page["numbers"].text)
         begin(page, gate)
         assert "cannot be spoken to" in page["hint"].text
@@ -123,12 +121,12 @@ def test_branches_edits_and_again_are_turns(page: Page, gate: Gate) -> None:
     page.press(Keys.ESCAPE)
     assert page.texts("#messages .body") == [SHEET.strip(), REPLY]
     page.click("Edit message 1")
-    page.press(Keys.CONTROL + "a" + Keys.NULL, "a=11+22" + NEW_LINE + "b=a+33" + Keys.ENTER)
+    page.press(Keys.CONTROL + "a" + Keys.CONTROL, "a=11+22" + NEW_LINE + "b=a+33" + Keys.ENTER)
     page.until(lambda: page.texts("#messages .body") == [OTHER.strip(), OTHERS_REPLY])
     page.click("Again message 2")
     page.until(lambda: page["send"].text == "Send" and page.texts("#messages .body") == [OTHER.strip(), OTHERS_REPLY])
-    assert len(page.all("#chats li")) == 2
-    page.all("#chats li > button:first-child")[1].click()
+    page.until(lambda: len(page.all("#chats li")) == 2)
+    page.until(lambda: page.all("#chats li > button:first-child")[1].click() is None)
     page.until(lambda: page.texts("#messages .body") == [SHEET.strip(), REPLY])
     page.all("summary")[0].click()
     page.until(lambda: "a27+58=158;a=85" in page.texts("details")[0])
@@ -153,14 +151,14 @@ def test_a_conversation_is_called_otherwise(page: Page, gate: Gate) -> None:
     page.until(lambda: page["title"].text == "Sums of <b>mine</b>")
 
 
-def test_a_conversation_is_exported_and_deleted(page: Page, gate: Gate, tmp_path: Path) -> None:
+def test_a_conversation_is_exported_and_deleted(page: Page, gate: Gate) -> None:
     gate.let()
     page.send(SHEET.strip())
     page.until(lambda: REPLY in page.texts("#messages .body"))
-    page.command("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
     page.click("Export")
-    page.until(lambda: [path.suffix for path in tmp_path.iterdir()] == [".md"])
-    text = next(tmp_path.iterdir()).read_text()
+    folder = page.browser.downloads
+    page.until(lambda: folder.exists() and [path.suffix for path in folder.iterdir()] == [".md"])
+    text = next(folder.iterdir()).read_text()
     assert text.startswith(f"## user\n\n{SHEET.strip()}\n\n## assistant\n\n> ")
     assert text.endswith(f"\n\n{REPLY}\n")
     label = page.all("#chats li > button:last-child")[0].accessible_name

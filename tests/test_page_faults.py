@@ -6,8 +6,8 @@ import threading
 from collections.abc import Callable
 
 from browser import Gate, begin, opened
+from browsers import Browser
 from fakes import FakeEngine
-from selenium.webdriver import Chrome
 from selenium.webdriver.common.keys import Keys
 from server_helper import SHEET, embedded
 from test_reply import STYLE
@@ -31,9 +31,9 @@ def writing(text: str) -> Callable[[], Hogwild]:
     return load
 
 
-def test_what_a_model_writes_is_text_whatever_it_is(driver: Chrome) -> None:
+def test_what_a_model_writes_is_text_whatever_it_is(browser: Browser) -> None:
     gate = Gate(writing(HOSTILE))
-    with opened(driver, gate) as page:
+    with opened(browser, gate) as page:
         page.until(lambda: page["numbers"].text)
         page.send(HOSTILE.replace("\x1b", ""))
         gate.let(60)
@@ -47,8 +47,8 @@ def test_what_a_model_writes_is_text_whatever_it_is(driver: Chrome) -> None:
         assert "hogwild-local" in page.driver.title
 
 
-def test_a_key_is_asked_for_and_a_wrong_one_again(driver: Chrome) -> None:
-    with opened(driver, Gate(), api_keys=["secret"]) as page:
+def test_a_key_is_asked_for_and_a_wrong_one_again(browser: Browser) -> None:
+    with opened(browser, Gate(), api_keys=["secret"]) as page:
         page.expected.append("401")
         page.until(lambda: page.all("#key"))
         page.press("wrong", Keys.ENTER)
@@ -61,17 +61,17 @@ def test_a_key_is_asked_for_and_a_wrong_one_again(driver: Chrome) -> None:
         assert not page.all("#key, #fault")
 
 
-def test_without_a_key_the_page_says_that_it_wants_one(driver: Chrome) -> None:
-    with opened(driver, Gate(), api_keys=["secret"]) as page:
+def test_without_a_key_the_page_says_that_it_wants_one(browser: Browser) -> None:
+    with opened(browser, Gate(), api_keys=["secret"]) as page:
         page.expected.append("401")
         page.until(lambda: page.all("#key"))
         page.press(Keys.ESCAPE)
         page.until(lambda: page["fault"].text == "This server wants an API key.")
 
 
-def test_a_prompt_that_does_not_fit_is_given_back_with_the_reason(driver: Chrome) -> None:
+def test_a_prompt_that_does_not_fit_is_given_back_with_the_reason(browser: Browser) -> None:
     gate = Gate(lambda: Hogwild(default_model_path(), trust=True, n_ctx=64))
-    with opened(driver, gate) as page:
+    with opened(browser, gate) as page:
         page.expected.append("400")
         page.until(lambda: page["numbers"].text)
         page.send(SHEET * 9)
@@ -80,9 +80,9 @@ def test_a_prompt_that_does_not_fit_is_given_back_with_the_reason(driver: Chrome
         assert page["send"].text == "Send"
 
 
-def test_a_server_that_has_gone_is_missed(driver: Chrome) -> None:
+def test_a_server_that_has_gone_is_missed(browser: Browser) -> None:
     gate = Gate()
-    with opened(driver, gate) as page:
+    with opened(browser, gate) as page:
         page.expected.append("net::ERR_")
         page.until(lambda: page["numbers"].text)
         begin(page, gate)
@@ -94,14 +94,14 @@ def test_a_server_that_has_gone_is_missed(driver: Chrome) -> None:
         assert "a=11+22" in (page["message"].get_attribute("value") or "")
 
 
-def test_the_page_waits_while_the_model_is_loaded(driver: Chrome) -> None:
+def test_the_page_waits_while_the_model_is_loaded(browser: Browser) -> None:
     may_load = threading.Event()
 
     def load() -> Hogwild:
         may_load.wait()
         return embedded()
 
-    with opened(driver, Gate(load), waits=False) as page:
+    with opened(browser, Gate(load), waits=False) as page:
         page.expected.append("503")
         page.until(lambda: page["numbers"].text == "The model is being loaded")
         may_load.set()
