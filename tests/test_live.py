@@ -276,3 +276,13 @@ def test_a_dumb_terminal_gets_plain_lines() -> None:
         assert terminal.ended() == 0
         assert b"Alice: " in terminal.written
         assert b"\x1b" not in terminal.written
+
+
+def test_the_view_says_that_one_can_type_until_somebody_does() -> None:
+    with Terminal("run", "-m", "m.gguf", "P", scripts=WORDS) as terminal:
+        terminal.until("Type to the workers: a line is said to all")
+        terminal.type("hm")
+        terminal.until("> hm")
+        assert "Type to the workers" not in "\n".join(terminal.lines)
+        terminal.interrupt()
+        assert terminal.ended() == 130

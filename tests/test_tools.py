@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from fakes import EOS, TEMPLATE, FakeEngine, FakeModel
 from test_reply import STYLE
 
 from hogwild_local import Hogwild, Model, SamplingParams
 from hogwild_local import events as ev
 from hogwild_local.cli.display import PlainOutput
+from hogwild_local.cli.main import cli
 from hogwild_local.cli.saved import save
 from hogwild_local.errors import InvalidArgument
 
@@ -304,3 +306,26 @@ def test_a_model_with_random_weights_calls_what_it_must(
             assert result.reply == ""
             free = hw.generate("Go.", max_passes=2, seed=seed, reply_tokens=50, sampling=wild, tools=[LOOK])
             assert free.reply
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [("[", "tools.json is no JSON"), ('{"a": 1}', "tools must be a list"), ('["look"]', "tools: a tool is a dict")],
+)
+def test_a_file_of_tools_that_are_none_is_an_error_of_the_command(text: str, fault: str, tmp_path: Path) -> None:
+    file = tmp_path / "tools.json"
+    file.write_text(text)
+    done = CliRunner().invoke(cli, ["run", "-m", "m.gguf", "--tools", str(file), "P"], obj=FakeEngine().engine)
+    assert done.exit_code == 2
+    assert fault in done.output
+
+
+def test_tools_of_a_file_may_be_called_by_the_reply_of_a_command(tmp_path: Path) -> None:
+    fake, hw = hogwild(CALL)
+    hw.close()
+    tools = tmp_path / "tools.json"
+    tools.write_text(json.dumps([LOOK]))
+    command = ["run", "-m", "m.gguf", "--max-passes", "2", "--no-finisher", "--tools", str(tools), "P"]
+    done = CliRunner().invoke(cli, command, obj=fake.engine)
+    assert done.exit_code == 0, done.output
+    assert 'reply: [calls look with {"n": 5}]' in done.output

@@ -50,6 +50,8 @@ class Keyboard(AbstractContextManager["Keyboard"]):
         """entered: called with each line, from that thread; whether it takes it."""
         self._line = Line(entered)
         self._open = ExitStack()
+        self.hears = False
+        """There is a terminal that it listens to."""
 
     @property
     def typed(self) -> str:
@@ -62,6 +64,7 @@ class Keyboard(AbstractContextManager["Keyboard"]):
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.hears = False
         self._open.close()
 
     def _listen(self, terminal: int) -> None:
@@ -80,6 +83,7 @@ class Keyboard(AbstractContextManager["Keyboard"]):
         self._open.callback(thread.join)
         self._open.callback(os.close, wake)  # first of all: the thread sees it, and ends
         thread.start()
+        self.hears = True
 
     def _read(self, terminal: int, end: int) -> None:
         decode = codecs.getincrementaldecoder("utf-8")("replace").decode

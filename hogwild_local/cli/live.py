@@ -29,6 +29,10 @@ SHOWN_STEPS = 100
 """No screen shows more of those that are finished."""
 
 
+HINT = "Type to the workers: a line is said to all, @NAME ... to one; /add NAME, /stop NAME; Ctrl+C"
+"""What nobody would guess, where nothing was typed yet."""
+
+
 class LiveOutput(Output):
     """What is finished above, what everybody is writing side by side below it, a status line at the bottom; the reply
     takes the workers' place. What is typed meanwhile stands in the last line."""
@@ -158,7 +162,10 @@ class LiveOutput(Output):
         from rich.text import Text
 
         typed = f"> {self.typed}" if self.typed else ""
-        below = [Text(printable(line), no_wrap=True, overflow="ellipsis") for line in (self._notice, typed) if line]
+        lines = [(line, "") for line in (self._notice, typed) if line]
+        if not lines and self._keyboard.hears and self._reply is None:
+            lines = [(HINT, "dim")]
+        below = [Text(printable(line), no_wrap=True, overflow="ellipsis", style=style) for line, style in lines]
         return [self._status(1 + len(below)), *below]
 
     def _status(self, n_lines: int) -> RenderableType:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import stat
@@ -10,7 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -42,6 +43,10 @@ EPILOG = "Each option can be given as an environment variable: HOGWILD_RUN_MAX_P
     "Workers", "-f", "--file", type=click.File(encoding="utf-8"),
     help="Read the prompt from a file; - is standard input, which is read anyway if it is a pipe or a file.",
 )  # fmt: skip
+@option(
+    "Workers", "--tools", "tools_file", type=click.File(encoding="utf-8"), metavar="FILE",
+    help="JSON file of tools that the reply may call, a list as OpenAI's tools. Calls are shown; nothing is called.",
+)  # fmt: skip
 @who_options
 @worker_options
 @option("Output", "--json", "as_json", is_flag=True, help="Write one JSON event a line (see hogwild_local.events).")
@@ -62,6 +67,7 @@ def run(
     /,
     prompt: str | None,
     file: Any,
+    tools_file: TextIO | None,
     as_json: bool,
     plain: bool,
     save_to: Path | None,
@@ -86,6 +92,7 @@ def run(
             _check_embedded(hogwild, text)
         chosen = given(RunOptions, options)
         chosen |= {"workers": workers(ctx, options), "sampling": sampling(options, hogwild.sampling)}
+        chosen |= {"tools": _tools(tools_file)}
         asked = text if text is not None else _example(hogwild, options["seed"])
         stream = hogwild.stream(asked, **chosen)
         if text is None:
@@ -133,6 +140,16 @@ def _example(hogwild: Hogwild, seed: int | None) -> str:
     if not hogwild.examples:
         raise click.UsageError("give PROMPT or --file: this model brings no example")
     return random.Random(seed).choice(hogwild.examples)
+
+
+def _tools(file: TextIO | None) -> Any:
+    """Raises InvalidArgument for what is no JSON; what is no tool is the run's to say."""
+    if file is None:
+        return None
+    try:
+        return json.load(file)
+    except ValueError as error:
+        raise InvalidArgument(f"--tools: {file.name} is no JSON: {error}") from None
 
 
 def _read_prompt(prompt: str | None, file: Any) -> str | None:
