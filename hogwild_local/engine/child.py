@@ -1,8 +1,9 @@
-"""The child: objects of the native module by number, and calls of their methods that come through a pipe, one after the
-other. Number 0 is the native module itself."""
+"""The child: objects of the native module by number, and calls of their methods that come through a pipe, those of a
+lane one after the other. Number 0 is the native module itself."""
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import os
 import queue
@@ -18,33 +19,46 @@ from .handle import Handle
 from .log import set_log_hook
 from .views import DecodeView
 
+Inbox = queue.SimpleQueue[Any]
+
 
 class Child:
-    """Answers requests (see EngineProcess.call) with (kind, value, log lines)."""
+    """Answers requests (see wire, EngineProcess.call), those of each lane in a thread. native: gives the native module,
+    or what stands for it; it is called with the first request, so that its ImportError is an answer."""
 
-    def __init__(self, inbox: queue.SimpleQueue[Any], out: BinaryIO, native: Callable[[], Any]) -> None:
-        self._inbox, self._out, self._native = inbox, out, native
+    def __init__(self, out: BinaryIO, native: Callable[[], Any]) -> None:
+        self._out, self._native = out, native
         self._objects: dict[int, Any] = {}
-        self._log: list[tuple[int, str]] = []
+        self._log: collections.deque[tuple[int, str]] = collections.deque()
+        self._lock = threading.Lock()  # of what is sent
+        self.inboxes: list[Inbox] = [queue.SimpleQueue() for _ in wire.LANES]
+        """Numbers of requests, and what is asked for; None: there will be no more."""
 
-    def run(self) -> None:
-        while True:
-            number, method, arguments, new, wants_progress, wants_log, dropped = self._inbox.get()
-            set_log_hook(self._keep_line if wants_log else None)
-            try:
-                for gone in dropped:
-                    self._drop(gone)
-                if wants_progress:
-                    arguments = (*arguments, self._progress)
-                self._answer("ok", self._call(number, method, arguments, new))
-            except errors.CacheFull as full:
-                self._answer("full", (full.needed, full.free, str(full)))
-            except errors.HogwildError as error:
-                self._answer("error", wire.plain_error(error))
-            except ImportError as error:
-                self._answer("import", str(error))
-            except Exception as error:
-                self._answer("error", ("HogwildError", f"in the engine's process: {type(error).__name__}: {error}"))
+    def run(self, lane: int) -> None:
+        """Until there are no more. Raises OSError where nobody reads the answers."""
+        inbox = self.inboxes[lane]
+        while (item := inbox.get()) is not None:
+            asked, request = item
+            self._reply(asked, request, Call(asked, inbox, self._answer))
+
+    def _reply(self, asked: int, request: Sequence[Any], call: Call) -> None:
+        number, method, arguments, new, wants_progress, wants_log, dropped = request
+        set_log_hook(self._keep_line if wants_log else None)
+        try:
+            for gone in dropped:
+                self._drop(gone)
+            if wants_progress:
+                arguments = (*arguments, call.progress)
+            self._answer(asked, "ok", self._call(number, method, arguments, new))
+        except errors.CacheFull as full:
+            self._answer(asked, "full", (full.needed, full.free, str(full)))
+        except errors.HogwildError as error:
+            self._answer(asked, "error", wire.plain_error(error))
+        except ImportError as error:
+            self._answer(asked, "import", str(error))
+        except Exception as error:
+            text = f"in the engine's process: {type(error).__name__}: {error}"
+            self._answer(asked, "error", ("HogwildError", text))
 
     def _call(self, number: int, method: str, arguments: Sequence[Any], new: int) -> Any:
         """What the method returns; an object is kept under the number that the parent has chosen for it."""
@@ -66,36 +80,52 @@ class Child:
         if thing is not None:
             thing.close()
 
-    def _answer(self, kind: str, value: Any) -> None:
-        lines, self._log = self._log, []
-        wire.send(self._out, wire.pack((kind, value, lines)))
+    def _answer(self, asked: int, kind: str, value: Any) -> None:
+        with self._lock:
+            lines = [self._log.popleft() for _ in range(len(self._log))]
+            wire.send(self._out, wire.pack((asked, kind, value, lines)))
 
     def _keep_line(self, level: int, text: str) -> None:
         self._log.append((level, text))
 
-    def _progress(self, part: Any) -> bool:
-        """The parent answers each report: whether to go on."""
-        self._answer("progress", part)
-        return bool(self._inbox.get())
+
+class Call:
+    """A call that is going on, and may ask whether to go on."""
+
+    def __init__(self, asked: int, inbox: Inbox, answer: Callable[[int, str, Any], object]) -> None:
+        self._asked, self._inbox, self._answer = asked, inbox, answer
+        self._is_left = False
+
+    def progress(self, part: Any) -> bool:
+        """Whether to go on."""
+        if self._is_left:
+            return False
+        self._answer(self._asked, "progress", part)
+        item = self._inbox.get()
+        if item is not None and item[0] == self._asked:
+            return bool(item[1])
+        self._inbox.put(item)  # of another call: the caller was interrupted, and waits no more
+        self._is_left = True
+        return False
 
 
 def _native() -> Any:
-    """Loaded with the first call, so that its ImportError is an answer."""
     from . import native
 
     return native
 
 
-def _read(inbox: queue.SimpleQueue[Any], pipe: BinaryIO, leave: Callable[[], object] | None) -> None:
+def _read(inboxes: Sequence[Inbox], pipe: BinaryIO, leave: Callable[[], object]) -> None:
     """The pipe ends with the parent, and with it this process, whatever it is computing."""
     try:
-        while True:
-            inbox.put(wire.receive(pipe))
+        while (message := wire.receive(pipe)) is not None:
+            lane, *item = message
+            inboxes[lane].put(item)
+        for inbox in inboxes:
+            inbox.put(None)
+        wire.receive(pipe)
     except (EOFError, OSError):
-        if leave is not None:
-            with contextlib.suppress(Exception):
-                leave()
-        os._exit(0)
+        leave()
 
 
 def _watch(parent: int) -> None:
@@ -113,13 +143,23 @@ def main(parent: int) -> None:
     answer(pipe, out, _native)
 
 
-def answer(pipe: BinaryIO, out: BinaryIO, native: Callable[[], Any], leave: Callable[[], object] | None = None) -> None:
+def answer(pipe: BinaryIO, out: BinaryIO, native: Callable[[], Any], end: Callable[[], object] | None = None) -> None:
     """Answers what comes through the pipe, and ends this process with it. native: gives the native module, or what
-    stands for it; leave: called before that end."""
+    stands for it; end: called before that end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is the parent's to handle
-    inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    threading.Thread(target=_read, args=(inbox, pipe, leave), daemon=True).start()
-    try:
-        Child(inbox, out, native).run()
-    except OSError:  # the parent is gone
+    child = Child(out, native)
+
+    def leave() -> None:
+        if end is not None:
+            with contextlib.suppress(Exception):
+                end()
         os._exit(0)
+
+    def run(lane: int) -> None:
+        with contextlib.suppress(OSError):  # the parent is gone
+            child.run(lane)
+
+    threading.Thread(target=_read, args=(child.inboxes, pipe, leave), daemon=True).start()
+    threading.Thread(target=run, args=(wire.QUICK,), daemon=True).start()
+    run(wire.PASSES)
+    leave()

@@ -13,7 +13,9 @@ from typing import IO, Any
 import numpy as np
 
 from ..errors import Closed
-from .process import Ends, EngineProcess
+from . import wire
+from .link import Ends
+from .process import EngineProcess
 from .views import Decoded, DecodeView
 
 
@@ -21,16 +23,19 @@ class Remote:
     """An object of the child. Dropped or closed, its number goes to the child with the next call: that takes no time,
     and nothing can interrupt it."""
 
+    lane = wire.PASSES
+    """Of its calls, and of the one that makes it."""
+
     def __init__(self, process: EngineProcess, number: int, what: str) -> None:
         self.place, self._number, self._what = process, number, what
-        self._finalizer = weakref.finalize(self, process.drop, number)
+        self._finalizer = weakref.finalize(self, process.drop, number, self.lane)
 
     @property
     def closed(self) -> bool:
         return not self._finalizer.alive or self.place.closed
 
     def close(self) -> None:
-        self.place.drop(self._number)
+        self.place.drop(self._number, self.lane)
         self._finalizer.detach()
 
     def check_open(self) -> None:
@@ -42,13 +47,13 @@ class Remote:
     def call(self, method: str, *arguments: Any) -> Any:
         """What the child's object returns. Raises what it raises, and as check_open()."""
         self.check_open()
-        return self.place.call(self._what, self._number, method, arguments)
+        return self.place.call(self._what, self._number, method, arguments, self.lane)
 
     def make(self, kind: type[Remote], what: str, method: str, *arguments: Any) -> Any:
         """The proxy of an object that the child's object makes."""
         self.check_open()
         proxy = kind(self.place, self.place.new_number(), what)
-        self.place.call(self._what, self._number, method, arguments, new=proxy._number)
+        self.place.call(self._what, self._number, method, arguments, kind.lane, new=proxy._number)
         return proxy
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
@@ -86,8 +91,16 @@ def _floats(data: bytes | None, n_rows: int | None = None) -> Any:
     return array if n_rows is None else array.reshape(n_rows, -1)
 
 
+class RemoteSampler(Remote):
+    """Where a pass uses it, its own calls wait for that pass."""
+
+    lane = wire.QUICK
+
+
 class RemoteModel(Remote):
     """Its process ends with it."""
+
+    lane = wire.QUICK
 
     def close(self) -> None:
         self.place.close()
@@ -96,8 +109,13 @@ class RemoteModel(Remote):
         cache: RemoteCache = self.make(RemoteCache, "cache", "cache", *arguments)
         return cache
 
-    def sampler(self, *arguments: Any) -> Remote:
-        sampler: Remote = self.make(Remote, "sampler", "sampler", *arguments)
+    def room(self, *arguments: Any) -> int:
+        """After caches that were dropped are freed."""
+        self.check_open()
+        return int(self.place.call(self._what, self._number, "room", arguments, wire.PASSES))
+
+    def sampler(self, *arguments: Any) -> RemoteSampler:
+        sampler: RemoteSampler = self.make(RemoteSampler, "sampler", "sampler", *arguments)
         return sampler
 
 

@@ -6,7 +6,6 @@ import collections
 import contextlib
 import itertools
 import os
-import queue
 import re
 import signal
 import subprocess
@@ -15,11 +14,11 @@ import tempfile
 import threading
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import IO, Any, BinaryIO
+from typing import IO, Any
 
 from .. import errors
 from . import forks, wire
+from .link import Ends, Link
 from .log import check_not_in_hook, log_hook, tell
 
 GRACE_S = 3.0  # for a pass that is going on when the engine is closed; then the child is killed
@@ -27,17 +26,16 @@ MOST_LAST_WORDS = 600
 CHILD_ENV = {"GGML_NO_BACKTRACE": "1"}
 
 
-@dataclass(frozen=True, slots=True)
-class Ends:
-    """A child (or what started it, and ends with it), and this side's ends of its pipe, unbuffered."""
+class Lane:
+    """Calls that wait for each other, and numbers of objects that are dropped with the next one."""
 
-    child: subprocess.Popen[bytes]
-    requests: BinaryIO
-    replies: BinaryIO
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.dropped: collections.deque[int] = collections.deque()
 
 
 class EngineProcess:
-    """A child that an engine lives in. Calls from several threads wait for each other.
+    """A child that an engine lives in. Calls from several threads wait for each other, if they are of one lane.
 
     It ends with close(), when this object is collected, or with this process. Ctrl+C ends the waiting of a call, not
     the call: the child goes on, and later calls wait for it.
@@ -54,15 +52,14 @@ class EngineProcess:
             self._stderr.close()
             raise
         self._child = ends.child
-        self._requests: queue.SimpleQueue[tuple[bytes, queue.SimpleQueue[Any]] | None] = queue.SimpleQueue()
-        threading.Thread(target=_exchange, args=(ends, self._requests), daemon=True, name="hogwild engine").start()
-        self._finalizer = weakref.finalize(self, _end, self._child, self._requests, self._stderr, self._origin)
-        self._lock = threading.RLock()
+        self._link = Link(ends)
+        self._finalizer = weakref.finalize(self, _end, self._child, self._link, self._stderr, self._origin)
+        self._lanes = [Lane() for _ in wire.LANES]
         self._death: str | None = None
+        self._death_lock = threading.Lock()
         self.progress: Callable[[Any], object] | None = None
         """Called with what a decode() reports, where the child's has something to report (see runahead)."""
         self._numbers = itertools.count(1)
-        self._dropped: collections.deque[int] = collections.deque()
 
     @property
     def closed(self) -> bool:
@@ -95,10 +92,10 @@ class EngineProcess:
     def new_number(self) -> int:
         return next(self._numbers)
 
-    def drop(self, number: int) -> None:
-        """The child frees the object with the next call. Waits for nothing: it may be called at any point of any
+    def drop(self, number: int, lane: int) -> None:
+        """The child frees the object with the lane's next call. Waits for nothing: it may be called at any point of any
         thread."""
-        self._dropped.append(number)
+        self._lanes[lane].dropped.append(number)
 
     def call(
         self,
@@ -106,19 +103,22 @@ class EngineProcess:
         number: int,
         method: str,
         arguments: Sequence[Any],
+        lane: int = wire.PASSES,
         new: int = 0,
         progress: Callable[[Any], object] | None = None,
     ) -> Any:
         """What the method of the child's object returns. what: the object's name, for Closed; new: the number of the
         object that the method makes. Raises what the child's call raised, EngineDied, Closed."""
         self.check(what)  # before the lock: a fork has it held for ever
-        with self._lock:
+        with self._lanes[lane].lock:
             self.check(what)
-            dropped = list(self._dropped)
-            request = self._pack(what, (number, method, tuple(arguments), new, progress is not None), dropped)
-            kind, value, lines = self._send(what, method, request)
+            waiting = self._lanes[lane].dropped
+            dropped = list(waiting)
+            asked = next(self._numbers)
+            request = (number, method, tuple(arguments), new, progress is not None, log_hook() is not None, dropped)
+            kind, value, lines = self._send(what, method, _packed(what, (lane, asked, request)), asked)
             for _ in dropped:  # only now: one that is sent again after an interrupt is none any more
-                self._dropped.popleft()
+                waiting.popleft()
             stopped: BaseException | None = None
             while kind == "progress":
                 self._pass_on(lines)
@@ -127,7 +127,7 @@ class EngineProcess:
                     go_on = stopped is None and progress is not None and progress(value) is not False
                 except BaseException as error:
                     stopped = error
-                kind, value, lines = self._send(what, method, wire.pack(go_on))
+                kind, value, lines = self._send(what, method, wire.pack((lane, asked, go_on)), asked)
         self._pass_on(lines)
         if stopped is not None:
             raise stopped
@@ -139,23 +139,14 @@ class EngineProcess:
             raise ImportError(value)
         raise wire.error_of(*value)
 
-    def _pack(self, what: str, request: tuple[Any, ...], dropped: list[int]) -> bytes:
-        try:
-            return wire.pack((*request, log_hook() is not None, dropped))
-        except ValueError:
-            raise errors.InvalidArgument(
-                f"an argument of the {what} cannot be passed to the engine's process: only numbers, texts, paths, "
-                "lists and dicts can"
-            ) from None
-
-    def _send(self, what: str, name: str, packed: bytes) -> Any:
-        replies: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._requests.put((packed, replies))
-        reply = replies.get()
+    def _send(self, what: str, name: str, packed: bytes, number: int) -> Any:
+        reply = self._link.ask(packed, number).get()
         if reply is None:
             if self.closed:  # by another thread, within this call
                 raise errors.Closed(f"this {what} was closed")
-            self._death = self._last_words(name)
+            with self._death_lock:
+                if self._death is None:
+                    self._death = self._last_words(name)
             raise errors.EngineDied(self._death)
         return reply
 
@@ -212,27 +203,21 @@ def python_command(code: str) -> list[str]:
     return [sys.executable, "-c", f"import sys; sys.path[:] = {sys.path!r}; {code}"]
 
 
-def _exchange(ends: Ends, requests: queue.SimpleQueue[Any]) -> None:
-    """One request, one reply, in a thread of its own: a caller that Ctrl+C interrupts leaves no half message."""
-    while (item := requests.get()) is not None:
-        request, replies = item
-        try:
-            wire.send(ends.requests, request)
-            reply = wire.receive(ends.replies)
-        except (OSError, EOFError, ValueError, TypeError):
-            reply = None
-        replies.put(reply)
-    ends.requests.close()
-    ends.replies.close()
+def _packed(what: str, request: tuple[Any, ...]) -> bytes:
+    try:
+        return wire.pack(request)
+    except ValueError:
+        raise errors.InvalidArgument(
+            f"an argument of the {what} cannot be passed to the engine's process: only numbers, texts, paths, "
+            "lists and dicts can"
+        ) from None
 
 
-def _end(
-    child: subprocess.Popen[bytes], requests: queue.SimpleQueue[Any], stderr: IO[bytes], origin: forks.Origin
-) -> None:
-    """The thread closes the pipe once it has its reply, and the child ends with the pipe."""
+def _end(child: subprocess.Popen[bytes], link: Link, stderr: IO[bytes], origin: forks.Origin) -> None:
+    """The child ends when it has answered what was asked before."""
     if not origin.is_here:
         return  # the child is the parent's
-    requests.put(None)
+    link.end()
     try:
         child.wait(GRACE_S)
     except subprocess.TimeoutExpired:

@@ -1,5 +1,11 @@
 """Messages between a process and the child that its engine lives in: a length, then marshalled plain data.
 
+    request     lane, number of the request, what is asked for (EngineProcess.call)
+    reply             number of the request, kind, value, log lines
+
+A reply of the kind "progress" has another request of the same number for an answer: whether to go on. A request None is
+the last one.
+
 marshal, not pickle: the same Python is at both ends, and it can carry nothing but numbers, texts, bytes (an array of
 numpy becomes its bytes), lists, tuples, dicts and None.
 """
@@ -14,6 +20,8 @@ from typing import Any, BinaryIO
 from .. import errors
 
 LENGTH = struct.Struct("<Q")
+PASSES, QUICK = LANES = range(2)
+"""Calls of a lane are answered one after the other; those of the quick one need no cache, and wait for no pass."""
 
 
 def pack(message: Any) -> bytes:

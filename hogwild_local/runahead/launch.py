@@ -16,7 +16,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, BinaryIO, cast
 
-from ..engine.process import CHILD_ENV, Ends, python_command
+from ..engine.link import Ends
+from ..engine.process import CHILD_ENV, python_command
 from ..errors import RunaheadError
 from .hosts import reach
 from .mpi import INSTALL, load_mpi4py
