@@ -64,3 +64,44 @@ print(lib.hw_cache_n_free(none), lib.hw_cache_n_bytes(none), lib.hw_model_n_voca
     done = run_isolated(code)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == ["True cache is NULL", "True model is NULL", "-1 0 -1 False"]
+
+
+def test_who_wants_none_of_the_likeliest_tokens_needs_no_room_for_them(tiny_path: Callable[..., Path]) -> None:
+    code = """
+import sys
+from hogwild_local import Model, Sampler, SharedCache
+from hogwild_local.engine.native import ffi, lib
+with Model(sys.argv[1], n_threads=1) as model, SharedCache(model, n_ctx=64) as cache:
+    block, sampler = cache.block(), Sampler(model)
+    blocks, tokens, token, logprob = (ffi.new(kind, 1) for kind in ("int32_t[]", "int32_t[]", "int32_t[]", "float[]"))
+    blocks[0] = block._use()
+    view = ffi.new("struct hw_view *", {
+        "blocks": blocks, "n_blocks": 1, "tokens": tokens, "n_tokens": 1, "n_outputs": 1,
+        "sampler": sampler._native._pointer, "sampled": token, "sampled_logprob": logprob,
+    })
+    assert view.top_tokens == ffi.NULL
+    text = ffi.new("char[]", 256)
+    print(lib.hw_decode(cache._native._pointer, view, 1, text, 256) == lib.HW_OK, token[0] >= 0, logprob[0] < 0)
+"""
+    done = run_isolated(code, tiny_path("llama"))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split() == ["True"] * 3
+
+
+def test_what_is_no_value_of_an_enum_is_refused(tiny_path: Callable[..., Path]) -> None:
+    code = """
+import sys
+from hogwild_local import Model
+from hogwild_local.engine.native import ffi, lib
+text, cache, f16 = ffi.new("char[]", 256), ffi.new("hw_cache **"), ffi.new("char[]", b"f16")
+with Model(sys.argv[1], n_threads=1) as model:
+    for number in (-1, 4, 2**31 - 1):
+        params = ffi.new("struct hw_cache_params *", [64, 8, f16, f16, ffi.cast("enum hw_attention", number), 1])
+        assert lib.hw_cache_new(model._native._pointer, params, cache, text, 256) == lib.HW_ERROR_ARGUMENT
+        print(ffi.string(text).decode())
+"""
+    done = run_isolated(code, tiny_path("llama"))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        f"attention is {number}, no value of hw_attention" for number in (-1, 4, 2147483647)
+    ]

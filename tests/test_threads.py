@@ -62,6 +62,27 @@ def test_caches_of_one_model_work_at_the_same_time(single: Load) -> None:
     assert all(np.array_equal(a, b) for a, b in zip(serial, parallel, strict=True))
 
 
+def test_the_first_calls_of_a_process_may_come_from_two_threads(tiny_path: Callable[..., Path]) -> None:
+    """Nothing is set up yet then. What goes wrong is ThreadSanitizer's to see: scripts/sanitize."""
+    code = """
+import sys, threading
+from hogwild_local import Model, SharedCache
+import hogwild_local.engine.native
+start = threading.Barrier(2)
+def work():
+    start.wait()
+    with Model(sys.argv[1], n_threads=2) as model, SharedCache(model, n_ctx=64) as cache:
+        cache.decode([([cache.block()], [1, 2, 3])])
+threads = [threading.Thread(target=work) for _ in range(2)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
+    done = run_isolated(code, tiny_path("llama"))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_samplers_and_tokenizer_serve_many_threads(single: Load) -> None:
     model = single("llama")
     logits = np.random.default_rng(0).normal(size=(50, model.n_vocab)).astype(np.float32)

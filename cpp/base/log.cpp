@@ -52,13 +52,13 @@ void on_line(ggml_log_level level, const char* text, void*) {
     }
 }
 
-// Another user of llama.cpp may have set its callback after us: look each time.
+// Another user of llama.cpp may have set its callback after us: look each time. llama.cpp's own note of it has no lock.
 void install() {
+    std::lock_guard<std::mutex> lock(hook().mutex);
     ggml_log_callback current = nullptr;
     void* data = nullptr;
     llama_log_get(&current, &data);
     if (current != on_line) {
-        std::lock_guard<std::mutex> lock(hook().mutex);
         hook().previous = current;
         hook().previous_data = data;
         llama_log_set(on_line, nullptr);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/c-enum.h"
 #include "base/error.h"
 #include "base/memory.h"
 #include "cache/block-maps.h"
@@ -84,8 +85,9 @@ CacheParams checked(const hw_cache_params& params, const Model& model) {
     if (params.n_batch < 1 || params.n_batch > 8192) {
         fail(HW_ERROR_ARGUMENT, "n_batch is %d: it must be 1 to 8192", params.n_batch);
     }
-    if (params.attention < HW_ATTENTION_AUTO || params.attention > HW_ATTENTION_COMPOSED) {
-        fail(HW_ERROR_ARGUMENT, "attention is %d, no value of hw_attention", static_cast<int>(params.attention));
+    const int32_t attention = number_of(params.attention);
+    if (attention < HW_ATTENTION_AUTO || attention > HW_ATTENTION_COMPOSED) {
+        fail(HW_ERROR_ARGUMENT, "attention is %d, no value of hw_attention", attention);
     }
     if (params.n_windows < 1) {
         fail(HW_ERROR_ARGUMENT, "n_windows is %d: it must be 1 at least", params.n_windows);

@@ -31,6 +31,9 @@ float log_probability(const float* logits, double log_of_sum, int32_t token) {
 
 // A heap that has the worst of the best on top, where they are to stand.
 void write_top(const hw_view& view, const float* logits, int32_t n_vocab, double log_of_sum) {
+    if (view.n_top == 0) {
+        return;  // there is no heap then, nor room for one
+    }
     const auto is_better = [logits](int32_t a, int32_t b) {
         return logits[a] > logits[b] || (logits[a] == logits[b] && a < b);
     };

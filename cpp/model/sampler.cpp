@@ -6,6 +6,7 @@
 #include <map>
 #include <string>
 
+#include "base/c-enum.h"
 #include "base/error.h"
 #include "base/log.h"
 
@@ -74,13 +75,13 @@ std::vector<hw_sampler_step> checked_steps(const hw_sampler_params& params) {
     }
     std::vector<hw_sampler_step> steps;
     for (int32_t i = 0; i < params.n_steps; i++) {
-        const hw_sampler_step step = params.steps[i];
-        if (step < HW_STEP_PENALTIES || step > HW_STEP_TEMPERATURE) {
-            fail(HW_ERROR_ARGUMENT, "step %d of the sampler is %d, no value of hw_sampler_step", i,
-                 static_cast<int>(step));
+        const int32_t number = number_of(params.steps[i]);
+        if (number < HW_STEP_PENALTIES || number > HW_STEP_TEMPERATURE) {
+            fail(HW_ERROR_ARGUMENT, "step %d of the sampler is %d, no value of hw_sampler_step", i, number);
         }
+        const hw_sampler_step step = params.steps[i];
         if (std::find(steps.begin(), steps.end(), step) != steps.end()) {
-            fail(HW_ERROR_ARGUMENT, "step %d of the sampler, %d, is there twice", i, static_cast<int>(step));
+            fail(HW_ERROR_ARGUMENT, "step %d of the sampler, %d, is there twice", i, number);
         }
         steps.push_back(step);
     }
