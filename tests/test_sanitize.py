@@ -111,3 +111,10 @@ def test_what_is_left_out_exists(script: ModuleType) -> None:
     tests = SCRIPT.parent.parent / "tests"
     names = {*script.LEFT_OUT, *(f"test_{name}.py" for name in script.QUICK)}
     assert [name for name in names if not (tests / name).exists()] == []
+
+
+def test_what_is_not_reported_is_named_with_its_reason() -> None:
+    blocks = (SCRIPT.parent / "sanitize-thread.supp").read_text().strip().split("\n\n")[1:]
+    assert blocks
+    assert all([line.startswith("#") for line in block.splitlines()] == [True] * block.count("\n") + [False]
+               for block in blocks)  # fmt: skip
