@@ -3,10 +3,11 @@
     python benchmarks/busy_threads.py [model.gguf ...] [--workers 2] [--passes 40] [--rounds 6]
         [--settings default,300000,1000,passive,one]
 
-Each setting has a process of its own (libgomp reads its environment once), and all take turns in each round, first
-quiet, then beside a process that only counts. "default": what hogwild does by itself; a number: GOMP_SPINCOUNT with a
-thread a core (300000 is libgomp's own); "passive": OMP_WAIT_POLICY; "one": one thread. Median and mean of all passes;
-"of best": the median as a multiple of the best one in its column. Without models: the embedded one.
+Each setting has a process of its own (libgomp reads its environment once), and all take turns in each round, which
+another one begins each time, first quiet, then beside a process that only counts. "default": what hogwild does by
+itself; a number: GOMP_SPINCOUNT with a thread a core (300000 is libgomp's own); "passive": OMP_WAIT_POLICY; "one": one
+thread. Median and mean of all passes; "of best": the median as a multiple of the best one in its column. Without
+models: the embedded one.
 """
 
 from __future__ import annotations
@@ -97,11 +98,12 @@ def measure(model: str, options: argparse.Namespace) -> None:
             stack.callback(setting.close)
         busy = Busy()
         stack.callback(busy.close)
-        for _ in range(options.rounds):
+        for i in range(options.rounds):
+            names = options.settings[i % len(options.settings) :] + options.settings[: i % len(options.settings)]
             for awake in (False, True):
                 busy.wake(awake)
-                for name, setting in settings.items():
-                    times.setdefault((name, awake), []).extend(setting.passes(options.passes))
+                for name in names:
+                    times.setdefault((name, awake), []).extend(settings[name].passes(options.passes))
                 busy.wake(False)
     print(f"{model}, {options.workers} workers")
     print(f"{'setting':>10}{'threads':>9} |{'quiet':>9}{'mean':>9}{'of best':>9} |{'busy':>9}{'mean':>9}{'of best':>9}")
