@@ -65,6 +65,7 @@ class BlockTable {
     const std::map<int32_t, Run>& runs() const { return runs_; }
     int64_t n_free() const;
     int64_t n_cells() const { return n_cells_; }
+    void set_n_cells(int64_t n) { n_cells_ = n; }  // not fewer
 
     // Makes room for the growth of these blocks (each named once) and returns the moves that this takes. Lengths stay
     // as they are. The sum of the growth must not exceed n_free().

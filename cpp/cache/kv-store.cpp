@@ -110,8 +110,11 @@ void KvStore::allocate(ggml_backend_buffer_type_t type) {
         fail(HW_ERROR_MEMORY, "no memory for %.0f MiB of keys and values on %s: ask for a smaller n_ctx",
              static_cast<double>(n_bytes) / (1 << 20), ggml_backend_buft_name(type));
     }
-    // Attention multiplies masked cells by zero: they must not hold a NaN.
-    ggml_backend_buffer_clear(buffer.get(), 0);
+    // Attention multiplies masked cells by zero: they must not hold a NaN. Those in the CPU's memory are cleared when
+    // they are opened (engine/cell-space.h).
+    if (!is_host_memory(type)) {
+        ggml_backend_buffer_clear(buffer.get(), 0);
+    }
     buffers_.push_back(std::move(buffer));
 }
 
@@ -140,6 +143,8 @@ bool is_host_memory(ggml_backend_buffer_type_t type) {
     return ggml_backend_buft_is_host(type) &&
            (device == nullptr || ggml_backend_dev_type(device) == GGML_BACKEND_DEVICE_TYPE_CPU);
 }
+
+bool is_lazy(const KvTensors& layer) { return is_host_memory(ggml_backend_buffer_get_type(layer.k->buffer)); }
 
 ggml_tensor* within_limit(ggml_context* ctx, ggml_tensor* x, float limit) {
     return ggml_clamp(ctx, ggml_is_contiguous(x) ? x : ggml_cont(ctx, x), -limit, limit);

@@ -63,6 +63,8 @@ class KvStore {
 size_t free_memory(ggml_backend_buffer_type_t type);
 // Whether our CPU kernel can read this memory.
 bool is_host_memory(ggml_backend_buffer_type_t type);
+// Whether the cells of a layer hold anything until they are cleared: memory that nobody touches costs nothing.
+bool is_lazy(const KvTensors& layer);
 // x F32 as it may be stored: nothing beyond the limit, no NaN. Contiguous.
 ggml_tensor* within_limit(ggml_context* ctx, ggml_tensor* x, float limit);
 // The first d_v numbers of each key, as [d_v, n_cells, Hkv].

@@ -30,6 +30,13 @@ void write_store(ggml_tensor* store, int64_t begin, int64_t n, const std::byte* 
                                head_bytes(store, n_data));
 }
 
+void clear_store(ggml_tensor* store, int64_t begin, int64_t n) {
+    for (int64_t head = 0; head < store->ne[2]; head++) {
+        const size_t offset = static_cast<size_t>(head) * store->nb[2] + offset_of(store, begin);
+        ggml_backend_tensor_memset(store, 0, offset, head_bytes(store, n));
+    }
+}
+
 bool is_within(const ggml_tensor* store, int64_t n, const std::byte* data, float limit) {
     const ggml_to_float_t to_float = ggml_get_type_traits(store->type)->to_float;
     std::vector<float> row(static_cast<size_t>(store->ne[0]));
@@ -51,6 +58,13 @@ bool is_within(const ggml_tensor* store, int64_t n, const std::byte* data, float
 
 size_t layer_bytes(const KvTensors& layer, int64_t n) {
     return store_bytes(layer.k, n) + (layer.has_values() ? store_bytes(layer.v, n) : 0);
+}
+
+void clear_layer(const KvTensors& layer, int64_t begin, int64_t n) {
+    clear_store(layer.k, begin, n);
+    if (layer.has_values()) {
+        clear_store(layer.v, begin, n);
+    }
 }
 
 void read_layer(const KvTensors& layer, int64_t begin, int64_t n, std::byte* data) {

@@ -13,6 +13,8 @@
 namespace hw {
 
 size_t layer_bytes(const KvTensors& layer, int64_t n);
+// Of a layer in the CPU's memory: fills cells with zeros.
+void clear_layer(const KvTensors& layer, int64_t begin, int64_t n);
 // data: layer_bytes(layer, n).
 void read_layer(const KvTensors& layer, int64_t begin, int64_t n, std::byte* data);
 // The last n cells of data, which has n_data.

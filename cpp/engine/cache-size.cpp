@@ -17,6 +17,8 @@ namespace {
 // The kernel counts the keys of a block in floats.
 constexpr int32_t max_n_ctx = 1 << 24;
 
+static_assert(read_beyond >= flash_step, "attention reads cells that are open");
+
 // What ggml can write rows of and read again. It has more types (i32, f64, q8_1, ...): those end the process.
 constexpr ggml_type cache_types[] = {GGML_TYPE_F32,  GGML_TYPE_F16,  GGML_TYPE_BF16, GGML_TYPE_Q8_0,  GGML_TYPE_Q5_1,
                                      GGML_TYPE_Q5_0, GGML_TYPE_Q4_1, GGML_TYPE_Q4_0, GGML_TYPE_IQ4_NL};
@@ -38,6 +40,9 @@ int64_t headroom(int64_t n_ctx, bool has_mirrors) { return 64 + n_ctx / 32 + (ha
 
 // Cells that a block goes by when it moves by less than its length. The fewer, the more copies that takes.
 int64_t scratch_cells(int64_t n_ctx) { return std::clamp<int64_t>(n_ctx / 32, 16, 512); }
+
+// Tokens that layers with a window keep to be cut there, where they have as many windows. Memory is worth more.
+constexpr int64_t least_kept = 1024;
 
 // Bytes of each memory that a cache may take. All host memory is one, whatever device uses it.
 class Limits {
@@ -104,7 +109,12 @@ std::vector<SpaceSize> sizes_of_spaces(const ModelSpec& spec, const CacheParams&
         const int64_t n = window.n > 0 ? std::min<int64_t>(needed, params.n_ctx) : params.n_ctx;
         const int64_t n_cells = n + headroom(n, choice.may_mirror());
         const ScratchCells scratch = {n_cells + 1, scratch_cells(n)};  // behind the spare cell
-        sizes.push_back({n, n_cells, scratch, choice.padded(scratch.begin + scratch.n), window.n});
+        const bool drops = n < params.n_ctx;
+        const int64_t n_first = window.n > 0 ? std::min<int64_t>(window.n + params.n_batch, n) : n;
+        const int64_t n_kept =
+            drops ? std::min<int64_t>(n, std::max<int64_t>(2 * window.n, least_kept) + params.n_batch) : n;
+        const int64_t n_all = choice.padded(scratch.begin + scratch.n);
+        sizes.push_back({n, n_cells, scratch, n_all, n_first, n_kept, window.n, drops});
     }
     return sizes;
 }

@@ -257,7 +257,7 @@ PassGraph& Cache::graph_for(const std::vector<Pass>& passes) {
 PassGraph& Cache::build_graph(const std::vector<Pass>& passes, const PassSize& size) {
     std::vector<int64_t> spare_cells;
     for (const CellSpace& space : blocks_->spaces()) {
-        spare_cells.push_back(space.table().n_cells());
+        spare_cells.push_back(space.spare_cell());
     }
     graphs_.emplace_front(source_, *store_, backends_, passes, size, std::move(spare_cells), *choice_,
                           model_->n_threads());

@@ -7,13 +7,35 @@
 
 namespace hw {
 
-int64_t CellSpace::n_free() const {
-    int64_t n = size_.n_usable;
+CellSpace::CellSpace(const SpaceSize& size, Cells& cells) : size_(size), cells_(cells), table_(0) {
+    if (!open(size.n_first)) {
+        fail(HW_ERROR_MEMORY, "no memory for the keys and values of %d tokens: ask for a smaller n_ctx",
+             static_cast<int>(size.n_first));
+    }
+}
+
+// As many of n_usable as these, and of the others in proportion to what each is for. false: there is no memory.
+bool CellSpace::open(int64_t n_usable) {
+    const int64_t n_cells = n_usable + size_.n_cells - size_.n_usable;
+    const int64_t n_all = n_usable == size_.n_usable ? size_.n_all : std::min(n_cells + read_beyond, size_.n_all);
+    if (n_all > n_opened_ && !cells_.open(n_opened_, n_all - n_opened_)) {
+        return false;
+    }
+    n_opened_ = std::max(n_opened_, n_all);
+    n_open_ = n_usable;
+    table_.set_n_cells(n_cells);
+    return true;
+}
+
+int64_t CellSpace::n_needed() const {
+    int64_t n = 0;
     for (const auto& entry : table_.runs()) {
-        n -= n_needed(entry.second);
+        n += n_needed(entry.second);
     }
     return n;
 }
+
+int64_t CellSpace::n_free() const { return size_.n_usable - n_needed(); }
 
 void CellSpace::check_free(int64_t need) const {
     if (need > n_free()) {
@@ -28,9 +50,24 @@ bool CellSpace::can_cut(int32_t block, int64_t n) const {
     return n == 0 || run.first == 0 || n >= run.first + size_.window;
 }
 
+// Some more than is needed: in a tight table blocks move often.
+void CellSpace::open_for(int64_t need) {
+    const int64_t wanted = std::max(n_needed() + need, std::min(n_held() + need, size_.n_kept));
+    const int64_t roomy = std::min(wanted + wanted / 8, size_.n_usable);
+    if (roomy <= n_open_) {
+        return;
+    }
+    finish_moves();  // scratch cells may lie among those that are opened
+    if (!open(roomy) && wanted > n_open_) {
+        fail(HW_ERROR_CACHE_FULL,
+             "the cache is full: %d cells are needed, %d are free, and there is no memory for more",
+             static_cast<int>(need), static_cast<int>(n_open_ - wanted + need));
+    }
+}
+
 // Some more than is needed, lest every pass drop, and move, a few cells.
 void CellSpace::drop_for(int64_t need) {
-    if (size_.window == 0 || n_held() + need <= size_.n_usable) {
+    if (!size_.drops || n_held() + need <= n_open_) {
         return;
     }
     const auto beyond = [&](int32_t block) { return table_.run(block).len - n_needed(table_.run(block)); };
@@ -40,7 +77,7 @@ void CellSpace::drop_for(int64_t need) {
     }
     std::sort(blocks.begin(), blocks.end(), [&](int32_t a, int32_t b) { return beyond(a) > beyond(b); });
     for (const int32_t block : blocks) {
-        const int64_t too_many = n_held() + need + size_.n_usable / 8 - size_.n_usable;
+        const int64_t too_many = n_held() + need + n_open_ / 8 - n_open_;
         table_.drop(block, std::clamp<int64_t>(too_many, 0, beyond(block)));
     }
 }
@@ -50,6 +87,7 @@ void CellSpace::make_room(const std::vector<Growth>& growth) {
     for (const Growth& item : growth) {
         need += item.n;
     }
+    open_for(need);
     drop_for(need);
     arrange(growth);
 }
@@ -156,7 +194,7 @@ void CellSpace::commit(int32_t dst, int32_t src, const Joined& joined) {
 
 // Of n cells that a new block could have, how many it gets.
 int64_t CellSpace::n_of_new(int64_t n) const {
-    return size_.window > 0 && n_held() + n > size_.n_usable ? std::min(n, size_.window) : n;
+    return size_.drops && n_held() + n > n_open_ ? std::min(n, size_.window) : n;
 }
 
 void CellSpace::copy(int32_t block, int32_t from) {

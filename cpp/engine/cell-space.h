@@ -9,6 +9,9 @@
 //   block       | dropped    | beyond | window    |
 //   cells                    | these are its run  |
 //
+// Cells are opened, which makes them hold zeros, when they are handed out for the first time: memory that is never used
+// is never touched. The table has those that are open. Of n_usable, few are opened for what could be dropped.
+//
 // See blocks.h for what holds where a device fails.
 #pragma once
 
@@ -27,16 +30,23 @@ struct SpaceSize {
     int64_t n_cells;   // of the table, some more; the spare cell is behind them
     ScratchCells scratch;
     int64_t n_all;       // of the tensors
+    int64_t n_first;     // of n_usable, opened at once
+    int64_t n_kept;      // and so many are opened, before what no window sees is dropped
     int64_t window = 0;  // of the layers; 0: none
+    bool drops = false;  // what no window sees; else n_usable are enough for all tokens
 };
+
+// Attention may read so many cells beyond those of a block, and multiplies them by zero: they are open too.
+constexpr int64_t read_beyond = 256;
 
 class CellSpace {
   public:
-    // cells must outlive this object.
-    CellSpace(const SpaceSize& size, Cells& cells) : size_(size), cells_(cells), table_(size.n_cells) {}
+    // cells must outlive this object. Throws HW_ERROR_MEMORY.
+    CellSpace(const SpaceSize& size, Cells& cells);
 
     const BlockTable& table() const { return table_; }
     int64_t n_usable() const { return size_.n_usable; }
+    int64_t spare_cell() const { return size_.n_cells; }
     int64_t n_free() const;  // those of n_usable that no block needs
     int64_t n_moved() const { return n_moved_; }
     // Throw HW_ERROR_CACHE_FULL: for blocks that grow by so much; for a new one of so many tokens.
@@ -52,7 +62,8 @@ class CellSpace {
     void split(int32_t block, int64_t n, int32_t tail) { table_.split(block, n, tail); }
     void grow(int32_t block, int64_t n) { table_.set_tokens(block, table_.run(block).n_tokens() + n); }
 
-    // Makes room for blocks that grow, which check_free has found. Drops what is not needed, and moves.
+    // Makes room for blocks that grow, which check_free has found. Drops what is not needed, and moves. Throws
+    // HW_ERROR_CACHE_FULL, with nothing changed, where there is no memory for so many cells.
     void make_room(const std::vector<Growth>& growth);
 
     // An append in two steps, for there may be several spaces: the cells, which may fail, and then the numbers. Drops
@@ -91,6 +102,9 @@ class CellSpace {
     int64_t n_needed(const Run& run) const { return size_.window == 0 ? run.len : std::min(run.len, size_.window); }
     int64_t n_held() const { return table_.n_cells() - table_.n_free(); }
     int64_t n_of_new(int64_t n) const;
+    int64_t n_needed() const;
+    bool open(int64_t n_usable);
+    void open_for(int64_t need);
     void drop_for(int64_t need);
     void arrange(const std::vector<Growth>& growth);
     void take_over(BlockTable planned, const std::vector<BlockMove>& moves, Unfinished unfinished);
@@ -100,6 +114,8 @@ class CellSpace {
 
     SpaceSize size_;
     Cells& cells_;
+    int64_t n_opened_ = 0;  // of the tensors' cells, the first ones
+    int64_t n_open_ = 0;    // of n_usable
     BlockTable table_;
     Unfinished unfinished_ = {};
     int64_t n_moved_ = 0;

@@ -18,6 +18,9 @@ class Cells {
     // The same, and rotates the copied keys on by `key_turn` positions. from == to: keys are rotated where they are.
     virtual void turn(const CellMove& move, int64_t key_turn) = 0;
 
+    // The first time that cells are to be had: they hold zeros then. false: there is no memory for them.
+    virtual bool open(int64_t begin, int64_t n) = 0;
+
     // As bytes, see docs/block-format.md. ggml knows no error of these: a device that cannot do it ends the process.
     virtual size_t n_bytes(int64_t n) const = 0;
     virtual void read(int64_t begin, int64_t n, std::byte* data) const = 0;

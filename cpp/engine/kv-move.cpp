@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/memory.h"
 #include "cache/layer-cells.h"
 #include "graph/graph-inputs.h"
 #include "graph/key-turn.h"
@@ -48,6 +49,23 @@ void KvMover::turn(const CellMove& move, int64_t key_turn) {
     for (int64_t done = 0; done < move.n; done += chunk) {
         run({move.from + done, move.to + done, std::min(chunk, move.n - done)}, key_turn);
     }
+}
+
+// What is not in the CPU's memory was cleared when it was allocated (kv-store.cpp).
+bool KvMover::open(int64_t begin, int64_t n) {
+    size_t n_bytes = 0;
+    for (const auto& entry : layers_) {
+        n_bytes += is_lazy(entry.second) ? layer_bytes(entry.second, n) : 0;
+    }
+    if (n_bytes > free_host_memory()) {
+        return false;
+    }
+    for (const auto& entry : layers_) {
+        if (is_lazy(entry.second)) {
+            clear_layer(entry.second, begin, n);
+        }
+    }
+    return true;
 }
 
 size_t KvMover::n_bytes(int64_t n) const {

@@ -16,6 +16,7 @@ class KvMover : public Cells {
     KvMover(const ModelSpec& spec, std::map<int, KvTensors> layers, Backends& backends, KeptMirrors& mirrors);
     void copy(const CellMove& move) override { turn(move, 0); }
     void turn(const CellMove& move, int64_t key_turn) override;
+    bool open(int64_t begin, int64_t n) override;
     size_t n_bytes(int64_t n) const override;
     void read(int64_t begin, int64_t n, std::byte* data) const override;
     void write(int64_t begin, int64_t n, const std::byte* data, int64_t n_data) override;

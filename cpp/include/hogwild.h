@@ -215,7 +215,8 @@ struct hw_cache_params {
     const char* type_v;
     enum hw_attention attention;
     // Layers with a sliding window hold the tokens of so many windows and of a pass, n_ctx at most. Each block needs a
-    // window of its own there, or as many tokens as it has.
+    // window of its own there, or as many tokens as it has. In the CPU's memory those that nobody uses are not touched;
+    // what there is no memory for when it is needed is HW_ERROR_CACHE_FULL.
     int32_t n_windows;
 };
 

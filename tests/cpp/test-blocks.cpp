@@ -26,6 +26,8 @@ struct Cell {
     int32_t position;
 };
 
+constexpr int64_t n_others = 1 + 4;  // behind those of a table: the spare one, and scratch cells
+
 // Steps of a device, at one of which it fails.
 struct Steps {
     int64_t n = 0;
@@ -58,6 +60,17 @@ class FailingCells : public hw::Cells {
         }
     }
 
+    bool open(int64_t begin, int64_t n) override {
+        if (begin != n_open_) {
+            throw std::logic_error("cells are opened twice, or not in their order");
+        }
+        if (begin > 0 && steps_.n % 3 == 0) {
+            return false;
+        }
+        n_open_ += n;
+        return true;
+    }
+
     size_t n_bytes(int64_t n) const override { return static_cast<size_t>(n) * sizeof(Cell); }
     void read(int64_t begin, int64_t n, std::byte* data) const override {
         std::copy_n(cells_.begin() + begin, n, reinterpret_cast<Cell*>(data));
@@ -67,9 +80,15 @@ class FailingCells : public hw::Cells {
     }
     bool can_be_stored(int64_t, const std::byte*) const override { return true; }
 
-    Cell& at(int64_t cell) { return cells_.at(static_cast<size_t>(cell)); }
+    Cell& at(int64_t cell) {
+        if (cell >= n_open_ && cell < static_cast<int64_t>(cells_.size()) - n_others) {
+            throw std::logic_error("a cell is used that is not open");
+        }
+        return cells_.at(static_cast<size_t>(cell));
+    }
 
   private:
+    int64_t n_open_ = 0;
     std::vector<Cell> cells_;
     Steps& steps_;
 };
@@ -114,11 +133,16 @@ class Trial {
             }
             const int64_t n_usable = is_windowed ? n_windowed_ : n_ctx_;
             const int64_t n_cells = n_usable + between(1, 12);
-            cells_.emplace_back(n_cells + 1 + 4, steps_);
-            spaces.emplace_back(
-                hw::SpaceSize{
-                    n_usable, n_cells, {n_cells + 1, between(0, 4)}, n_cells + 1 + 4, is_windowed ? window_ : 0},
-                cells_.back());
+            const int64_t n_all = n_cells + n_others;
+            const int64_t n_first = is_windowed ? between(1, n_usable) : n_usable;
+            cells_.emplace_back(n_all, steps_);
+            hw::SpaceSize size = {n_usable, n_cells, {n_cells + 1, between(0, 4)}, n_all, n_first, n_usable};
+            if (is_windowed) {
+                size.window = window_;
+                size.drops = n_usable < n_ctx_;
+                size.n_kept = size.drops ? between(1, n_usable) : n_usable;
+            }
+            spaces.emplace_back(size, cells_.back());
         }
         return spaces;
     }
