@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ..checks import INT32_MAX, one_of, whole
 from ..errors import BatchTooLarge, HogwildError, InvalidArgument, OutOfMemory
-from ..options import MOST_BATCH, MOST_WINDOWS, WINDOWS_A_RUN, AttentionForm, EngineOptions
+from ..options import MOST_BATCH, MOST_WINDOWS, AttentionForm, EngineOptions, windows_for
 from .arguments import c_text, token_list
 from .block import CacheBlock
 from .counters import Counters
@@ -75,7 +75,7 @@ class SharedCache(Counters):
             raise InvalidArgument(f"model must be a Model, not {model!r}")
         n_batch = whole(n_batch, "n_batch", 1, MOST_BATCH)
         form = one_of(attention, "attention", get_args(AttentionForm))
-        n_windows = whole(WINDOWS_A_RUN if n_windows is None else n_windows, "n_windows", 1, MOST_WINDOWS)
+        n_windows = whole(windows_for(1, n_windows), "n_windows", 1, MOST_WINDOWS)
         how = (c_text(type_k, "type_k"), c_text(type_v, "type_v"), form, n_windows)
         self.n_ctx = (
             usual_n_ctx(model.n_ctx_train, lambda share, n: model._native.room(share, n, min(n_batch, n), *how))

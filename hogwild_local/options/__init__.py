@@ -21,6 +21,7 @@ from .engine import (
     Lora,
     Servers,
     SplitMode,
+    windows_for,
 )
 from .option import Option, Options, default_of, options_of, takes
 from .run import SEEDS, AnswerAt, LayoutName, RunOptions, WorkEnds
@@ -62,4 +63,5 @@ __all__ = [
     "options_of",
     "sampler_named",
     "takes",
+    "windows_for",
 ]

@@ -27,6 +27,11 @@ OF_CACHE = ("n_batch", "type_k", "type_v", "attention", "n_windows")
 """The options of an engine that are a cache's; the others are the model's."""
 
 
+def windows_for(n_runs: int, n_windows: int | None) -> int:
+    """n_windows, for so many runs at once."""
+    return min(MOST_WINDOWS, WINDOWS_A_RUN * n_runs) if n_windows is None else n_windows
+
+
 @dataclass(frozen=True, kw_only=True)
 class EngineOptions(Options):
     """How a model is loaded, where it lies, and what its cache is like. Raises InvalidArgument, naming the option."""
@@ -75,7 +80,8 @@ class EngineOptions(Options):
             1,
             "Windows of tokens that layers with a sliding window hold, beside those of a pass: each worker needs one, "
             "a prompt and what is finished one each. "
-            f"Without it {WINDOWS_A_RUN} for each run that there may be at once. "
+            f"Without it {WINDOWS_A_RUN} for each run that there may be at once; on the CPU those that nobody uses "
+            "take no memory. "
             "More than the context are all of it, which several ranks (--runahead) always hold.",
             MOST_WINDOWS,
         ),
@@ -140,4 +146,4 @@ class EngineOptions(Options):
 
     def windows(self, n_runs: int) -> int:
         """n_windows, for so many runs at once."""
-        return self.n_windows or min(MOST_WINDOWS, WINDOWS_A_RUN * n_runs)
+        return windows_for(n_runs, self.n_windows)

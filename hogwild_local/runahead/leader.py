@@ -14,6 +14,7 @@ import numpy as np
 
 from ..checks import whole
 from ..engine import native
+from ..engine.arguments import OF_CACHE
 from ..engine.devices import PlacementRow
 from ..engine.log import tell as tell_log
 from ..engine.views import Decoded, DecodeView
@@ -202,7 +203,7 @@ class LeaderModel(native.NativeModel):
 
 def with_all_windows(arguments: Sequence[Any]) -> list[Any]:
     """Of a cache: a rank is sent the cells of all tokens before its chunk, in each layer."""
-    return [*arguments[:-1], MOST_WINDOWS]
+    return [MOST_WINDOWS if name == "n_windows" else given for name, given in zip(OF_CACHE, arguments, strict=True)]
 
 
 class _Known(NamedTuple):
