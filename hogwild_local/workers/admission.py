@@ -8,6 +8,7 @@ cells is promised too: who comes later cannot end the work of those who are ther
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import weakref
 from collections.abc import Iterator, Sequence
@@ -142,6 +143,11 @@ class Admission:
                 return True
         return False
 
+    def _others_go_on(self, place: Place) -> bool:
+        """Is there a run that may end while this one waits?"""
+        others = [other for ref in self._inside if (other := ref()) is not None and other is not place]
+        return any(not run._is_short and run.thread != place.thread and run.idle_s() <= IDLE_S for run in others)
+
     def _nobody_can_leave(self) -> bool:
         """Are all runs inside held by threads that wait here, this one among them?"""
         asleep = {place.asleep for ref in self._waiting if (place := ref()) is not None} | {threading.get_ident()}
@@ -169,6 +175,7 @@ class Place:
         self.computes = False
         """Whether it is going to compute the rest of its prompt, or at it."""
         self._in_pass, self._pass_ended = False, 0.0
+        self._is_short = False
         self._admission = admission
         self._told = -1
         self._gone = self._given_up = False
@@ -233,6 +240,11 @@ class Place:
             self.used, self.reserved = self.used + n, max(0, self.reserved - n)
             self._admission._make_room()
 
+    def give_back(self, n: int) -> None:
+        """n of the cells that it has are kept for it again."""
+        with self._admission._changed:
+            self.used, self.reserved = self.used - n, self.reserved + n
+
     def make_room(self) -> bool:
         """Lets all prompts go that no run stands on; whether there were any. For what is not counted here: each has a
         window of its own in layers with a sliding window."""
@@ -240,6 +252,19 @@ class Place:
             n = self._admission.prefixes.n_cells
             self._admission.prefixes.drop_all()
             return self._admission.prefixes.n_cells < n
+
+    def wait_for_others(self) -> bool:
+        """Waits until a run gives something back that is not counted here, or for a moment. False: none that goes on
+        could, or this one was given up."""
+        with self._admission._changed:
+            self.thread, self._is_short = threading.get_ident(), True
+            try:
+                if self._given_up or not self._admission._others_go_on(self):
+                    return False
+                self._admission._changed.wait(IDLE_S / 4)
+                return True
+            finally:
+                self._is_short = False
 
     def reach(self) -> int:
         """Stands on as much of its prompt as the cache has, in the middle of blocks too; how many tokens that is. Waits
@@ -278,8 +303,11 @@ class Place:
             if not self.prompt or prefixes.recall(tokens) is None:
                 return None
             self.spend(len(tokens))
-            known = prefixes.recall(tokens)  # unless it had to give way to its copy
-            return cache.copy(known, name) if known is not None else None
+            with contextlib.suppress(CacheFull):  # of windows
+                if (known := prefixes.recall(tokens)) is not None:  # unless it had to give way to its copy
+                    return cache.copy(known, name)
+            self.give_back(len(tokens))
+            return None
 
     def keep(self, block: Block, tokens: Sequence[int]) -> bool:
         """The block of a text that was computed alone may be copied by others from now on. False: it is the run's."""

@@ -67,7 +67,8 @@ class Asides:
     def __init__(self) -> None:
         self._waiting: deque[Aside] = deque()
         self._now: Aside | None = None
-        self._n = 0
+        self.n = 0
+        """Tokens in the pass that was planned last."""
 
     @property
     def has_tokens(self) -> bool:
@@ -91,28 +92,42 @@ class Asides:
 
     def plan(self, n: int, grow: Callable[[int], bool]) -> list[Feed]:
         """What to feed, of at most n tokens. grow: takes so many cells, if there are."""
-        self._n, aside = 0, self._now
+        self.n, aside = 0, self._now
         if aside is None or not n:
             return []
         if aside.block is None and not grow(len(aside.pending)):
             self._now = None
             aside.refuse("cache_full", f"the cache has no room for its {len(aside.pending)} tokens")
             return []
-        self._n = min(n, MOST_BESIDE, len(aside.pending))
-        return [aside.feed(self._n)]
+        self.n = min(n, MOST_BESIDE, len(aside.pending))
+        return [aside.feed(self.n)]
 
     def take(self) -> None:
         """The pass was made."""
-        if self._now is not None and self._n:
-            self._now.fed(self._n)
-            self._n = 0
+        if self._now is not None and self.n:
+            self._now.fed(self.n)
+            self.n = 0
             self._finish_if_fed()
+
+    def undo(self, n_fed: int) -> None:
+        """It was not made, but for so many tokens of what was planned."""
+        if self._now is not None and n_fed:
+            self._now.fed(n_fed)
+
+    def give_way(self) -> bool:
+        """What was planned is refused, if there was something."""
+        aside = self._now
+        if aside is None or not self.n:
+            return False
+        self._now, self.n = None, 0
+        aside.refuse("cache_full", "the cache has no room for it in layers with a sliding window: n_windows")
+        return True
 
     def end(self) -> None:
         """The work has ended: what is left is refused."""
         left = [] if self._now is None else [self._now]
         left += self._waiting
-        self._now, self._n = None, 0
+        self._now, self.n = None, 0
         self._waiting.clear()
         for aside in left:
             aside.refuse("ended", "the work ended before")

@@ -36,3 +36,10 @@ class Phase(Protocol):
 
     def take(self, tokens: Sequence[Sampled | None]) -> None:
         """The pass was made: what was sampled, feed by feed (None where there was no sampler)."""
+
+    def undo(self, n_fed: int) -> None:
+        """It was not made, for the cache had no room: cells that were taken for it are given back. n_fed: tokens of it
+        that are fed nevertheless, those that its only view begins with."""
+
+    def give_way(self) -> bool:
+        """Nor is there more room: less is fed, somebody ends, or others are waited for. False: that helps nobody."""

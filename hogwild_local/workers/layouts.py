@@ -177,7 +177,8 @@ class Layout(ABC):
 
     @abstractmethod
     def drop_step(self, worker: int) -> None:
-        """Forgets worker's unfinished step and gives its cells back."""
+        """Forgets worker's unfinished step and gives its cells back. One that cannot be cut off stays: of models with
+        sliding windows, where what its beginning saw was dropped."""
 
     def cut_step(self, worker: int, n: int) -> list[int]:
         """Forgets the last n tokens of worker's unfinished step. Returns the tokens before them that had to go too, and
@@ -277,7 +278,9 @@ class Contiguous(Layout):
         self.own[worker].mark()
 
     def drop_step(self, worker: int) -> None:
-        self.own[worker].truncate(self._step_start[worker])
+        own, start = self.own[worker], self._step_start[worker]
+        if own.last_cut(start) == start:
+            own.truncate(start)
 
     def closing_view(self, own: Block) -> list[Block]:
         return [*self.history, *(block for block in self.own if len(block)), own]

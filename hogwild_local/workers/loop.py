@@ -66,6 +66,8 @@ class Loop:
         self._cancelled = False
         self._held: list[Callable[[], object]] = [place.leave]
         self._plan_s = self._planned_at = 0.0
+        self._planned: list[Feed] = []
+        self._n_before = 0
         self._usage = ev.Usage()
 
     @property
@@ -127,7 +129,18 @@ class Loop:
             self._phase = self._next_phase(self._phase)
         self._planned_at = perf_counter()
         self._plan_s = self._planned_at - start
+        self._planned, self._n_before = feeds, _n_own(feeds)
         return feeds
+
+    def give_way(self) -> bool:
+        """The cache had no room for the pass that was planned: what layers with a sliding window hold is not counted
+        before. Afterwards plan() plans another one. False: there can be none."""
+        assert self._phase is not None
+        self._phase.undo(_n_own(self._planned) - self._n_before)
+        if self.place.make_room() or self._phase.give_way():
+            return True
+        self._obey()
+        return self._cancelled
 
     def take(self, tokens: Sequence[Sampled | None]) -> list[ev.Event]:
         """The pass was made: a token of each feed that has a sampler, None for the others."""
@@ -215,3 +228,8 @@ class Loop:
     def _answer(self) -> ev.Answer | None:
         voices = (self._team, self._finisher, self._reply)
         return next((voice.answer for voice in voices if voice is not None and voice.answer), None)
+
+
+def _n_own(feeds: Sequence[Feed]) -> int:
+    """Tokens of the blocks that are fed."""
+    return sum([len(feed.view[-1]) for feed in feeds])

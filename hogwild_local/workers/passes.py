@@ -23,6 +23,8 @@ class Passes:
     def __init__(self, run: Context, team: Team, asides: Asides, opening: Opening) -> None:
         self._run, self._team, self._asides, self._opening = run, team, asides, opening
         self._fed: list[tuple[Writer, list[int]]] = []
+        self._most = run.cache.n_batch
+        """Tokens of the next pass."""
 
     @property
     def kind(self) -> Kind:
@@ -30,7 +32,7 @@ class Passes:
         return "closing" if all(worker.leaving for worker, _ in self._fed) else "workers"
 
     def plan(self) -> list[Feed]:
-        run, team = self._run, self._team
+        team = self._team
         has_budget = not self._is_spent()
         if team.answer:
             team.leave_all("answer")
@@ -39,13 +41,13 @@ class Passes:
         team.leave_if_stopped()
         if not has_budget:
             team.leave_all("budget")
-        self._fed = []
+        self._fed, self._most = [], max(self._most, len(team.active))
         # No pass has room for all workers and for more: then it has a pass of its own.
-        feeds = self._beside(run.cache.n_batch) if len(team.active) >= run.cache.n_batch else []
+        feeds = self._beside(self._most) if len(team.active) >= self._most else []
         if not feeds:
             self._fed = self._collect()
             feeds = [Feed(team.view(worker), tokens, self._sampler(worker, tokens)) for worker, tokens in self._fed]
-            feeds += self._beside(run.cache.n_batch - sum([len(tokens) for _, tokens in self._fed]))
+            feeds += self._beside(self._most - self._n_fed)
         return feeds
 
     def _is_spent(self) -> bool:
@@ -62,6 +64,7 @@ class Passes:
         return run.meter.passes > 0 and left < needed
 
     def take(self, tokens: Sequence[Sampled | None]) -> None:
+        self._most = self._run.cache.n_batch
         for (worker, fed), sampled in zip(self._fed, tokens[: len(self._fed)], strict=True):
             self._team.n_fed += len(fed)
             if sampled is not None:
@@ -72,6 +75,30 @@ class Passes:
         self._asides.take()
         self._team.settle([worker for worker, _ in self._fed])
 
+    def undo(self, n_fed: int) -> None:
+        if self._fed:
+            self._run.place.shrink(self._n_fed - n_fed)
+            self._team.n_fed += n_fed
+            del self._fed[0][0].pending[:n_fed]
+        else:
+            self._asides.undo(n_fed)
+
+    def give_way(self) -> bool:
+        """A long text slides through a window in small parts. If one token of each is too much, what is fed beside the
+        workers has no room, and then the last worker."""
+        n_views, n = len(self._fed) + (self._asides.n > 0), self._n_fed + self._asides.n
+        if n > n_views:
+            self._most = max(n_views, n // 2)
+        elif not self._asides.give_way():
+            last = self._fed[-1][0]
+            self._team.retire(last, last.leaving or "cache_full")
+        return True
+
+    @property
+    def _n_fed(self) -> int:
+        """Tokens of the workers in this pass."""
+        return sum([len(tokens) for _, tokens in self._fed])
+
     def _sampler(self, worker: Writer, tokens: Sequence[int]) -> SamplerLike | None:
         return None if worker.leaving or len(tokens) < len(worker.pending) else worker.sampler
 
@@ -79,13 +106,13 @@ class Passes:
         """What is fed beside the workers, of at most n tokens; when all have ended, only who is to join."""
         team = self._team
         is_of_use = not team.is_over and (team.active or team.n_expected)
-        return self._asides.plan(n, self._grow) if is_of_use else []
+        return self._asides.plan(n if is_of_use else 0, self._grow)
 
     def _collect(self) -> list[tuple[Writer, list[int]]]:
         """What each active worker feeds in this pass."""
         active = self._team.active
         total = sum([len(worker.pending) for worker in active])
-        if total <= self._run.cache.n_batch and self._grow(total):
+        if total <= self._most and self._grow(total):
             return [(worker, worker.pending) for worker in active]
         return self._collect_in_tight_space()
 
@@ -93,7 +120,7 @@ class Passes:
         """Not all fits: a worker that the batch has no room for feeds the rest in the next pass; one that the cache
         has no room for is stopped, and its unfinished step makes room for the others."""
         fed: list[tuple[Writer, list[int]]] = []
-        batch_left, later = self._run.cache.n_batch, len(self._team.active)
+        batch_left, later = self._most, len(self._team.active)
         for worker in list(self._team.active):
             later -= 1
             # One token for each of those who come later: everybody gets on.

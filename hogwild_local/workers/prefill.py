@@ -46,6 +46,15 @@ class Prefill:
         if self._done == total:
             self._start_steps()
 
+    def undo(self, n_fed: int) -> None:
+        self._run.place.give_back(self._n - n_fed)
+        self._done += n_fed
+        self._chunks = self._cut(self._run.cache.n_batch)
+
+    def give_way(self) -> bool:
+        """As for other cells, which a run that begins is not short of, it waits for other runs."""
+        return self._run.place.wait_for_others()
+
     def keep_prompt(self) -> None:
         """Gives what was fed of the prompt to later runs. Once."""
         keeps, self._keeps = self._keeps, False

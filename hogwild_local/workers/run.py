@@ -16,6 +16,7 @@ from ..options import Worker, as_worker
 from .admission import Allowance
 from .asynchronous import events_of
 from .commands import Cancel, Say, Stop
+from .feeds import Feed
 from .loop import Loop
 from .result import Collector, Result
 
@@ -34,26 +35,25 @@ def drive(loop: Loop, cache: CacheLike) -> Generator[ev.Event, None, None]:
 
 def _pass(loop: Loop, cache: CacheLike) -> Sequence[Sampled | None] | None:
     """The next one: what was sampled. None: there is none."""
-    with loop.steady():
-        feeds = loop.plan()
-        views, samplers = [(feed.view, feed.tokens) for feed in feeds], [feed.sampler for feed in feeds]
-        if not feeds:
-            return None
+    while True:
+        with loop.steady():
+            feeds = loop.plan()
+            try:
+                return _sampled(feeds, cache, loop.settings.logprobs) if feeds else None
+            except CacheFull as error:  # of windows: the other cells are kept for it
+                full = error
+        if not loop.give_way():
+            raise full
 
-        def sampled() -> Sequence[Sampled | None]:
-            if feeds[0].n_later is not None:
-                cache.prefill(views, feeds[0].n_later)
-                return [None] * len(feeds)
-            if loop.settings.logprobs is not None:
-                return cache.sampled(views, samplers, loop.settings.logprobs)
-            return [None if token is None else Sampled(token) for token in cache.next_tokens(views, samplers)]
 
-        try:
-            return sampled()
-        except CacheFull:  # of windows: the other cells are kept for it
-            if not loop.place.make_room():
-                raise
-            return sampled()
+def _sampled(feeds: Sequence[Feed], cache: CacheLike, n_top: int | None) -> Sequence[Sampled | None]:
+    views, samplers = [(feed.view, feed.tokens) for feed in feeds], [feed.sampler for feed in feeds]
+    if feeds[0].n_later is not None:
+        cache.prefill(views, feeds[0].n_later)
+        return [None] * len(feeds)
+    if n_top is not None:
+        return cache.sampled(views, samplers, n_top)
+    return [None if token is None else Sampled(token) for token in cache.next_tokens(views, samplers)]
 
 
 class Run:

@@ -44,6 +44,14 @@ class Voice(ABC):
         if is_end or is_done or not self._left:
             self._end_here("eos" if is_end else "stop" if is_done else "length")
 
+    def undo(self, n_fed: int) -> None:
+        self._run.place.give_back(len(self._pending) - n_fed)
+        del self._pending[:n_fed]
+
+    def give_way(self) -> bool:
+        self._end_here("cache_full")
+        return True
+
     def _bytes(self, token: int) -> bytes:
         """What a token is in its text."""
         return self._run.model.token_bytes(token)
