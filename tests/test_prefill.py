@@ -80,7 +80,8 @@ def test_a_prompt_that_is_cut_into_requests_keeps_its_place_among_prompts() -> N
         max(n for n, views in enumerate(made.native.passes) if block in [own for own, _ in views])
         for block in blocks[:3]
     ]
-    assert ends == sorted(ends) and len(set(ends)) == 3
+    assert ends == sorted(ends)
+    assert len(set(ends)) == 3
     assert made.is_settled()
 
 
