@@ -109,6 +109,14 @@ class Delta(Kind):
         return state, np.einsum("hkv,hk->hv", state, q) / np.sqrt(self.d_v)
 
 
+class Forgetful(Delta):
+    """Kimi's, with rows that some tokens decay to nothing, as far as floats go."""
+
+    def draw(self, rng: np.random.Generator) -> Token:
+        q, k, v, g, beta = super().draw(rng)
+        return [q, k, v, g * np.where(rng.random(g.shape) < 0.1, 400, 1), beta]
+
+
 class Linear(Kind):
     """S <- diag(w) S + k v; what is read of the new one."""
 
@@ -213,6 +221,8 @@ KINDS = {
     "delta net, no rows": Delta(2, 18, 5, n_decay=1, n_rows=0),
     "delta net, wide": Delta(2, 70, 67, n_decay=1, n_rows=40),
     "kimi": Delta(3, 6, 6, n_decay=6, n_groups=3, n_rows=15),
+    "kimi, wide": Delta(2, 35, 35, n_decay=35, n_groups=2, n_rows=40),
+    "kimi, forgetful": Forgetful(2, 18, 18, n_decay=18, n_groups=2, n_rows=40),
     "token shift": Shift(5, 1),
     "token shift, rows": Shift(5, 1, n_rows=9),
     "lightning": Lightning(4, 18, 5, n_decay=1, n_rows=0, slope=0.7),
@@ -222,6 +232,7 @@ KINDS = {
     "rwkv-6, rows": Wkv6(3, 35, 35, n_decay=35, n_rows=20),
     "rwkv-7": Wkv7(3, 18, 18, n_decay=18, n_rows=0),
     "rwkv-7, rows": Wkv7(3, 35, 35, n_decay=35, n_rows=20),
+    "rwkv-7, as models are": Wkv7(2, 64, 64, n_decay=64),
 }
 """Each with few tokens as rows, and without."""
 

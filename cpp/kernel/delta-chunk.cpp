@@ -25,13 +25,14 @@ size_t DeltaChunk::n_floats(const RecurrenceShape& shape) {
     return static_cast<size_t>(most_tokens * (3 * shape.d_k + 3 * most_tokens + 1 + std::max(shape.d_k, shape.d_v)));
 }
 
-void DeltaChunk::take(const TokenRows& tokens, const float* q, int64_t q_row) {
-    n_ = tokens.n;
+int64_t DeltaChunk::take(const TokenRows& tokens, const float* q, int64_t q_row) {
+    tokens_ = tokens;
+    n_ = std::min(tokens.n, most_tokens);
     const int64_t d = shape_.d_k;
     for (int64_t i = 0; i < n_; i++) {
         const float* k = tokens.rows + i * tokens.stride;
-        const float* decays = k + d + shape_.d_v;
-        betas_[i] = decays[tokens.n_decay];
+        const float decay = k[d + shape_.d_v];
+        betas_[i] = k[d + shape_.d_v + 1];
         std::copy_n(k, d, keys_ + i * d);
         for (int64_t l = 0; l < d; l++) {
             keys_after_[l * n_ + i] = k[l];
@@ -41,15 +42,15 @@ void DeltaChunk::take(const TokenRows& tokens, const float* q, int64_t q_row) {
         }
         ratios_[i * n_ + i] = 1.0f;
         for (int64_t j = 0; j < i; j++) {
-            ratios_[i * n_ + j] = flushed(ratios_[(i - 1) * n_ + j] * decays[0]);
+            ratios_[i * n_ + j] = flushed(ratios_[(i - 1) * n_ + j] * decay);
         }
     }
-    decays_ = tokens.rows + d + shape_.d_v;
-    weigh(tokens, q, q_row);
+    weigh(q, q_row);
+    return n_;
 }
 
 // The products of keys, and of queries with keys; then what each has decayed.
-void DeltaChunk::weigh(const TokenRows& tokens, const float* q, int64_t q_row) {
+void DeltaChunk::weigh(const float* q, int64_t q_row) {
     const int64_t d = shape_.d_k;
     const auto among = [&](float* all, const float* rows, int64_t row, int64_t n_own) {
         std::fill_n(all, n_ * n_, 0.0f);
@@ -60,15 +61,13 @@ void DeltaChunk::weigh(const TokenRows& tokens, const float* q, int64_t q_row) {
             }
         }
     };
-    among(among_keys_, tokens.rows, tokens.stride, 0);
+    among(among_keys_, tokens_.rows, tokens_.stride, 0);
     if (q != nullptr) {
         among(among_queries_, q, q_row, 1);
     }
-    if (n_ == 1) {
-        return;  // its decays are those of the matrix
-    }
+    const float first = tokens_.rows[d + shape_.d_v];
     for (int64_t i = 0; i < n_; i++) {
-        const float decayed = ratios_[i * n_] * decays_[0];
+        const float decayed = ratios_[i * n_] * first;
         std::transform(keys_ + i * d, keys_ + (i + 1) * d, keys_ + i * d, [=](float x) { return x * decayed; });
         std::transform(queries_ + i * d, queries_ + (i + 1) * d, queries_ + i * d,
                        [=](float x) { return x * decayed; });
@@ -78,25 +77,16 @@ void DeltaChunk::weigh(const TokenRows& tokens, const float* q, int64_t q_row) {
     }
 }
 
-void DeltaChunk::apply(float* matrix, int64_t n, const float* values, int64_t values_row, float* reads,
-                       int64_t reads_row) {
+void DeltaChunk::apply(float* matrix, int64_t n, bool has_values, float* reads, int64_t reads_row) {
     const int64_t d = shape_.d_k;
-    const auto decay = [&](int64_t n_decay) {
-        for (int64_t l = 0; l < d; l++) {
-            loops_.scale(matrix + l * n, n,
-                         n_ == 1 ? decays_[n_decay == 1 ? 0 : l] : ratios_[(n_ - 1) * n_] * decays_[0]);
-        }
-    };
-    if (n_ == 1) {
-        decay(shape_.n_decay);
-    }
     std::fill_n(changes_, n_ * n, 0.0f);
     loops_.multiply(n_, n, d, {keys_, d, 1}, matrix, n, changes_, n);
     for (int64_t i = 0; i < n_; i++) {
+        const float* v = tokens_.rows + i * tokens_.stride + d;
         float* u = changes_ + i * n;
         loops_.multiply(1, n, i, {among_keys_ + i * n_, n_, 1}, changes_, n, u, n);
         for (int64_t j = 0; j < n; j++) {
-            u[j] = betas_[i] * ((values != nullptr ? values[i * values_row + j] : 0.0f) - u[j]);
+            u[j] = betas_[i] * ((has_values ? v[j] : 0.0f) - u[j]);
         }
     }
     if (reads != nullptr) {
@@ -106,9 +96,7 @@ void DeltaChunk::apply(float* matrix, int64_t n, const float* values, int64_t va
         loops_.multiply(n_, n, d, {queries_, d, 1}, matrix, n, reads, reads_row);
         loops_.multiply(n_, n, n_, {among_queries_, n_, 1}, changes_, n, reads, reads_row);
     }
-    if (n_ > 1) {
-        decay(1);
-    }
+    loops_.scale(matrix, d * n, ratios_[(n_ - 1) * n_] * tokens_.rows[d + shape_.d_v]);
     loops_.multiply(d, n, n_, {keys_after_, n_, 1}, changes_, n, matrix, n);
 }
 

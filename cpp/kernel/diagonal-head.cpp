@@ -28,7 +28,7 @@ void go_on(const Head& head, const RecurrentRun& run, float* decays, float* stat
             const float* key = rows.rows + i * rows.stride;
             const float* value = key + shape.d_k;
             const float* by = value + shape.d_v;
-            column_loops().scan(state, shape.d_v, shape.d_k, by, shape.n_decay, value, key, key, reads);
+            state_loops().scan(state, shape.d_v, shape.d_k, by, shape.n_decay, value, key, key, reads);
             decayed(by);
         }
         return;

@@ -3,7 +3,6 @@
 
 #include <cstdint>
 
-#include "kernel/columns.h"
 #include "kernel/recurrence-loops.h"
 
 namespace hw {
@@ -49,7 +48,7 @@ class DiagonalHead {
     float* state_;      // [d_v, d_k]
     float* row_;        // of a token
     float* reads_;      // [d_v]
-    const ColumnLoops& loops_ = column_loops();
+    const StateLoops& loops_ = state_loops();
 };
 
 }  // namespace hw

@@ -43,11 +43,7 @@ class MambaTokens final : public DiagonalTokens {
 
 void run_diagonal(const RecurrentPlan& plan, const Recurrence& recurrence, const DiagonalTensors& tensors,
                   float* scratch, int ith, int nth) {
-    const Share heads = share_of(recurrence.shape.n_head, ith, nth);
-    for (int64_t head = heads.begin; head < heads.end; head++) {
-        const MambaTokens tokens(recurrence.shape, tensors, head);
-        DiagonalHead(plan, recurrence, tokens, scratch, head).run();
-    }
+    run_heads<DiagonalHead, MambaTokens>(plan, recurrence, tensors, scratch, ith, nth);
 }
 
 }  // namespace hw

@@ -47,11 +47,7 @@ class LinearTokens final : public DiagonalTokens {
 
 void run_linear(const RecurrentPlan& plan, const Recurrence& recurrence, const LinearTensors& tensors, float* scratch,
                 int ith, int nth) {
-    const Share heads = share_of(recurrence.shape.n_head, ith, nth);
-    for (int64_t head = heads.begin; head < heads.end; head++) {
-        const LinearTokens tokens(recurrence.shape, tensors, head);
-        DiagonalHead(plan, recurrence, tokens, scratch, head).run();
-    }
+    run_heads<DiagonalHead, LinearTokens>(plan, recurrence, tensors, scratch, ith, nth);
 }
 
 }  // namespace hw

@@ -76,13 +76,22 @@ void read_back(const RecurrentPlan& plan, const RecurrentView& view, int32_t n_i
     }
 }
 
-size_t delta_scratch(const RecurrenceShape& shape, int32_t n_tokens);
+// The heads of thread ith of nth: OneHead goes through a pass, Tokens are its tokens as a head has them.
+template <class OneHead, class Tokens, class Tensors>
+void run_heads(const RecurrentPlan& plan, const Recurrence& recurrence, const Tensors& tensors, float* scratch, int ith,
+               int nth) {
+    const Share heads = share_of(recurrence.shape.n_head, ith, nth);
+    for (int64_t head = heads.begin; head < heads.end; head++) {
+        const Tokens tokens(recurrence.shape, tensors, head);
+        OneHead(plan, recurrence, tokens, scratch, head).run();
+    }
+}
+
 size_t diagonal_scratch(const RecurrenceShape& shape, int32_t n_tokens);
-size_t wkv7_scratch(const RecurrenceShape& shape, int32_t n_tokens);
+size_t matrix_scratch(const RecurrenceShape& shape, int32_t n_tokens);
 
 void join_convolutions(const Recurrence& recurrence, const RecurrentRun& first, const RecurrentRun& second, float* out);
 void join_diagonals(const Recurrence& recurrence, const RecurrentRun& first, const RecurrentRun& second, float* out);
-void join_deltas(const Recurrence& recurrence, const RecurrentRun& first, const RecurrentRun& second, float* out);
-void join_wkv7(const Recurrence& recurrence, const RecurrentRun& first, const RecurrentRun& second, float* out);
+void join_matrices(const Recurrence& recurrence, const RecurrentRun& first, const RecurrentRun& second, float* out);
 
 }  // namespace hw

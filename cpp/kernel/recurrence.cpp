@@ -52,11 +52,10 @@ size_t recurrent_scratch(const RecurrenceShape& shape, int32_t n_tokens) {
         case RecurrenceKind::linear:
             return diagonal_scratch(shape, n_tokens);
         case RecurrenceKind::delta:
-            return delta_scratch(shape, n_tokens);
         case RecurrenceKind::wkv7:
             break;
     }
-    return wkv7_scratch(shape, n_tokens);
+    return matrix_scratch(shape, n_tokens);
 }
 
 const float* HeadRows::at(int64_t token, int64_t head) const {
@@ -92,9 +91,8 @@ void join_runs(const Recurrence& recurrence, const RecurrentRun& first, const Re
         case RecurrenceKind::linear:
             return join_diagonals(recurrence, first, second, out);
         case RecurrenceKind::delta:
-            return join_deltas(recurrence, first, second, out);
         case RecurrenceKind::wkv7:
-            return join_wkv7(recurrence, first, second, out);
+            return join_matrices(recurrence, first, second, out);
     }
 }
 

@@ -111,6 +111,24 @@ inline void decay(float* x, const float* decays, int64_t n_decay, int64_t n) {
     for (int64_t i = 0; i < n; i++) x[i] = flushed(x[i] * decays[i]);
 }
 
+// ------------------------------------------------------------------------------------------------- states as columns
+
+void read(const float* columns, int64_t n, int64_t d, const float* x, float* reads) {
+    for (int64_t j = 0; j < n; j++) reads[j] = dot(columns + j * d, x, d);
+}
+
+void scan(float* columns, int64_t n, int64_t d, const float* decays, int64_t n_decay, const float* x, const float* b,
+          const float* c, float* reads) {
+    for (int64_t j = 0; j < n; j++, columns += d) {
+        if (n_decay == 1) {
+            for (int64_t i = 0; i < d; i++) columns[i] = decays[0] * columns[i] + x[j] * b[i];
+        } else {
+            for (int64_t i = 0; i < d; i++) columns[i] = decays[i] * columns[i] + x[j] * b[i];
+        }
+        reads[j] = dot(columns, c, d);
+    }
+}
+
 // ---------------------------------------------------------------------------------------------------- runs, backwards
 
 // Keys and values of `vecs` vectors, one decay: queries and reads stay in registers.
@@ -169,7 +187,41 @@ void diagonal_back(const TokenRows& t, float* x, float* y) {
     }
 }
 
+// As delta_back_of().
+template <int vecs>
+void wkv7_back_of(const TokenRows& t, float* x, float* y) {
+    Vec query[vecs];
+    Vec reads[vecs];
+    HW_STATE_UNROLL
+    for (int j = 0; j < vecs; j++) query[j] = load(x + j * width), reads[j] = load(y + j * width);
+    for (int64_t token = t.n; token-- > 0;) {
+        const float* k = t.rows + token * t.stride;
+        const float* v = k + vecs * width;
+        const float* decays = v + vecs * width;
+        const float* a = decays + vecs * width;
+        const float* b = a + vecs * width;
+        Vec by_key = load(k) * query[0];
+        Vec by_b = load(b) * query[0];
+        HW_STATE_UNROLL
+        for (int j = 1; j < vecs; j++) {
+            by_key += load(k + j * width) * query[j];
+            by_b += load(b + j * width) * query[j];
+        }
+        const float s = sum(by_key);
+        const float put_back = sum(by_b);
+        HW_STATE_UNROLL
+        for (int j = 0; j < vecs; j++) {
+            reads[j] += s * load(v + j * width);
+            query[j] = load(decays + j * width) * query[j] + put_back * load(a + j * width);
+        }
+    }
+    HW_STATE_UNROLL
+    for (int j = 0; j < vecs; j++) store(x + j * width, query[j]), store(y + j * width, reads[j]);
+    for (int64_t i = 0; i < t.d_k; i++) x[i] = flushed(x[i]);
+}
+
 void wkv7_back(const TokenRows& t, float* x, float* y) {
+    if (width >= 8 && t.d_k == 64 && t.d_v == 64) return wkv7_back_of<64 / width>(t, x, y);
     for (int64_t token = t.n; token-- > 0;) {
         const float* k = t.rows + token * t.stride;
         const float* v = k + t.d_k;
@@ -181,29 +233,9 @@ void wkv7_back(const TokenRows& t, float* x, float* y) {
     }
 }
 
-// ----------------------------------------------------------------------------------------------------- runs, forwards
-
-void wkv7(const TokenRows& t, float* matrix, int64_t n, bool has_values, float* taken) {
-    for (int64_t token = 0; token < t.n; token++) {
-        const float* k = t.rows + token * t.stride;
-        const float* v = k + t.d_k;
-        const float* decays = v + t.d_v;
-        const float* a = decays + t.d_k;
-        const float* b = a + t.d_k;
-        for (int64_t j = 0; j < n; j++) taken[j] = 0.0f;
-        multiply(1, n, t.d_k, {a, 0, 1}, matrix, n, taken, n);
-        for (int64_t i = 0; i < t.d_k; i++) {
-            float* row = matrix + i * n;
-            for (int64_t j = 0; j < n; j++) row[j] = decays[i] * row[j] + b[i] * taken[j];
-            if (has_values) add(row, k[i], v, n);
-            scale(row, n, 1.0f);
-        }
-    }
-}
-
 }  // namespace
 
 extern const StateLoops HW_STATE_LOOPS;
-const StateLoops HW_STATE_LOOPS = {multiply, scale, delta_back, diagonal_back, wkv7_back, wkv7};
+const StateLoops HW_STATE_LOOPS = {multiply, scale, read, scan, delta_back, diagonal_back, wkv7_back};
 
 }  // namespace hw

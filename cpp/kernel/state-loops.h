@@ -1,5 +1,5 @@
-// The loops of recurrent layers over states as matrices, row by row, and over tokens as rows: the same source compiled
-// for each instruction set (kernel/state-loops-impl.h).
+// The loops of recurrent layers over states, and over tokens as rows: the same source compiled for each instruction set
+// (kernel/state-loops-impl.h).
 #pragma once
 
 #include <cstdint>
@@ -31,13 +31,16 @@ struct StateLoops {
                      int64_t out_row);
     // x <- factor x; what is so small that its products would be denormal numbers is 0.
     void (*scale)(float* x, int64_t n, float factor);
+    // A state as columns of d numbers, side by side: reads[j] = column j . x
+    void (*read)(const float* columns, int64_t n, int64_t d, const float* x, float* reads);
+    // A token of a diagonal recurrence: column <- decays column + x[j] b;  reads[j] = column . c    decays: [1] or [d]
+    void (*scan)(float* columns, int64_t n, int64_t d, const float* decays, int64_t n_decay, const float* x,
+                 const float* b, const float* c, float* reads);
     // What x [d_k] reads of a run, from its last token back: y [d_v] += what it reads; x <- what reads what stands
     // before the run. Of a delta net, of a diagonal recurrence or linear attention, of RWKV-7.
     void (*delta_back)(const TokenRows& tokens, float* x, float* y);
     void (*diagonal_back)(const TokenRows& tokens, float* x, float* y);
     void (*wkv7_back)(const TokenRows& tokens, float* x, float* y);
-    // matrix [d_k, n] behind tokens of RWKV-7, with their values or with values of 0. taken: [n], of no use.
-    void (*wkv7)(const TokenRows& tokens, float* matrix, int64_t n, bool has_values, float* taken);
 };
 
 // Those of the best instruction set of this CPU.

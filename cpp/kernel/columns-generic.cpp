@@ -1,2 +1,0 @@
-#define HW_COLUMNS columns_generic
-#include "kernel/columns-impl.h"
