@@ -14,12 +14,15 @@ size_t floats_of(const std::vector<Recurrence>& recurrences) {
     return recurrences.empty() ? 0 : recurrences.back().offset + recurrences.back().shape.n_floats();
 }
 
+// Of a row.
 size_t row_floats_of(const std::vector<Recurrence>& recurrences) {
-    size_t n = 0;
-    for (const Recurrence& recurrence : recurrences) {
-        n += recurrence.shape.n_row_floats() * static_cast<size_t>(recurrence.n_rows);
-    }
-    return n;
+    return recurrences.empty() ? 0 : recurrences.back().rows_offset + recurrences.back().shape.n_row_floats();
+}
+
+// Whatever they take if they are small, and fewer of large ones.
+size_t most_segments_of(const std::vector<Recurrence>& recurrences) {
+    const size_t n_bytes = sizeof(float) * std::max(floats_of(recurrences), size_t{1});
+    return std::clamp(most_map_bytes / n_bytes, least_segments, most_segments);
 }
 
 }  // namespace
@@ -32,20 +35,41 @@ int64_t length(const Segments& segments) {
 BlockMaps::BlockMaps(std::vector<Recurrence> recurrences, ThreadPool* pool)
     : recurrences_(std::move(recurrences)),
       pool_(pool),
-      maps_(floats_of(recurrences_)),
-      rows_(row_floats_of(recurrences_)) {}
+      most_segments_(most_segments_of(recurrences_)),
+      maps_(floats_of(recurrences_)) {
+    const int64_t most = is_used() ? n_rows() : 0;
+    for (int64_t n = std::min(least_rows, most); n > 0; n = n < most ? std::min(2 * n, most) : 0) {
+        rows_.emplace(n, row_floats_of(recurrences_) * static_cast<size_t>(n));
+    }
+}
 
 size_t BlockMaps::usual_bytes(const std::vector<Recurrence>& recurrences) {
+    if (recurrences.empty()) {
+        return 0;
+    }
     constexpr size_t n_workers = 4;
-    constexpr size_t most_added = 11;  // by a pass: cuts, and one before the last token
-    const size_t n_maps = most_segments + most_added + 1 + n_workers;
-    return sizeof(float) * (n_maps * floats_of(recurrences) + n_workers * row_floats_of(recurrences));
+    const size_t n_segments = 2 * most_segments_of(recurrences);  // with those that a pass adds
+    const size_t n_rows = n_workers * static_cast<size_t>(recurrences.front().n_rows);
+    const size_t n_maps = n_segments + 2 + n_workers;  // one of all of the prompt, one that is being made
+    return sizeof(float) * (n_maps * floats_of(recurrences) + n_rows * row_floats_of(recurrences));
+}
+
+size_t BlockMaps::n_bytes_used() const {
+    return std::accumulate(rows_.begin(), rows_.end(), maps_.n_bytes(),
+                           [](size_t sum, const auto& rows) { return sum + rows.second.n_bytes(); });
 }
 
 void BlockMaps::add(int32_t block, size_t n_segments) {
     if (is_used()) {
         blocks_[block] = {};
         blocks_[block].segments.reserve(n_segments);
+    }
+}
+
+void BlockMaps::remove(int32_t block) {
+    blocks_.erase(block);
+    if (join_ && join_->block == block) {
+        join_.reset();
     }
 }
 
@@ -136,32 +160,39 @@ void BlockMaps::split(int32_t block, int64_t n, int32_t tail) {
     segments.erase(behind, segments.end());
 }
 
-void BlockMaps::each(const std::function<void(const Recurrence& recurrence)>& part) const {
-    const int n = static_cast<int>(recurrences_.size());
-    const auto one = [&](int i) { part(recurrences_[static_cast<size_t>(i)]); };
+// Some of the recurrences.
+void BlockMaps::each(size_t first, size_t n, const std::function<void(const Recurrence& recurrence)>& part) const {
+    const auto one = [&](int i) { part(recurrences_[first + static_cast<size_t>(i)]); };
     if (pool_ != nullptr) {
-        return pool_->run(n, one);
+        return pool_->run(static_cast<int>(n), one);
     }
-    for (int i = 0; i < n; i++) {
-        one(i);
+    for (size_t i = 0; i < n; i++) {
+        one(static_cast<int>(i));
     }
 }
 
-// The second may have no tokens.
-Segment BlockMaps::as_map(const Segment& first, const Segment& second) const {
-    Segment whole = {first.n_tokens + second.n_tokens, maps_.take(), second.is_marked};
-    const RecurrentRun behind = second.n_tokens > 0 ? second.run() : RecurrentRun{};
-    each([&](const Recurrence& recurrence) { join_runs(recurrence, first.run(), behind, whole.map.get()); });
-    return whole;
+// With room for n.
+std::shared_ptr<Rows> BlockMaps::new_rows(int64_t n) const {
+    const auto pool = rows_.lower_bound(n);
+    return std::make_shared<Rows>(Rows{pool->second.take(), pool->first, 0});
 }
 
-Segment BlockMaps::as_rows(const Segment& first, const Segment& second) const {
-    const int64_t n = first.n_tokens + second.n_tokens;
-    Segment whole = {n, nullptr, second.is_marked, std::make_shared<Rows>(Rows{rows_.take(), n})};
-    each([&](const Recurrence& recurrence) {
-        copy_rows(recurrence, first.run(), whole.rows->data.get(), 0);
-        if (second.n_tokens > 0) {
-            copy_rows(recurrence, second.run(), whole.rows->data.get(), first.n_tokens);
+Segment BlockMaps::as_map(const Segments& parts) const {
+    Join join = {0, parts, false};
+    go_on(&join, recurrences_.size());
+    return {length(parts), std::move(join.map), parts.back().is_marked, nullptr, 0, parts.front().is_appended};
+}
+
+// With room for some more.
+Segment BlockMaps::as_rows(const Segments& parts, int64_t n_more) const {
+    Segment whole = {length(parts), nullptr, parts.back().is_marked, nullptr, 0, parts.front().is_appended};
+    whole.rows = new_rows(whole.n_tokens + n_more);
+    whole.rows->n_filled = whole.n_tokens;
+    each(0, recurrences_.size(), [&](const Recurrence& recurrence) {
+        RecurrentRun to = {nullptr, 0, whole.rows->n_room, 0};
+        for (const Segment& part : parts) {
+            copy_rows(recurrence, part.run(), to, whole.rows->data.get());
+            to.n_tokens += part.n_tokens;
         }
     });
     return whole;
@@ -169,9 +200,10 @@ Segment BlockMaps::as_rows(const Segment& first, const Segment& second) const {
 
 Segment BlockMaps::join(const Segment& first, const Segment& second) const {
     const bool are_few = first.rows && second.rows && first.n_tokens + second.n_tokens <= n_rows();
-    return are_few ? as_rows(first, second) : as_map(first, second);
+    return are_few ? as_rows({first, second}, 0) : as_map({first, second});
 }
 
+// A step is joined to what it is appended to: at once where that takes little, or where there are too many, or later.
 Segments BlockMaps::joined(int32_t dst, int32_t src) const {
     if (!is_used()) {
         return {};
@@ -180,14 +212,16 @@ Segments BlockMaps::joined(int32_t dst, int32_t src) const {
     if (segments.empty()) {
         return of(src);
     }
-    bool is_new = segments.back().is_marked;
     for (const Segment& segment : of(src)) {
-        if (is_new) {
-            segments.push_back(segment);
+        Segment& last = segments.back();
+        const bool are_few = last.rows && segment.rows && last.n_tokens + segment.n_tokens <= n_rows();
+        if (!last.is_marked && (are_few || segments.size() >= most_segments_)) {
+            last = join(last, segment);
         } else {
-            segments.back() = join(segments.back(), segment);
+            const bool is_appended = !last.is_marked;
+            segments.push_back(segment);
+            segments.back().is_appended = is_appended;
         }
-        is_new = false;
         segments.back().is_marked = false;
     }
     return segments;

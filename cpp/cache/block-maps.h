@@ -7,15 +7,16 @@
 //
 // A map cannot be cut: a block is split and truncated where one segment ends and the next begins. Segments of maps
 // begin where many tokens are fed at once, every so many of those, before the last of them (a run parts from its prompt
-// there), and where somebody has marked the block. There are at most some of them: then neighbours are joined, the
-// shortest first, those that end at a mark last.
+// there), and where somebody has marked the block. There are at most some of them, fewer where maps are large: then
+// neighbours are joined, the shortest first, those that end at a mark last.
 //
-// The newest tokens of a block, if they were fed a few at a time, are a segment of rows, which can be cut anywhere;
-// when there are too many, they are joined to the segment before. A pass adds its rows behind those that are there,
-// which nobody reads until they are counted, so blocks share rows as they share maps: one of them goes on where they
-// lie, the others copy them.
+// The newest tokens of a block, if they were fed a few at a time, are a segment of rows, which can be cut anywhere. A
+// pass adds its rows behind those that are there, which nobody reads until they are counted, so blocks share rows as
+// they share maps: one of them goes on where they lie, the others copy them.
 //
-// A block that is read again and again as it is, a prompt mostly, gets one map more, of all of its segments: it costs a
+// Joining takes as long as a pass does, so it is done ahead, a few recurrences in each pass (cache/map-joins.cpp): rows
+// to the map before them when there are three quarters of those that there may be; steps that were appended; and a
+// block that is read again and again as it is, a prompt mostly, gets one map more, of all of its segments: it costs a
 // pass no more than one segment then.
 //
 // Models without recurrent layers have none of this: all calls answer at once, and blocks can be cut anywhere.
@@ -26,6 +27,8 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
+#include <set>
 #include <vector>
 
 #include "base/thread-pool.h"
@@ -37,6 +40,7 @@ namespace hw {
 // Rows of tokens, which several runs may be part of.
 struct Rows {
     Map data;
+    int64_t n_room;
     int64_t n_filled;
 };
 
@@ -46,13 +50,19 @@ struct Segment {
     bool is_marked = false;  // its end
     std::shared_ptr<Rows> rows = nullptr;
     int64_t first_row = 0;
+    bool is_appended = false;  // to the segment before, and to be joined to it
 
-    RecurrentRun run() const { return {map ? map.get() : rows->data.get(), n_tokens, rows != nullptr, first_row}; }
+    RecurrentRun run() const {
+        return {map ? map.get() : rows->data.get(), n_tokens, rows ? rows->n_room : 0, first_row};
+    }
 };
 
 using Segments = std::vector<Segment>;
 
-constexpr size_t most_segments = 12;  // of a block, before a pass adds some
+// Of a block, before a pass adds some: what their maps take, and so many whatever they take.
+constexpr size_t most_map_bytes = size_t(256) << 20;
+constexpr size_t least_segments = 4;
+constexpr size_t most_segments = 12;
 
 int64_t length(const Segments& segments);  // in tokens
 
@@ -62,6 +72,15 @@ struct FedView {
     int32_t n_blocks;
     int32_t first_token;  // in the pass
     int32_t n_tokens;
+};
+
+// Segments that are being joined, which changes nothing of what a block holds.
+struct Join {
+    int32_t block;
+    Segments parts;  // one behind the other in the block; of the last one, rows may have been added
+    bool is_whole;   // all of the block, beside its segments; or in the place of the parts
+    Map map = nullptr;
+    size_t n_done = 0;  // recurrences
 };
 
 // The recurrent part of a pass, which is computed into new maps.
@@ -77,7 +96,7 @@ class BlockMaps {
 
     bool is_used() const { return !recurrences_.empty(); }
     void add(int32_t block, size_t n_segments = 0);  // room for so many
-    void remove(int32_t block) { blocks_.erase(block); }
+    void remove(int32_t block);
 
     // The last place at or before n where a block can be cut.
     int64_t last_cut(int32_t block, int64_t n) const;
@@ -89,7 +108,7 @@ class BlockMaps {
     void truncate(int32_t block, int64_t n);
     void split(int32_t block, int64_t n, int32_t tail);
 
-    // The segments of dst with those of src behind them, joined to one. Throws HW_ERROR_MEMORY.
+    // The segments of dst with those of src behind them. Throws HW_ERROR_MEMORY.
     Segments joined(int32_t dst, int32_t src) const;
     const Segments& of(int32_t block) const;
     void replace(int32_t block, Segments segments);
@@ -107,7 +126,8 @@ class BlockMaps {
     // What the blocks of a run take: a prompt that is cut as often as it may be and also one map, and four workers'
     // steps, each with its rows. More is asked for when it is needed.
     static size_t usual_bytes(const std::vector<Recurrence>& recurrences);
-    size_t n_bytes_used() const { return maps_.n_bytes() + rows_.n_bytes(); }
+    size_t n_bytes_used() const;
+    int64_t n_joined() const { return n_joined_; }  // recurrences of blocks, see map-joins.cpp
 
   private:
     struct Held {
@@ -117,25 +137,35 @@ class BlockMaps {
     };
 
     int64_t n_rows() const { return recurrences_.front().n_rows; }
-    void each(const std::function<void(const Recurrence& recurrence)>& part) const;
-    Segment as_map(const Segment& first, const Segment& second) const;
-    Segment as_rows(const Segment& first, const Segment& second) const;
+    void each(size_t first, size_t n, const std::function<void(const Recurrence& recurrence)>& part) const;
+    std::shared_ptr<Rows> new_rows(int64_t n) const;
+    Segment as_map(const Segments& parts) const;
+    Segment as_rows(const Segments& parts, int64_t n_more) const;
     Segment join(const Segment& first, const Segment& second) const;
     Segments& changed(int32_t block);
+
+    std::optional<Join> tail_of(int32_t block, int64_t n_least) const;
+    void go_on(Join* join, size_t n) const;
+    bool finish(const Join& join);
+    bool begin_join(const std::set<int32_t>& fed, const std::set<int32_t>& read);
+    void join_ahead(const std::vector<FedView>& views);
     void make_room(int32_t block, int32_t n_tokens);
     void thin(Segments* segments) const;
-    void note_read(Held* held) const;
+
     bool fits_rows(int64_t n_tokens) const;
     void feed(const FedView& view, MapPass* pass) const;
-    void feed_maps(const FedView& view, Segments* segments, RecurrentPlan* plan) const;
+    void feed_maps(const FedView& view, bool is_many, Segments* segments, RecurrentPlan* plan) const;
     void feed_rows(const FedView& view, bool is_only_owner, Segments* segments, RecurrentPlan* plan) const;
     void link(const FedView& view, const MapPass& known, RecurrentView* linked, RecurrentPlan* plan) const;
 
     std::vector<Recurrence> recurrences_;
     ThreadPool* pool_;
+    size_t most_segments_;
     mutable MapPool maps_;
-    mutable MapPool rows_;
+    mutable std::map<int64_t, MapPool> rows_;  // by the rows that there is room for
     std::map<int32_t, Held> blocks_;
+    mutable int64_t n_joined_ = 0;
+    std::optional<Join> join_;  // one at a time: it takes a map
 };
 
 }  // namespace hw

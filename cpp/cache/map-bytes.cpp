@@ -27,7 +27,7 @@ void BlockMaps::read(int32_t block, std::byte* data) const {
         put(static_cast<uint64_t>(segment.n_tokens));
     }
     for (const Segment& segment : segments) {
-        const Map map = segment.map ? segment.map : as_map(segment, {0, nullptr}).map;
+        const Map map = segment.map ? segment.map : as_map({segment}).map;
         std::memcpy(data, map.get(), maps_.n_floats() * sizeof(float));
         data += maps_.n_floats() * sizeof(float);
     }

@@ -1,9 +1,6 @@
 // What a pass does to the maps of blocks: where its tokens go, and what its views read.
 #include <algorithm>
-#include <new>
-#include <set>
 
-#include "base/error.h"
 #include "cache/block-maps.h"
 
 namespace hw {
@@ -12,87 +9,28 @@ namespace {
 
 constexpr int64_t many_tokens = 16;    // fed at once
 constexpr int64_t least_spacing = 64;  // of cuts in them
-constexpr int64_t most_cuts = 8;       // that a long block gets in even spaces
-constexpr int32_t reads_before = 3;    // passes that read a block before its segments are joined for the next ones
 
-int64_t spacing_of(int64_t n_tokens) {
+int64_t spacing_of(int64_t n_tokens, int64_t n_cuts) {
     int64_t spacing = least_spacing;
-    while (spacing * most_cuts < n_tokens) {
+    while (spacing * n_cuts < n_tokens) {
         spacing *= 2;
     }
     return spacing;
 }
 
-// Where segments end of n tokens that are fed to a block of `before`; counted in the block.
-std::vector<int64_t> ends_of_feed(int64_t before, int64_t n) {
+// Where segments end of many tokens that are fed to a block of `before`, but for its end; counted in the block.
+std::vector<int64_t> cuts_of_feed(int64_t before, int64_t end, int64_t n_cuts) {
     std::vector<int64_t> ends;
-    const int64_t end = before + n;
-    if (n >= many_tokens) {
-        const int64_t spacing = spacing_of(end);
-        for (int64_t at = (before / spacing + 1) * spacing; at < end - 1; at += spacing) {
-            ends.push_back(at);
-        }
-        ends.push_back(end - 1);
+    const int64_t spacing = spacing_of(end, n_cuts);
+    for (int64_t at = (before / spacing + 1) * spacing; at < end; at += spacing) {
+        ends.push_back(at);
     }
-    ends.push_back(end);
     return ends;
 }
 
 }  // namespace
 
 bool BlockMaps::fits_rows(int64_t n_tokens) const { return n_tokens < many_tokens && n_tokens <= n_rows(); }
-
-// Joins segments, which changes nothing of what the block holds. Rows that are too many go to the segment before.
-void BlockMaps::make_room(int32_t block, int32_t n_tokens) {
-    Segments& segments = blocks_.at(block).segments;
-    const auto is_full = [&] {
-        return !segments.empty() && segments.back().rows && !segments.back().is_marked &&
-               segments.back().n_tokens + n_tokens > n_rows();
-    };
-    while (fits_rows(n_tokens) && is_full()) {
-        const size_t n = segments.size();
-        if (n > 1 && !segments[n - 2].is_marked) {
-            segments[n - 2] = join(segments[n - 2], segments[n - 1]);
-            segments.pop_back();
-        } else {
-            segments.back() = as_map(segments.back(), {0, nullptr});
-        }
-    }
-    thin(&segments);
-}
-
-// The cut before the last segment stays: a prompt that was fed last is parted from there.
-void BlockMaps::thin(Segments* segments) const {
-    while (segments->size() > most_segments) {
-        size_t best = 0;
-        const auto cost = [&](size_t i) {
-            const int64_t n = (*segments)[i].n_tokens + (*segments)[i + 1].n_tokens;
-            return (*segments)[i].is_marked ? n + (int64_t(1) << 32) : n;
-        };
-        for (size_t i = 1; i + 2 < segments->size(); i++) {
-            best = cost(i) < cost(best) ? i : best;
-        }
-        (*segments)[best] = join((*segments)[best], (*segments)[best + 1]);
-        segments->erase(segments->begin() + static_cast<std::ptrdiff_t>(best) + 1);
-    }
-}
-
-// A block that passes go on reading as it is gets a map of its whole. Without memory for that it is read as before.
-void BlockMaps::note_read(Held* held) const {
-    if (held->segments.size() < 2 || held->whole.n_tokens > 0 || held->n_reads++ < reads_before) {
-        return;
-    }
-    held->n_reads = 0;
-    try {
-        Segment whole = held->segments.front();
-        for (size_t i = 1; i < held->segments.size(); i++) {
-            whole = join(whole, held->segments[i]);
-        }
-        held->whole = std::move(whole);
-    } catch (const Error&) {
-    } catch (const std::bad_alloc&) {
-    }
-}
 
 // The segments of the own block with the tokens of the pass, of which nothing is computed yet.
 void BlockMaps::feed(const FedView& view, MapPass* pass) const {
@@ -104,22 +42,29 @@ void BlockMaps::feed(const FedView& view, MapPass* pass) const {
     const int32_t first_work = static_cast<int32_t>(pass->plan.works.size());
     if (fits_rows(view.n_tokens)) {
         feed_rows(view, is_only_owner, &segments, &pass->plan);
-    } else {
-        feed_maps(view, &segments, &pass->plan);
+    } else if (view.n_tokens < many_tokens) {
+        feed_maps(view, false, &segments, &pass->plan);
+    } else {  // the last one alone
+        const int32_t n = view.n_tokens - 1;
+        const FedView last = {view.blocks, view.n_blocks, view.first_token + n, 1};
+        feed_maps({view.blocks, view.n_blocks, view.first_token, n}, true, &segments, &pass->plan);
+        n_rows() > 0 ? feed_rows(last, false, &segments, &pass->plan) : feed_maps(last, true, &segments, &pass->plan);
     }
     pass->plan.views.push_back({0, 0, first_work, static_cast<int32_t>(pass->plan.works.size()) - first_work});
     pass->plan.n_tokens = std::max(pass->plan.n_tokens, view.first_token + view.n_tokens);
 }
 
-void BlockMaps::feed_maps(const FedView& view, Segments* segments, RecurrentPlan* plan) const {
-    bool is_new =
-        segments->empty() || segments->back().is_marked || segments->back().rows || view.n_tokens >= many_tokens;
+// is_many: they begin a segment, and may become several.
+void BlockMaps::feed_maps(const FedView& view, bool is_many, Segments* segments, RecurrentPlan* plan) const {
+    bool is_new = is_many || segments->empty() || segments->back().is_marked || segments->back().rows;
     int64_t at = length(*segments);
     int32_t token = view.first_token;
-    for (const int64_t end : ends_of_feed(at, view.n_tokens)) {
-        if (end == at) {
-            continue;
-        }
+    std::vector<int64_t> ends;
+    if (is_many) {
+        ends = cuts_of_feed(at, at + view.n_tokens, static_cast<int64_t>(2 * most_segments_ / 3));
+    }
+    ends.push_back(at + view.n_tokens);
+    for (const int64_t end : ends) {
         const int32_t n = static_cast<int32_t>(end - at);
         Segment segment = {n, maps_.take()};
         RecurrentWork work = {{}, segment.map.get(), token, n};
@@ -141,12 +86,12 @@ void BlockMaps::feed_maps(const FedView& view, Segments* segments, RecurrentPlan
 // is_only_owner: of the last segment's rows, beside the pass.
 void BlockMaps::feed_rows(const FedView& view, bool is_only_owner, Segments* segments, RecurrentPlan* plan) const {
     if (segments->empty() || segments->back().is_marked || !segments->back().rows) {
-        segments->push_back({0, nullptr, false, std::make_shared<Rows>(Rows{rows_.take(), 0})});
+        segments->push_back({0, nullptr, false, new_rows(view.n_tokens)});
     }
     Segment& run = segments->back();
     const auto end = [&] { return run.first_row + run.n_tokens; };
-    if (end() + view.n_tokens > n_rows() || (end() != run.rows->n_filled && !is_only_owner)) {
-        run = as_rows(run, {0, nullptr});
+    if (end() + view.n_tokens > run.rows->n_room || (end() != run.rows->n_filled && !is_only_owner)) {
+        run = as_rows({run}, view.n_tokens);
     }
     plan->works.push_back({run.run(), run.rows->data.get(), view.first_token, view.n_tokens});
     run.rows->n_filled = end() + view.n_tokens;
@@ -176,18 +121,10 @@ MapPass BlockMaps::plan(const std::vector<FedView>& views) {
     if (!is_used()) {
         return pass;
     }
+    join_ahead(views);
     for (const FedView& view : views) {
         make_room(view.blocks[view.n_blocks - 1], view.n_tokens);
         feed(view, &pass);
-    }
-    std::set<int32_t> read;
-    for (const FedView& view : views) {
-        read.insert(view.blocks, view.blocks + view.n_blocks);
-    }
-    for (const int32_t block : read) {
-        if (pass.after.count(block) == 0) {
-            note_read(&blocks_.at(block));
-        }
     }
     for (size_t i = 0; i < views.size(); i++) {
         link(views[i], pass, &pass.plan.views[i], &pass.plan);

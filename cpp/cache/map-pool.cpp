@@ -10,7 +10,7 @@ namespace hw {
 namespace {
 
 // Bytes of maps that nobody uses.
-constexpr size_t most_idle = size_t(256) << 20;
+constexpr size_t most_idle = size_t(64) << 20;
 
 }  // namespace
 

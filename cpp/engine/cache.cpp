@@ -55,6 +55,7 @@ hw_counts Cache::counts() {
     std::lock_guard<std::mutex> lock(mutex_);
     hw_counts counts = counts_;
     counts.n_moved = blocks_->n_moved();
+    counts.n_joined = blocks_->maps().n_joined();
     counts.n_source_graphs = source_.n_asked();
     return counts;
 }

@@ -246,6 +246,9 @@ struct hw_counts {
     // Scores of attention in a layer, one for each query and cell, masked ones too; where some have a sliding window,
     // in one of each kind.
     int64_t n_scores;
+    // States of recurrent layers that were joined, one for each block and recurrence: a few in a pass, of what was fed
+    // in earlier ones.
+    int64_t n_joined;
     int64_t n_graphs;         // graphs built, each for passes of one size
     int64_t n_source_graphs;  // graphs that llama.cpp was asked for to build those of, which takes longer
 };

@@ -15,7 +15,8 @@ template <class Float>
 Float* row_of(const Recurrence& recurrence, Float* data, const RecurrentRun& run, int64_t age) {
     const int64_t n_channels = recurrence.shape.n_head;
     return age >= run.n_tokens ? nullptr
-           : run.is_rows       ? data + recurrence.rows_offset + (run.first_row + run.n_tokens - 1 - age) * n_channels
+           : run.is_rows()     ? data + static_cast<int64_t>(recurrence.rows_offset) * run.n_room +
+                                     (run.first_row + run.n_tokens - 1 - age) * n_channels
                                : data + recurrence.offset + age * n_channels;
 }
 
@@ -32,7 +33,7 @@ class Convolution {
 
     // The last inputs of a run, 0 where it has fewer; or those of all its tokens.
     void store(const RecurrentWork& work) const {
-        if (work.before.is_rows) {
+        if (work.before.is_rows()) {
             for (int64_t i = 0; i < work.n_tokens; i++) {
                 put(input(work.first_token + i), row_of(recurrence_, work.after, work.run(i + 1), 0));
             }
@@ -147,13 +148,20 @@ void run_convolution(const RecurrentPlan& plan, const Recurrence& recurrence, co
     }
 }
 
-void join_convolutions(const Recurrence& recurrence, const RecurrentRun& first, const RecurrentRun& second,
-                       float* out) {
+void join_convolutions(const Recurrence& recurrence, const std::vector<RecurrentRun>& runs, float* out) {
     const int64_t n_channels = recurrence.shape.n_head;
     out += recurrence.offset;
+    size_t behind = runs.size();  // runs before it have the inputs that follow
+    int64_t in_run = 0;
     for (int64_t age = 0; age < recurrence.shape.d_k; age++, out += n_channels) {
-        const float* from = age < second.n_tokens ? row_of(recurrence, second.data, second, age)
-                                                  : row_of(recurrence, first.data, first, age - second.n_tokens);
+        const float* from = nullptr;
+        while (from == nullptr && behind > 0) {
+            from = row_of(recurrence, runs[behind - 1].data, runs[behind - 1], in_run++);
+            if (from == nullptr) {
+                behind--;
+                in_run = 0;
+            }
+        }
         if (from != nullptr) {
             std::copy_n(from, n_channels, out);
         } else {

@@ -22,7 +22,7 @@ void go_on(const Head& head, const RecurrentRun& run, float* decays, float* stat
             decays[i] = flushed(decays[i] * by[i]);
         }
     };
-    if (run.is_rows) {
+    if (run.is_rows()) {
         const TokenRows rows = head.rows(run);
         for (int64_t i = 0; i < rows.n; i++) {
             const float* key = rows.rows + i * rows.stride;
@@ -68,9 +68,9 @@ void DiagonalHead::run() const {
 // The run with the tokens of the pass; of a map also what each of them reads of it, and its query for what stands
 // before.
 void DiagonalHead::update(const RecurrentWork& work) const {
-    if (work.before.is_rows) {
+    if (work.before.is_rows()) {
         for (int64_t i = 0; i < work.n_tokens; i++) {
-            float* row = head_.row(work.after, work.before.first_row + work.before.n_tokens + i);
+            float* row = head_.row(work, i);
             tokens_.put_row(work.first_token + i, row);
             begin(work.first_token + i, row);
         }
@@ -130,7 +130,7 @@ void DiagonalHead::read(const RecurrentView& view) const {
 }
 
 void DiagonalHead::read_run(int64_t token, const RecurrentRun& run) const {
-    if (run.is_rows) {
+    if (run.is_rows()) {
         return state_loops().diagonal_back(head_.rows(run), query_of(token), tokens_.out(token));
     }
     const float* decays = head_.map(run.data);
@@ -157,7 +157,7 @@ void DiagonalHead::read_composed(const RecurrentView& view) const {
     for (int32_t i = 0; i < view.n_works; i++) {
         const RecurrentWork& work = plan_.works[static_cast<size_t>(view.first_work + i)];
         for (int64_t k = 0; k < work.n_tokens; k++) {
-            if (work.before.is_rows) {
+            if (work.before.is_rows()) {
                 read_run(work.first_token + k, work.run(k + n_itself_));
             }
             add_read(work.first_token + k, state_);
@@ -170,7 +170,7 @@ size_t diagonal_scratch(const RecurrenceShape& shape, int32_t n_tokens) {
     return static_cast<size_t>((n_tokens + shape.d_v) * shape.d_k + shape.n_row() + shape.d_v);
 }
 
-void join_diagonals(const Recurrence& recurrence, const RecurrentRun& first, const RecurrentRun& second, float* out) {
+void join_diagonals(const Recurrence& recurrence, const std::vector<RecurrentRun>& runs, float* out) {
     const RecurrenceShape& shape = recurrence.shape;
     std::vector<float> reads(static_cast<size_t>(shape.d_v));
     for (int64_t number = 0; number < shape.n_head; number++) {
@@ -179,9 +179,8 @@ void join_diagonals(const Recurrence& recurrence, const RecurrentRun& first, con
         float* state = decays + shape.n_decay;
         std::fill_n(decays, shape.n_decay, 1.0f);
         std::fill_n(state, shape.d_v * shape.d_k, 0.0f);
-        go_on(head, first, decays, state, reads.data());
-        if (second.n_tokens > 0) {
-            go_on(head, second, decays, state, reads.data());
+        for (const RecurrentRun& run : runs) {
+            go_on(head, run, decays, state, reads.data());
         }
     }
 }

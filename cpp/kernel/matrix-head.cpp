@@ -68,10 +68,9 @@ void MatrixHead::run() const {
 
 // The run with the tokens of the pass.
 void MatrixHead::update(const RecurrentWork& work, bool is_first) const {
-    if (work.before.is_rows) {
+    if (work.before.is_rows()) {
         for (int64_t i = 0; i < work.n_tokens; i++) {
-            tokens_.put_row(work.first_token + i,
-                            head_.row(work.after, work.before.first_row + work.before.n_tokens + i));
+            tokens_.put_row(work.first_token + i, head_.row(work, i));
             begin(work.first_token + i);
         }
         return;
@@ -124,7 +123,7 @@ void MatrixHead::read(const RecurrentView& view) const {
 }
 
 void MatrixHead::read_run(int64_t token, const RecurrentRun& run, bool is_first) const {
-    if (run.is_rows) {
+    if (run.is_rows()) {
         const auto back = head_.shape().kind == RecurrenceKind::delta ? loops_.delta_back : loops_.wkv7_back;
         return back(head_.rows(run), query_of(token), out_of(token));
     }
@@ -157,7 +156,7 @@ void MatrixHead::read_composed(const RecurrentView& view) const {
     }
     for (int32_t i = 0; i < view.n_works; i++) {
         const RecurrentWork& work = plan_.works[static_cast<size_t>(view.first_work + i)];
-        for (int64_t k = 0; work.before.is_rows && k < work.n_tokens; k++) {
+        for (int64_t k = 0; work.before.is_rows() && k < work.n_tokens; k++) {
             read_run(work.first_token + k, work.run(k + 1), is_first);
         }
         if (!is_first) {
@@ -172,7 +171,7 @@ void MatrixHead::read_composed(const RecurrentView& view) const {
 
 // state_: behind one more run.
 void MatrixHead::go_on(const RecurrentRun& run, bool is_first) const {
-    if (run.is_rows) {
+    if (run.is_rows()) {
         return pass_on(chunk_.get(), head_.rows(run), state_, nullptr);
     }
     const float* map = head_.map(run.data);
@@ -185,7 +184,7 @@ void MatrixHead::go_on(const RecurrentRun& run, bool is_first) const {
     }
 }
 
-void join_matrices(const Recurrence& recurrence, const RecurrentRun& first, const RecurrentRun& second, float* out) {
+void join_matrices(const Recurrence& recurrence, const std::vector<RecurrentRun>& runs, float* out) {
     const RecurrenceShape& shape = recurrence.shape;
     const int64_t n_state = shape.d_k * shape.d_v;
     const int64_t n_matrix = shape.d_k * shape.d_k;
@@ -197,11 +196,17 @@ void join_matrices(const Recurrence& recurrence, const RecurrentRun& first, cons
         const Head head(recurrence, number);
         float* state = head.map(out);
         float* matrix = state + n_state;
-        const auto go_on = [&](const RecurrentRun& run) {
-            if (run.is_rows) {
-                return pass_on(chunk.get(), head.rows(run), state, matrix);
+        if (runs.front().is_rows()) {
+            clear(shape, state);
+        } else {
+            std::copy_n(head.map(runs.front().data), n_state + n_matrix, state);
+        }
+        for (size_t i = runs.front().is_rows() ? 0 : 1; i < runs.size(); i++) {
+            if (runs[i].is_rows()) {
+                pass_on(chunk.get(), head.rows(runs[i]), state, matrix);
+                continue;
             }
-            const float* map = head.map(run.data);
+            const float* map = head.map(runs[i].data);
             const Matrix by = {map + n_state, shape.d_k, 1};
             std::copy_n(state, n_state + n_matrix, before.data());
             std::copy_n(map, n_state, state);
@@ -209,15 +214,6 @@ void join_matrices(const Recurrence& recurrence, const RecurrentRun& first, cons
             loops.multiply(shape.d_k, shape.d_v, shape.d_k, by, before.data(), shape.d_v, state, shape.d_v);
             loops.multiply(shape.d_k, shape.d_k, shape.d_k, by, before.data() + n_state, shape.d_k, matrix, shape.d_k);
             loops.scale(state, n_state + n_matrix, 1.0f);
-        };
-        if (first.is_rows) {
-            clear(shape, state);
-            go_on(first);
-        } else {
-            std::copy_n(head.map(first.data), n_state + n_matrix, state);
-        }
-        if (second.n_tokens > 0) {
-            go_on(second);
         }
     }
 }

@@ -32,15 +32,18 @@ class Head {
         : shape_(recurrence.shape),
           offset_(recurrence.offset + recurrence.shape.n_floats() / static_cast<size_t>(recurrence.shape.n_head) *
                                           static_cast<size_t>(head)),
-          rows_offset_(recurrence.rows_offset +
-                       static_cast<size_t>(head * recurrence.n_rows * recurrence.shape.n_row())) {}
+          rows_offset_(static_cast<int64_t>(recurrence.rows_offset) + head * recurrence.shape.n_row()) {}
 
     const RecurrenceShape& shape() const { return shape_; }
     const float* map(const float* all) const { return all + offset_; }
     float* map(float* all) const { return all + offset_; }
-    float* row(float* all, int64_t n) const { return all + rows_offset_ + n * shape_.n_row(); }
+    // Where token i of a work goes, which adds to rows.
+    float* row(const RecurrentWork& work, int64_t i) const {
+        return work.after + rows_offset_ * work.before.n_room +
+               (work.before.first_row + work.before.n_tokens + i) * shape_.n_row();
+    }
     TokenRows rows(const RecurrentRun& run) const {
-        return {run.data + rows_offset_ + run.first_row * shape_.n_row(),
+        return {run.data + rows_offset_ * run.n_room + run.first_row * shape_.n_row(),
                 shape_.n_row(),
                 run.n_tokens,
                 shape_.d_k,
@@ -51,7 +54,7 @@ class Head {
   private:
     const RecurrenceShape& shape_;
     size_t offset_;
-    size_t rows_offset_;
+    int64_t rows_offset_;
 };
 
 // Calls read(token, run, is_first) for what stands before each token of a view, from its own run back; is_first: of the
@@ -62,7 +65,7 @@ void read_back(const RecurrentPlan& plan, const RecurrentView& view, int32_t n_i
         const RecurrentWork& own = plan.works[static_cast<size_t>(view.first_work + i)];
         for (int32_t k = 0; k < own.n_tokens; k++) {
             const int64_t token = own.first_token + k;
-            if (own.before.is_rows) {
+            if (own.before.is_rows()) {
                 read(token, own.run(k + n_itself), i == 0 && view.n_links == 0);
             }
             for (int32_t before = i; before-- > 0;) {
@@ -90,8 +93,8 @@ void run_heads(const RecurrentPlan& plan, const Recurrence& recurrence, const Te
 size_t diagonal_scratch(const RecurrenceShape& shape, int32_t n_tokens);
 size_t matrix_scratch(const RecurrenceShape& shape, int32_t n_tokens);
 
-void join_convolutions(const Recurrence& recurrence, const RecurrentRun& first, const RecurrentRun& second, float* out);
-void join_diagonals(const Recurrence& recurrence, const RecurrentRun& first, const RecurrentRun& second, float* out);
-void join_matrices(const Recurrence& recurrence, const RecurrentRun& first, const RecurrentRun& second, float* out);
+void join_convolutions(const Recurrence& recurrence, const std::vector<RecurrentRun>& runs, float* out);
+void join_diagonals(const Recurrence& recurrence, const std::vector<RecurrentRun>& runs, float* out);
+void join_matrices(const Recurrence& recurrence, const std::vector<RecurrentRun>& runs, float* out);
 
 }  // namespace hw

@@ -79,29 +79,31 @@ void lay_out(std::vector<Recurrence>* recurrences, int64_t n_rows) {
     for (Recurrence& recurrence : *recurrences) {
         recurrence = {recurrence.shape, offset, rows_offset, n_rows};
         offset += recurrence.shape.n_floats();
-        rows_offset += recurrence.shape.n_row_floats() * static_cast<size_t>(n_rows);
+        rows_offset += recurrence.shape.n_row_floats();
     }
 }
 
-void join_runs(const Recurrence& recurrence, const RecurrentRun& first, const RecurrentRun& second, float* out) {
+void join_runs(const Recurrence& recurrence, const std::vector<RecurrentRun>& runs, float* out) {
     switch (recurrence.shape.kind) {
         case RecurrenceKind::convolution:
-            return join_convolutions(recurrence, first, second, out);
+            return join_convolutions(recurrence, runs, out);
         case RecurrenceKind::diagonal:
         case RecurrenceKind::linear:
-            return join_diagonals(recurrence, first, second, out);
+            return join_diagonals(recurrence, runs, out);
         case RecurrenceKind::delta:
         case RecurrenceKind::wkv7:
-            return join_matrices(recurrence, first, second, out);
+            return join_matrices(recurrence, runs, out);
     }
 }
 
-void copy_rows(const Recurrence& recurrence, const RecurrentRun& run, float* rows, int64_t to) {
+void copy_rows(const Recurrence& recurrence, const RecurrentRun& run, const RecurrentRun& before, float* rows) {
     const int64_t n_row = recurrence.shape.n_row();
     const int64_t n_head = recurrence.shape.kind == RecurrenceKind::convolution ? 1 : recurrence.shape.n_head;
+    const int64_t offset = static_cast<int64_t>(recurrence.rows_offset);
     for (int64_t head = 0; head < n_head; head++) {
-        const size_t at = recurrence.rows_offset + static_cast<size_t>(head * recurrence.n_rows * n_row);
-        std::copy_n(run.data + at + run.first_row * n_row, run.n_tokens * n_row, rows + at + to * n_row);
+        const float* from = run.data + offset * run.n_room + (head * run.n_room + run.first_row) * n_row;
+        float* to = rows + offset * before.n_room + (head * before.n_room + before.first_row + before.n_tokens) * n_row;
+        std::copy_n(from, run.n_tokens * n_row, to);
     }
 }
 

@@ -46,11 +46,11 @@ enum class RecurrenceKind : int32_t { convolution, diagonal, delta, linear, wkv7
 
 // A map, and the rows of a run, [n_head] where a head comes first:
 //   convolution       [d_k, n_head]                        inputs, the newest first
-//                     rows [n_rows, n_head]                an input each
+//                     rows [n_room, n_head]                an input each
 //   diagonal, linear  [n_head, n_decay + d_v * d_k]        decays, then S [d_v, d_k]
-//                     rows [n_head, n_rows, n_row()]       b, x, decays; k, v, w
+//                     rows [n_head, n_room, n_row()]       b, x, decays; k, v, w
 //   delta, wkv7       [n_head, (d_v + d_k) * d_k]          S [d_k, d_v], then A [d_k, d_k]
-//                     rows [n_head, n_rows, n_row()]       k, v, decays, beta; k, v, w, a, b
+//                     rows [n_head, n_room, n_row()]       k, v, decays, beta; k, v, w, a, b
 struct RecurrenceShape {
     RecurrenceKind kind;
     int64_t n_head;   // convolution: channels
@@ -70,8 +70,8 @@ struct RecurrenceShape {
 struct Recurrence {
     RecurrenceShape shape;
     size_t offset;       // of its part of a map of all
-    size_t rows_offset;  // of its part of the rows of all
-    int64_t n_rows;      // that a run of rows has room for; 0: there are none
+    size_t rows_offset;  // of its part of a row of all
+    int64_t n_rows;      // that a run of rows may have; 0: there are none
 };
 
 // Sets all but the shapes. n_rows: as many as take the place of a map, but for few.
@@ -85,8 +85,10 @@ void lay_out(std::vector<Recurrence>* recurrences, int64_t n_rows);
 struct RecurrentRun {
     const float* data;  // a map, or rows
     int64_t n_tokens;
-    bool is_rows;
+    int64_t n_room;     // rows that there is room for where they lie; 0: it is a map
     int64_t first_row;  // where the run begins in them
+
+    bool is_rows() const { return n_room > 0; }
 };
 
 // Tokens of a pass, side by side, that go to the end of a run.
@@ -97,7 +99,7 @@ struct RecurrentWork {
     int32_t n_tokens;
 
     // With the first n of them.
-    RecurrentRun run(int64_t n) const { return {after, before.n_tokens + n, before.is_rows, before.first_row}; }
+    RecurrentRun run(int64_t n) const { return {after, before.n_tokens + n, before.n_room, before.first_row}; }
     RecurrentRun run() const { return run(n_tokens); }
 };
 
@@ -190,9 +192,9 @@ void run_linear(const RecurrentPlan& plan, const Recurrence& recurrence, const L
 void run_wkv7(const RecurrentPlan& plan, const Recurrence& recurrence, const Wkv7Tensors& tensors, float* scratch,
               int ith, int nth);
 
-// out: the map of two runs, one behind the other; the second may have no tokens. Another one than theirs.
-void join_runs(const Recurrence& recurrence, const RecurrentRun& first, const RecurrentRun& second, float* out);
-// Copies a run of rows to other ones, from row `to` on.
-void copy_rows(const Recurrence& recurrence, const RecurrentRun& run, float* rows, int64_t to);
+// out: the map of runs, one behind the other. Another one than theirs.
+void join_runs(const Recurrence& recurrence, const std::vector<RecurrentRun>& runs, float* out);
+// Copies a run of rows behind the n_tokens of another one, which has room for them.
+void copy_rows(const Recurrence& recurrence, const RecurrentRun& run, const RecurrentRun& before, float* rows);
 
 }  // namespace hw

@@ -42,6 +42,12 @@ class Counters:
         return self._native.count("n_scores")
 
     @property
+    def n_joined(self) -> int:
+        """States of recurrent layers that were joined, one for each block and recurrence: passes do a few each, of what
+        was fed in earlier ones."""
+        return self._native.count("n_joined")
+
+    @property
     def n_graphs(self) -> int:
         """Graphs that were built: one for each size of a pass, and of what its attention reads."""
         return self._native.count("n_graphs")
