@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from browsers import Browser
@@ -36,15 +37,17 @@ class Gate:
         hogwild = self._load()
         if self._said:
             hogwild.prompts = replace(hogwild.prompts, said=Said(self._said))
-        made = hogwild._cache.next_tokens
+        next_tokens, prefill = hogwild._cache.next_tokens, hogwild._cache.prefill
 
-        def next_tokens(views: Any, samplers: Any) -> Any:
-            n_made = self._of_run.n_made = getattr(self._of_run, "n_made", 0) + 1
+        def held(make: Any, views: Any, *options: Any, n: int = 1) -> Any:
+            n_made = self._of_run.n_made = getattr(self._of_run, "n_made", 0) + n
             with self._moved:
                 self._moved.wait_for(lambda: n_made <= self._n_allowed)
-            return made(views, samplers)
+            return make(views, *options)
 
-        hogwild._cache.next_tokens = next_tokens  # type: ignore[method-assign]
+        # Each text of a prompt counts as a pass.
+        hogwild._cache.next_tokens = partial(held, next_tokens)  # type: ignore[method-assign]
+        hogwild._cache.prefill = lambda views, n: held(prefill, views, n, n=len(views))  # type: ignore[method-assign]
         return hogwild
 
     def hold(self) -> None:

@@ -279,18 +279,19 @@ def test_a_lesson_feeds_what_the_worker_loop_feeds(
     players = iter([Player([IDS[token] for token in text]) for text in texts])
     engine = replace(native_engine(), sampler=lambda model, params: next(players))
     with Hogwild(random_network[1], n_threads=1, engine=engine) as hw:
-        decode, prefilled = hw._cache.decode, []
+        decode, prefill, prefilled = hw._cache.decode, hw._cache.prefill, []
 
         def spy(views: list[tuple[list[object], list[int]]], samplers: list[Player | None]) -> list[int | None]:
-            if samplers == [None]:
-                prefilled.extend(views[0][1])
-            else:
-                for blocks, tokens in views:
-                    fed[blocks[-1].name].append(list(tokens))
+            for blocks, tokens in views:
+                fed[blocks[-1].name].append(list(tokens))
             decode(views)
             return [None if player is None else player.sample(None) for player in samplers]
 
-        hw._cache.next_tokens = spy
+        def spy_on_prompt(views: list[tuple[list[object], list[int]]], n_later: int) -> None:
+            prefilled.extend(token for _, tokens in views for token in tokens)
+            prefill(views, n_later)
+
+        hw._cache.next_tokens, hw._cache.prefill = spy, spy_on_prompt
         result = hw.generate(made.sheet.text, workers=3, layout=visibility, max_passes=stop or 1024)
     assert prefilled == [IDS[BOS], *encode(made.prompt)]
     reply = fed.pop("reply")
