@@ -8,6 +8,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from .. import events as ev
@@ -70,7 +71,9 @@ class LiveOutput(Output):
     def _take_screen(self) -> None:
         self._screen.enter_context(_notes_held())
         self._screen.callback(self._live.stop)
-        self._live.start()
+        # In a thread that Ctrl+C does not meet: what has begun half can't be stopped.
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(self._live.start).result()
         self._screen.enter_context(self._keyboard)
 
     def feed(self, event: ev.Event) -> None:
