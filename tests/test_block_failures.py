@@ -18,6 +18,7 @@ SOURCES = [
         "cache/block-maps.cpp",
         "cache/cell-moves.cpp",
         "cache/map-bytes.cpp",
+        "cache/map-joins.cpp",
         "cache/map-pass.cpp",
         "cache/map-pool.cpp",
     ),

@@ -16,8 +16,8 @@
 // There are no recurrent layers here, and none of their kernels, which want flags of their own.
 size_t hw::RecurrenceShape::n_floats() const { std::abort(); }
 size_t hw::RecurrenceShape::n_row_floats() const { std::abort(); }
-void hw::join_runs(const Recurrence&, const RecurrentRun&, const RecurrentRun&, float*) { std::abort(); }
-void hw::copy_rows(const Recurrence&, const RecurrentRun&, float*, int64_t) { std::abort(); }
+void hw::join_runs(const Recurrence&, const std::vector<RecurrentRun>&, float*) { std::abort(); }
+void hw::copy_rows(const Recurrence&, const RecurrentRun&, const RecurrentRun&, float*) { std::abort(); }
 
 namespace {
 
