@@ -272,6 +272,7 @@ def test_threads_that_wait_for_each_others_runs_raise_busy() -> None:
 
 def test_close_ends_all_runs_those_that_wait_too() -> None:
     fake = FakeEngine()
+    fake.on_decode = lambda cache: time.sleep(0.001)  # else they fill the cache before they are closed
     hw = hogwild(fake, max_runs=2)
     runs = [start(hw, max_passes=10**6) for _ in range(4)]
     raised: list[BaseException] = []
