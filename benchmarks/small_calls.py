@@ -15,6 +15,7 @@ from collections.abc import Callable
 from statistics import median
 
 from hogwild_local import Model, Sampler, SharedCache
+from hogwild_local.cli.measure import seconds_of
 from hogwild_local.engine.default_model import default_model_path
 
 TEXT = "What is waited for, and for how long? "
@@ -23,9 +24,7 @@ TEXT = "What is waited for, and for how long? "
 def times_ms(call: Callable[[], object], n: int) -> list[float]:
     times = []
     for _ in range(n):
-        begin_s = time.perf_counter()
-        call()
-        times.append(1e3 * (time.perf_counter() - begin_s))
+        times.append(1e3 * seconds_of(call))
         time.sleep(0.01)  # so that it comes at any point of a pass
     return times
 
@@ -33,9 +32,7 @@ def times_ms(call: Callable[[], object], n: int) -> list[float]:
 def passes(cache: SharedCache, n_workers: int, is_over: threading.Event, times: list[float]) -> None:
     blocks = [cache.block() for _ in range(n_workers)]
     while not is_over.is_set():
-        begin_s = time.perf_counter()
-        cache.decode([([block], [1]) for block in blocks])
-        times.append(1e3 * (time.perf_counter() - begin_s))
+        times.append(1e3 * seconds_of(lambda: cache.decode([([block], [1]) for block in blocks])))
         if len(blocks[0]) >= 200:
             for block in blocks:
                 block.clear()

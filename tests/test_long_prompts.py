@@ -179,3 +179,19 @@ def test_no_stream_of_short_prompts_holds_up_a_long_one() -> None:
     # 20 tokens were fed before, 200 are its own, and so many may come before it.
     assert of_long[-1] * N_BATCH <= 20 + 200 + 200 + 2 * N_BATCH
     assert made.is_settled()
+
+
+def test_a_pass_that_was_interrupted_tells_nothing_of_how_long_passes_take() -> None:
+    made = Made()
+    block = made.block()
+
+    def interrupt(views: object) -> None:
+        raise KeyboardInterrupt
+
+    made.native.before = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        made.feed(block)
+    made.native.before = lambda views: None
+    assert made.merger._pace._alone_s == {}
+    made.feed(block)
+    assert list(made.merger._pace._alone_s) == [1]

@@ -146,7 +146,7 @@ class BlockMaps {
 
     std::optional<Join> tail_of(int32_t block, int64_t n_least) const;
     void go_on(Join* join, size_t n) const;
-    bool finish(const Join& join);
+    void finish(const Join& join);
     bool begin_join(const std::set<int32_t>& fed, const std::set<int32_t>& read);
     void join_ahead(const std::vector<FedView>& views);
     void make_room(int32_t block, int32_t n_tokens);

@@ -54,13 +54,13 @@ void BlockMaps::go_on(Join* join, size_t n) const {
     n_joined_ += static_cast<int64_t>(n);
 }
 
-// False: the block is not what it was.
-bool BlockMaps::finish(const Join& join) {
+// Of no use where the block is not what it was.
+void BlockMaps::finish(const Join& join) {
     Held& held = blocks_.at(join.block);
     Segments& segments = held.segments;
     const auto first = std::search(segments.begin(), segments.end(), join.parts.begin(), join.parts.end(), is_same);
     if (segments.end() - first < static_cast<std::ptrdiff_t>(join.parts.size())) {
-        return false;
+        return;
     }
     const auto last = first + static_cast<std::ptrdiff_t>(join.parts.size()) - 1;
     const Segment& part = join.parts.back();
@@ -68,14 +68,13 @@ bool BlockMaps::finish(const Join& join) {
                                      [](const Segment& a, const Segment& b) { return a.n_tokens == b.n_tokens; });
     Segment whole = {length(join.parts), join.map, last->is_marked, nullptr, 0, first->is_appended};
     if (join.is_whole) {
-        if (!are_same || length(segments) != whole.n_tokens) {
-            return false;
+        if (are_same && length(segments) == whole.n_tokens) {
+            held.whole = std::move(whole);
         }
-        held.whole = std::move(whole);
-        return true;
+        return;
     }
     if (!are_same || last->n_tokens < part.n_tokens) {
-        return false;
+        return;
     }
     Segments after = {std::move(whole)};
     if (last->n_tokens > part.n_tokens) {
@@ -86,7 +85,6 @@ bool BlockMaps::finish(const Join& join) {
         after.back().is_appended = false;
     }
     segments.insert(segments.erase(first, last + 1), after.begin(), after.end());
-    return true;
 }
 
 // The one that is needed first: rows of blocks that are fed, the fullest first; what was appended to others; the whole

@@ -9,9 +9,6 @@ from collections.abc import Sequence
 from ..checks import text
 from ..errors import InvalidArgument
 
-OF_CACHE = ("n_ctx", "n_batch", "type_k", "type_v", "attention", "n_windows")
-"""The arguments of a native cache, and of the room for one, in their order."""
-
 
 def c_text(value: str, name: str) -> bytes:
     """A text as C takes it: UTF-8, without the NUL at which C would cut it."""

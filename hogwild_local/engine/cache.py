@@ -212,10 +212,10 @@ class SharedCache(Counters):
 
     def prefill(self, views: Sequence[View], n_later: int = 0) -> None:
         """Feeds each view its tokens, one view after the other, and samples nothing. Together they may be of any
-        number: they are fed in parts, and a view reads of another one's block what was fed before it. Where others
-        decode at the same time, these parts let them go on; where other prompts wait, they share passes, and the one
-        with the least to do goes first, but that each gets on (n_later: so many tokens of the same prompt are to be fed
-        behind these). Raises what decode() raises; nothing is changed then, but as it says.
+        number: they are fed in parts, which let others go on who decode at the same time, and a view reads of another
+        one's block what was fed before it. Of prompts that wait, the one goes first that would have ended first if each
+        had been fed from when it came; n_later: so many tokens of the same prompt are to be fed behind these. Raises
+        what decode() raises; nothing is changed then, but as it says.
         """
         wanted = [DecodeView(ids, tokens, 0) for ids, tokens in self._checked(views)]
         self._feed_in_parts(wanted, self.n_batch, None, whole(n_later, "n_later", 0))

@@ -35,10 +35,10 @@ POLL_S = 0.1
 
 
 class Request:
-    """Views of one caller. Of a prompt they are fed one after the other, in parts of at most n_part tokens: .views is
-    what is left. n_later: tokens of the same prompt that later requests will feed."""
+    """Views of one caller. Of a prompt they are fed one after the other, in parts of at most n_part tokens (0: it is no
+    prompt): .views is what is left. n_later: tokens of the same prompt that later requests will feed."""
 
-    def __init__(self, views: Sequence[DecodeView], n_part: int | None = None, n_later: int = 0) -> None:
+    def __init__(self, views: Sequence[DecodeView], n_part: int = 0, n_later: int = 0) -> None:
         self.views, self.n_part, self.n_later = list(views), n_part, n_later
         self.n_tokens = sum(len(view.tokens) for view in views)
         self.caller = threading.get_ident()
@@ -49,8 +49,8 @@ class Request:
         self.answer: list[Decoded] | None = None
         self.error: HogwildError | None = None
         self.has_waited = False
-        self.due: int | None = None
-        """The order in which prompts are fed."""
+        self.due = 0
+        """Of a prompt that was asked for: prompts are fed in this order."""
         # Own blocks and samplers, which can be in one view of a pass only.
         self.alone = {("block", view.blocks[-1]) for view in views}
         self.alone |= {("sampler", id(view.sampler)) for view in views if view.sampler is not None}
@@ -65,10 +65,10 @@ class Request:
 
     def part(self, n: int) -> list[DecodeView]:
         """What feeds n of the tokens that are left: all of them, but for a prompt."""
-        return self.views if self.n_part is None else list(_first(self.views, n))
+        return list(_first(self.views, n)) if self.n_part else self.views
 
     def take(self, answer: list[Decoded], n: int) -> None:
-        if self.n_part is not None:
+        if self.n_part:
             self.views = list(_rest(self.views, n))
         self.answer = answer
 
@@ -166,9 +166,9 @@ class Merger:
         with self._mutex:
             self._ledger.promise(request, request.n_tokens)
             self._turns.came(request.caller, self._clock())
-            due = self._dues.pop(request.caller, None)
-            if request.due is None:
-                request.due = due or self._n_prompt_tokens + request.n_tokens + request.n_later
+            due = self._dues.pop(request.caller, 0)
+            if request.n_part:
+                request.due = request.due or due or self._n_prompt_tokens + request.n_tokens + request.n_later
             if request.n_later:
                 self._dues[request.caller] = request.due
             self._queue.append(request)
@@ -231,7 +231,7 @@ class Merger:
 
     def _end(self, batch: Batch, outcomes: Mapping[Request, Outcome], seconds: float, now: float) -> None:
         """Nobody sees an outcome before: who takes his may ask again with the same request."""
-        if all(isinstance(outcome, tuple) and outcome[1] == batch.n_of[asked] for asked, outcome in outcomes.items()):
+        if batch.n_of == {asked: outcome[1] for asked, outcome in outcomes.items() if isinstance(outcome, tuple)}:
             self._pace.took(batch.n_others, batch.n_joined, seconds)
         self._n_prompt_tokens += batch.n_joined
         self._turns.woke([request.caller for request in batch.n_of], seconds, now)
@@ -264,7 +264,7 @@ class Merger:
             taken |= request.alone  # also of one that is left out: those after it wait behind it
             if is_barred:
                 continue
-            if request.n_part is not None:
+            if request.n_part:
                 prompts.append(request)
             elif request.n_tokens <= room - bool(prompts):
                 n_of[request] = request.n_tokens
@@ -280,11 +280,11 @@ class Merger:
         """The parts of prompts that join so many tokens of others. Of two prompts the one goes first that would have
         ended first if each had been fed from when it came: a short one is not held up by a long one that was there
         before, and no stream of short ones holds up a long one for ever."""
-        prompts = sorted(prompts, key=lambda prompt: (prompt.due or 0, prompt.n_left))
+        prompts = sorted(prompts, key=lambda prompt: (prompt.due, prompt.n_left))
         if prompts and n_others:
             room = min(room, self._pace.share(prompts[0], n_others, len(prompts)))
         for prompt in prompts:
-            n = min(prompt.n_left, prompt.n_part or 0, room)
+            n = min(prompt.n_left, prompt.n_part, room)
             if n:
                 yield prompt, n
             room -= n
@@ -300,7 +300,7 @@ class Merger:
             for request, n in n_of.items():
                 if len(n_of) > 1:
                     self._run({request: n}, outcomes)
-                elif isinstance(error, CacheFull) and request.n_part is not None and n > 1:
+                elif isinstance(error, CacheFull) and request.n_part and n > 1:
                     self._run({request: n // 2}, outcomes)
                 else:
                     outcomes[request] = error

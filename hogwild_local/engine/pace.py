@@ -9,7 +9,8 @@ spare. Each further prompt that waits may add that time once more."""
 TYPICAL = 32
 """A part that nobody decodes beside tells what a token costs if it is not smaller."""
 
-MOST_LEFT = 32.0
+STEPS = (4, 32)
+"""Rows of a pass come in these steps (cpp/engine/pass-size.h): in the first below the second, else in the second."""
 
 
 class Pace:
@@ -36,7 +37,7 @@ class Pace:
         allowed = (AIM + n_prompts - 1) * self._alone_s[n_others] / max(self._token_s, 1e-9)
         allowed = min(allowed, 2 * self._n_last) + self._left
         n = full_rows(n_others + int(allowed), n_others + 1) - n_others if allowed >= 1 else 0
-        self._left = max(-MOST_LEFT, min(allowed - n, MOST_LEFT))
+        self._left = max(-STEPS[1], min(allowed - n, STEPS[1]))
         return n
 
     def took(self, n_others: int, n_joined: int, seconds: float) -> None:
@@ -49,7 +50,7 @@ class Pace:
 
 
 def full_rows(n: int, least: int = 0) -> int:
-    """The largest pass of at most n tokens, or the smallest of at least so many, that computes no row for nothing:
-    weights are multiplied with four rows at a time, and large passes have few sizes (cpp/engine/pass-size.h)."""
-    step = 4 if max(n, least) < 32 else 32
+    """The largest pass of at most n tokens, or the smallest of at least so many, that computes no row for nothing."""
+    small, large = STEPS
+    step = small if max(n, least) < large else large
     return max(n // step, -(-least // step)) * step

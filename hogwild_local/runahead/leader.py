@@ -14,13 +14,12 @@ import numpy as np
 
 from ..checks import whole
 from ..engine import native
-from ..engine.arguments import OF_CACHE
 from ..engine.devices import PlacementRow
 from ..engine.log import tell as tell_log
 from ..engine.views import Decoded, DecodeView
 from ..engine.wire import error_of
 from ..errors import Cancelled, HogwildError, ModelError, RankLost
-from ..options import MOST_WINDOWS
+from ..options import MOST_WINDOWS, OF_CACHE
 from .block_bytes import cells_of, origin_of
 from .chunk import Exchange, GivenUp, compute
 from .costs import Costs, Link, as_plain
@@ -203,7 +202,8 @@ class LeaderModel(native.NativeModel):
 
 def with_all_windows(arguments: Sequence[Any]) -> list[Any]:
     """Of a cache: a rank is sent the cells of all tokens before its chunk, in each layer."""
-    return [MOST_WINDOWS if name == "n_windows" else given for name, given in zip(OF_CACHE, arguments, strict=True)]
+    names = ("n_ctx", *OF_CACHE)
+    return [MOST_WINDOWS if name == "n_windows" else given for name, given in zip(names, arguments, strict=True)]
 
 
 class _Known(NamedTuple):

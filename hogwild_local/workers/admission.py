@@ -105,8 +105,11 @@ class Admission:
         return fits and len(siblings) < place.allowance.n_runs
 
     def _siblings(self, place: Place) -> list[Place]:
-        others = [other for ref in self._inside if (other := ref()) is not None and other is not place]
-        return [other for other in others if other.allowance is place.allowance]
+        return [other for other in self._others(place) if other.allowance is place.allowance]
+
+    def _others(self, place: Place) -> list[Place]:
+        """All that are inside, but for this one."""
+        return [other for ref in self._inside if (other := ref()) is not None and other is not place]
 
     def _left_of_allowance(self, place: Place) -> int:
         """Cells that it can still have of it. What several stand on is one."""
@@ -117,8 +120,7 @@ class Admission:
 
     def _held_by_others(self, place: Place) -> int:
         """Cells that are of no use to it: others' own, what is kept for them, and the prompts that runs stand on."""
-        others = [other for ref in self._inside if (other := ref()) is not None and other is not place]
-        return sum(other.used + other.reserved for other in others) + self.prefixes.n_held
+        return sum(other.used + other.reserved for other in self._others(place)) + self.prefixes.n_held
 
     def _make_room(self) -> None:
         """Prompts that no run stands on give way to what the runs use."""
@@ -145,8 +147,8 @@ class Admission:
 
     def _others_go_on(self, place: Place) -> bool:
         """Is there a run that may end while this one waits?"""
-        others = [other for ref in self._inside if (other := ref()) is not None and other is not place]
-        return any(not run._is_short and run.thread != place.thread and run.idle_s() <= IDLE_S for run in others)
+        others = self._others(place)
+        return any(not run.is_short and run.thread != place.thread and run.idle_s() <= IDLE_S for run in others)
 
     def _nobody_can_leave(self) -> bool:
         """Are all runs inside held by threads that wait here, this one among them?"""
@@ -174,8 +176,9 @@ class Place:
         """What it stands on of earlier prompts, while it is inside."""
         self.computes = False
         """Whether it is going to compute the rest of its prompt, or at it."""
+        self.is_short = False
+        """Whether it waits for what other runs may give back, and counts for none of these itself."""
         self._in_pass, self._pass_ended = False, 0.0
-        self._is_short = False
         self._admission = admission
         self._told = -1
         self._gone = self._given_up = False
@@ -257,14 +260,14 @@ class Place:
         """Waits until a run gives something back that is not counted here, or for a moment. False: none that goes on
         could, or this one was given up."""
         with self._admission._changed:
-            self.thread, self._is_short = threading.get_ident(), True
+            self.thread, self.is_short = threading.get_ident(), True
             try:
                 if self._given_up or not self._admission._others_go_on(self):
                     return False
                 self._admission._changed.wait(IDLE_S / 4)
                 return True
             finally:
-                self._is_short = False
+                self.is_short = False
 
     def reach(self) -> int:
         """Stands on as much of its prompt as the cache has, in the middle of blocks too; how many tokens that is. Waits

@@ -70,11 +70,6 @@ class Asides:
         self.n = 0
         """Tokens in the pass that was planned last."""
 
-    @property
-    def has_tokens(self) -> bool:
-        """Whether something is to be fed."""
-        return self._now is not None
-
     def ask(self, aside: Aside) -> None:
         self._waiting.append(aside)
 
