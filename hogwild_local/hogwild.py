@@ -97,6 +97,11 @@ class Hogwild:
         return int(self._cache.n_ctx)
 
     @property
+    def n_windowed(self) -> int:
+        """Cells of layers with a sliding window; n_ctx where the model has none, or those hold all."""
+        return int(self._cache.n_windowed)
+
+    @property
     def n_free(self) -> int:
         """Cells that no run uses; those of prompts that are kept for later runs are among them."""
         prefixes = self._admission.prefixes

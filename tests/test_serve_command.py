@@ -80,6 +80,22 @@ def test_a_socket_that_nobody_listens_at_is_replaced_and_nothing_else_is(tmp_pat
     assert file.read_text() == "mine"
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="its browser is a script")
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_a_browser_is_opened_and_not_waited_for(host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script, told = tmp_path / "browser", tmp_path / "told"
+    script.write_text(f'#!/bin/sh\necho "$1" > {told}.part && mv {told}.part {told}\nexec sleep 60\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("BROWSER", str(script))
+    with serving("--port", "0", "--host", host, "--open") as (process, address):
+        until(told.exists)
+        page = told.read_text().strip()
+        assert page == address.replace("0.0.0.0", "127.0.0.1")
+        until(lambda: httpx.get(f"{page}/health").status_code == 200)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) in (0, 130)
+
+
 LOADING = """
 import sys, time
 from dataclasses import replace
@@ -182,6 +198,7 @@ def test_a_large_buffer_is_gone_when_it_is_freed() -> None:
         (["--unix", "/nowhere/socket"], "cannot listen on /nowhere/socket"),
         (["--tls-key", __file__], "belong together"),
         (["--parallel", "0"], "parallel"),
+        (["--open", "--unix", "/nowhere/socket"], "no browser"),
     ],
 )
 def test_what_cannot_be_is_said(arguments: list[str], fault: str) -> None:

@@ -115,10 +115,12 @@ def test_llama_servers_routes_tell_how_it_is(server: Served) -> None:
     assert (model["id"], model["meta"]["n_ctx"]) == ("default", 8192)
     props = get("/props").json()
     assert (props["total_slots"], props["default_generation_settings"]["n_ctx"]) == (16, 6144)
+    assert props["n_windowed"] == 8192
     assert get("/slots").json() == []
     before = get("/metrics").text
     assert "hogwild:requests_processing 0" in before
-    assert "hogwild:kv_cache_cells_free 8192" in before
+    for what in ("cells", "cells_free", "windowed_cells"):
+        assert f"hogwild:kv_cache_{what} 8192" in before
     server.post(CHAT, ASKED)
 
     def total(text: str) -> int:

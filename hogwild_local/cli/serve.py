@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import webbrowser
 from pathlib import Path
 from typing import Any, TextIO
@@ -66,6 +67,8 @@ def serve(
     chosen = ServerOptions(**given(ServerOptions, options) | {"api_keys": keys})
     if (tls_key is None) != (tls_cert is None):
         raise InvalidArgument("--tls-key and --tls-cert belong together")
+    if opens and chosen.unix is not None:
+        raise InvalidArgument("--open: no browser reaches a Unix socket (--unix)")
     engine = engine_of(ctx, options)
     path = model_path(engine, options)
     defaults = given(RunOptions, options) | {"workers": workers(ctx, options)}
@@ -85,5 +88,11 @@ def serve(
     listener = Listener(service, reasoning_format, tls_key, tls_cert)
     note(f"hogwild: listening on {listener.address}")
     if opens:
-        webbrowser.open(listener.address)
+        # In a thread of its own: some browsers (BROWSER) are waited for until they are closed.
+        threading.Thread(target=webbrowser.open, args=(_of_browser(listener.address),), daemon=True).start()
     listener.serve()
+
+
+def _of_browser(address: str) -> str:
+    """Where a server that listens everywhere is found from here."""
+    return address.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")

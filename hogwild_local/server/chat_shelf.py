@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 
 from ..chat import Chat
 from .chat_files import ChatFiles, ChatHead, Messages
 from .faults import Fault
+from .sizes import Sizes
 
 MOST_OPEN = 256
 MOST_CHARACTERS = 1 << 26
@@ -26,7 +27,7 @@ class ChatShelf:
         self.heads = {head.id: head for head in files.heads()}
         self._files, self._is_busy = files, is_busy
         self._open: OrderedDict[str, Chat] = OrderedDict()
-        self._sizes: dict[str, int] = {}
+        self._sizes = Sizes()  # of those
         self._disk = asyncio.Lock()
         """Reads and writes are made in their order, and none after a deletion."""
         self._writes: set[asyncio.Task[None]] = set()
@@ -91,9 +92,9 @@ class ChatShelf:
         """It is open, and used last; others are closed for it."""
         self._open[name] = chat
         self._open.move_to_end(name)
-        self._sizes[name] = size_of(chat.messages)
+        self._sizes.note(name, chat.messages)
         for other in list(self._open)[:-1]:
-            if len(self._open) <= MOST_OPEN and sum(self._sizes.values()) <= MOST_CHARACTERS:
+            if len(self._open) <= MOST_OPEN and self._sizes.total <= MOST_CHARACTERS:
                 break
             if not self._is_busy(other):
                 self._close(other)
@@ -102,15 +103,10 @@ class ChatShelf:
         if self._files.folder is None:
             self._forget(name)
         else:
-            del self._open[name], self._sizes[name]
+            del self._open[name]
+            self._sizes.forget(name)
 
     def _forget(self, name: str) -> None:
         del self.heads[name]
         self._open.pop(name, None)
-        self._sizes.pop(name, None)
-
-
-def size_of(messages: Sequence[Mapping[str, object]]) -> int:
-    """Characters, about."""
-    values = (value for message in messages for value in message.values())
-    return sum(len(value) if isinstance(value, str) else len(str(value)) for value in values)
+        self._sizes.forget(name)

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from .body import Body, body_of
-from .chat_shelf import MOST_CHARACTERS, size_of
+from .chat_shelf import MOST_CHARACTERS
 from .completions import of_run
 from .faults import Fault
 from .guard import client_of
@@ -18,6 +18,7 @@ from .live import LiveRun
 from .response_events import ResponseEvents
 from .response_input import asked_as_chat, messages_of
 from .service import Service, new_name
+from .sizes import Sizes
 
 MOST_STORED = 256
 
@@ -28,7 +29,7 @@ class Responses:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._said: OrderedDict[tuple[str, str], list[Mapping[str, Any]]] = OrderedDict()
-        self._sizes: dict[tuple[str, str], int] = {}
+        self._sizes = Sizes()  # of those
 
     async def create(self, request: Request) -> Response:
         service, client = self._service, client_of(request)
@@ -63,7 +64,7 @@ class Responses:
         if live.ended is None:  # it failed
             return
         self._said[name] = messages
-        self._sizes[name] = size_of(messages)
-        while len(self._said) > MOST_STORED or sum(self._sizes.values()) > MOST_CHARACTERS:
+        self._sizes.note(name, messages)
+        while len(self._said) > MOST_STORED or self._sizes.total > MOST_CHARACTERS:
             first, _ = self._said.popitem(last=False)
-            del self._sizes[first]
+            self._sizes.forget(first)

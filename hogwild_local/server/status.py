@@ -43,6 +43,7 @@ class Status:
         service, hogwild = self._service, self._service.hogwild
         return JSONResponse({
             "default_generation_settings": {"n_ctx": service.n_ctx, "params": _params(service)},
+            "n_windowed": hogwild.n_windowed,
             "total_slots": service.options.parallel * _n_workers(service),
             "model_alias": service.name,
             "examples": hogwild.examples[:MOST_EXAMPLES],
@@ -68,6 +69,8 @@ class Status:
             ("requests_deferred", "Requests that wait.", sum(run.is_waiting for run in live)),
             ("kv_cache_cells_free", "Cells that no request uses.", n_free),
             ("kv_cache_usage_ratio", "Part of the cells that requests use.", (n_ctx - n_free) / n_ctx),
+            ("kv_cache_cells", "Cells that there are.", n_ctx),
+            ("kv_cache_windowed_cells", "Cells of layers with a sliding window.", service.hogwild.n_windowed),
         )
         lines = []
         for name, of, text in METRICS:
