@@ -6,7 +6,9 @@
 llama-server is built from the sdist of the llama-cpp-python that pyproject.toml names, once, into --build (CMake, a
 C++ compiler; minutes), on the libraries that llama-cpp-python has installed: both compute with the same ones.
 --llama-server says where one is. Both servers are there all the time, and are asked in
-turn: all conversations at once, each with another text of --prompt tokens, streamed. Of llama-server each of these
+turn: all conversations at once, each with another text of --prompt tokens, streamed. Both keep prompts as they do
+unless told otherwise, and each has answered something short before: what stands before every text here, words for the
+worker, is computed then, and no text is ever asked of the same server again. Of llama-server each of these
 settings is asked: flash attention on and off, its cache unified and split (--fa, --cache: only these); the best one
 counts. The model may have random
 weights: both write as many tokens as they are told to, whatever they are (the end of text is forbidden).
@@ -109,7 +111,7 @@ class Conversation:
 
 
 async def of_llama(client: httpx.AsyncClient, prompt: list[int], n: int) -> Conversation:
-    greedy = {"temperature": 0.0, "ignore_eos": True, "cache_prompt": False}
+    greedy = {"temperature": 0.0, "ignore_eos": True}
     made = Conversation()
     async for event in events_of(
         client, "POST", "/completion", {"prompt": prompt, "n_predict": n, "stream": True, **greedy}
@@ -122,7 +124,7 @@ async def of_llama(client: httpx.AsyncClient, prompt: list[int], n: int) -> Conv
 
 async def of_hogwild(client: httpx.AsyncClient, prompt: str, n: int, eos: int) -> Conversation:
     """One worker, whose passes are the budget."""
-    fixed = {"workers": 1, "max_passes": n, "cache_prompt": False, "temperature": 0.0, "logit_bias": {str(eos): False}}
+    fixed = {"workers": 1, "max_passes": n, "temperature": 0.0, "logit_bias": {str(eos): False}}
     response = await client.post("/v1/runs", json={"prompt": prompt, "max_tokens": 1, **fixed})
     response.raise_for_status()
     made = Conversation()
@@ -181,6 +183,8 @@ async def measured(
         eos = json.loads((await one.get("/props")).text).get("eos_token", "")
         with httpx.Client(base_url=str(other.base_url), timeout=600.0) as plain:
             ids = plain.post("/tokenize", json={"content": eos}).json()["tokens"] if eos else [0]
+            ((first, tokens),) = texts(plain, 1, 16, options.rounds)
+            await asked([of_llama(one, tokens, 4), of_hogwild(other, first, 4, ids[0])], 4)
             for round_ in range(options.rounds):
                 made = texts(plain, n, options.prompt, round_)
                 theirs_now = [of_llama(one, tokens, options.tokens) for _, tokens in made]

@@ -10,7 +10,7 @@ import pytest
 from merging_scene import N_BATCH, Made, blocked, in_thread, wait_for
 
 from hogwild_local.engine.merging import POLL_S, Request
-from hogwild_local.engine.pace import AIM, Pace, full_rows
+from hogwild_local.engine.pace import AIM, FURTHER, Pace, full_rows
 from hogwild_local.engine.views import DecodeView
 from hogwild_local.errors import CacheFull
 
@@ -122,15 +122,15 @@ def test_passes_are_as_long_as_allowed_in_the_mean_whatever_a_token_costs(token_
         n = pace.share(prompt, 4, n_prompts)
         times.append(1.0 + n * token_s)
         pace.took(4, n, times[-1])
-    assert mean(times) == pytest.approx(AIM + n_prompts, rel=0.05)
+    assert mean(times) == pytest.approx(1 + AIM + FURTHER * (n_prompts - 1), rel=0.05)
 
 
-def test_for_each_prompt_that_waits_as_much_time_is_taken_again() -> None:
+def test_for_each_further_prompt_that_waits_three_times_the_time_of_the_others_is_taken() -> None:
     pace, prompt = Pace(), object()
     pace.took(0, 64, 6.4)
     assert pace.share(prompt, 4, 1) == 0
     pace.took(4, 0, 1.0)
-    assert [pace.share(prompt, 4, n) for n in (1, 2, 3, 8)] == [8, 16, 28, 60]
+    assert [pace.share(prompt, 4, n) for n in (1, 2, 3, 8)] == [8, 28, 60, 124]
 
 
 def test_no_row_of_a_pass_is_computed_for_nothing() -> None:

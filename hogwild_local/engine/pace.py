@@ -4,7 +4,11 @@ from __future__ import annotations
 
 AIM = 0.8
 """What the tokens of one prompt may add to the time of the others' pass: it is at most twice as long, with something to
-spare. Each further prompt that waits may add that time once more."""
+spare."""
+
+FURTHER = 3.0
+"""And each further prompt that waits, in such times: all of them wait for each pass that is not theirs, and the sooner
+they write, the more writers share a pass."""
 
 TYPICAL = 32
 """A part that nobody decodes beside tells what a token costs if it is not smaller."""
@@ -34,7 +38,7 @@ class Pace:
             return 0
         if not self._n_last:
             return full_rows(0, n_others + 1) - n_others
-        allowed = (AIM + n_prompts - 1) * self._alone_s[n_others] / max(self._token_s, 1e-9)
+        allowed = (AIM + FURTHER * (n_prompts - 1)) * self._alone_s[n_others] / max(self._token_s, 1e-9)
         allowed = min(allowed, 2 * self._n_last) + self._left
         n = full_rows(n_others + int(allowed), n_others + 1) - n_others if allowed >= 1 else 0
         self._left = max(-STEPS[1], min(allowed - n, STEPS[1]))
