@@ -6,8 +6,10 @@ import contextlib
 import json
 import platform
 import re
+import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -205,6 +207,32 @@ def test_what_cannot_be_is_said(arguments: list[str], fault: str) -> None:
     done = CliRunner().invoke(cli, ["serve", "--trust", *arguments])
     assert done.exit_code == 2
     assert fault in done.output
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl")
+def test_with_a_key_and_a_certificate_it_is_https_and_nothing_else(tmp_path: Path) -> None:
+    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    command += ["-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run([*command, "-keyout", str(key), "-out", str(cert)], check=True, capture_output=True)
+    with serving("--port", "0", "--tls-key", str(key), "--tls-cert", str(cert)) as (_, address):
+        assert address.startswith("https://127.0.0.1:")
+        trusted = ssl.create_default_context(cafile=str(cert))
+        with httpx.Client(base_url=address, verify=trusted, timeout=20) as client:
+            until(lambda: client.get("/health").status_code == 200)
+            with client.stream("POST", CHAT, json={**ASKED, "stream": True}) as response:
+                assert [data for _, _, data in events_of(response)][-1] == "[DONE]"
+        for strange in (address, address.replace("https", "http")):  # nobody vouches for it; no TLS
+            with pytest.raises(httpx.TransportError):
+                httpx.get(f"{strange}/health")
+
+
+def test_files_that_are_no_key_are_said(tmp_path: Path) -> None:
+    key = tmp_path / "key.pem"
+    key.write_text("no key")
+    done = CliRunner().invoke(cli, ["serve", "--trust", "--port", "0", "--tls-key", str(key), "--tls-cert", str(key)])
+    assert done.exit_code == 2
+    assert "TLS" in done.output
 
 
 def test_keys_come_from_a_file_too(tmp_path: Path) -> None:
