@@ -26,8 +26,8 @@ hw_weight_share share_of(const ggml_tensor* node) {
     const int64_t used = is_routed ? node->src[2]->ne[0] : 1;
     const int64_t of = is_routed ? weights->ne[2] : 1;
     const double part = static_cast<double>(used) / static_cast<double>(of);
-    return {weights->type, is_repacked(weights), is_routed,
-            static_cast<double>(ggml_nbytes(weights)) * part, static_cast<double>(ggml_nelements(weights)) * part};
+    return {weights->type, is_repacked(weights), is_routed, static_cast<double>(ggml_nbytes(weights)) * part,
+            static_cast<double>(ggml_nelements(weights)) * part};
 }
 
 }  // namespace

@@ -40,8 +40,7 @@ void multiply_rows(const Weights& weights, const std::byte* rows, int64_t n_rows
     const int64_t n_blocks = weights.n_in / n_inputs;
     const size_t row_bytes = quantized_bytes(weights.kind, weights.n_in);
     for (int64_t row = 0; row < n_rows; row++) {
-        const QuantizedRow x =
-            quantized_row(weights.kind, weights.n_in, rows + static_cast<size_t>(row) * row_bytes);
+        const QuantizedRow x = quantized_row(weights.kind, weights.n_in, rows + static_cast<size_t>(row) * row_bytes);
         for (int64_t output = 8 * first; output < 8 * (first + n_groups); output++) {
             const auto* blocks = static_cast<const typename W::Block*>(weights.blocks) + output / 8 * n_blocks;
             double sum = 0.0;
@@ -58,21 +57,24 @@ void multiply_rows(const Weights& weights, const std::byte* rows, int64_t n_rows
 void multiply(const Weights& weights, const std::byte* rows, int64_t n_rows, int64_t first, int64_t n_groups,
               float* out) {
     (weights.kind == WeightKind::q4_0 ? multiply_rows<Q4Weights> : multiply_rows<Q4KWeights>)(weights, rows, n_rows,
-                                                                                            first, n_groups, out);
+                                                                                              first, n_groups, out);
 }
+
+// What is no number shows in the scale.
+int8_t rounded(float v) { return std::isnan(v) ? 0 : static_cast<int8_t>(std::min(127.0f, std::nearbyint(v))); }
 
 // 32 numbers a scale, rounded to f16 as ggml's block_q8_0 has it.
 void quantize_q4_0(const float* x, int64_t n_in, int8_t* numbers, float* scales, int32_t* sums) {
     for (int64_t block = 0; block < n_in / Q4Block::n_inputs; block++, x += Q4Block::n_inputs) {
         float largest = 0.0f;
         for (int64_t i = 0; i < Q4Block::n_inputs; i++) {
-            largest = std::max(largest, std::fabs(x[i]));
+            largest = std::fabs(x[i]) <= largest ? largest : std::fabs(x[i]);
         }
         const float factor = largest != 0.0f ? 127.0f / largest : 0.0f;
         scales[block] = ggml_fp16_to_fp32(ggml_fp32_to_fp16(largest / 127.0f));
         sums[block] = 0;
         for (int64_t i = 0; i < Q4Block::n_inputs; i++) {
-            *numbers = static_cast<int8_t>(std::nearbyint(x[i] * factor));
+            *numbers = rounded(x[i] * factor);
             sums[block] += 8 * *numbers++;
         }
     }
@@ -83,13 +85,13 @@ void quantize_q4_k(const float* x, int64_t n_in, int8_t* numbers, float* scales,
     for (int64_t block = 0; block < n_in / Q4KBlock::n_inputs; block++, x += Q4KBlock::n_inputs) {
         float largest = 0.0f;
         for (int64_t i = 0; i < Q4KBlock::n_inputs; i++) {
-            largest = std::fabs(x[i]) > std::fabs(largest) ? x[i] : largest;
+            largest = std::fabs(x[i]) <= std::fabs(largest) ? largest : x[i];
         }
         const float factor = largest != 0.0f ? -127.0f / largest : 0.0f;
         scales[block] = largest != 0.0f ? 1.0f / factor : 0.0f;
         int16_t parts[Q4KBlock::n_parts] = {};
         for (int64_t i = 0; i < Q4KBlock::n_inputs; i++) {
-            *numbers = static_cast<int8_t>(std::min(127.0f, std::nearbyint(x[i] * factor)));
+            *numbers = rounded(x[i] * factor);
             parts[i / 32] = static_cast<int16_t>(parts[i / 32] + *numbers++);
         }
         std::memcpy(sums + block * Q4KBlock::n_parts / 2, parts, sizeof parts);

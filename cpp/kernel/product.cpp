@@ -3,7 +3,7 @@
 namespace hw {
 
 #if defined(__x86_64__)
-extern const ProductKernel product_avx2;         // compiled with its own flags
+extern const ProductKernel product_avx2;  // compiled with its own flags
 extern const ProductKernel product_beside_avx512;
 #endif
 

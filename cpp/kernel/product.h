@@ -1,7 +1,7 @@
 // Products of a pass's rows with weights of 4 bits that lie as ggml's CPU backend repacks them: the numbers of eight
 // outputs side by side. ggml has a kernel for four rows and one for a single row, and unpacks the weights for each row
-// anew; here up to four rows, whatever their number, share what is read and unpacked. So a pass of two or three workers costs
-// little more than one of a single worker.
+// anew; here up to four rows, whatever their number, share what is read and unpacked. So a pass of two or three workers
+// costs little more than one of a single worker.
 //
 // Activations are quantized to 8 bits, as ggml does it, once for all products that read them. Sums of integers are
 // exact, and floats are added in the order of ggml's kernels: the same inputs give the same bits, in any pass.
