@@ -125,12 +125,12 @@ def test_passes_are_as_long_as_allowed_in_the_mean_whatever_a_token_costs(token_
     assert mean(times) == pytest.approx(1 + AIM + FURTHER * (n_prompts - 1), rel=0.05)
 
 
-def test_for_each_further_prompt_that_waits_three_times_the_time_of_the_others_is_taken() -> None:
+def test_for_each_further_prompt_that_waits_twice_the_time_of_the_others_is_taken() -> None:
     pace, prompt = Pace(), object()
     pace.took(0, 64, 6.4)
     assert pace.share(prompt, 4, 1) == 0
     pace.took(4, 0, 1.0)
-    assert [pace.share(prompt, 4, n) for n in (1, 2, 3, 8)] == [8, 28, 60, 124]
+    assert [pace.share(prompt, 4, n) for n in (1, 2, 3, 8)] == [8, 28, 28, 124]
 
 
 def test_no_row_of_a_pass_is_computed_for_nothing() -> None:

@@ -6,7 +6,7 @@ AIM = 0.8
 """What the tokens of one prompt may add to the time of the others' pass: it is at most twice as long, with something to
 spare."""
 
-FURTHER = 3.0
+FURTHER = 2.0
 """And each further prompt that waits, in such times: all of them wait for each pass that is not theirs, and the sooner
 they write, the more writers share a pass."""
 
