@@ -9,7 +9,7 @@ from typing import Any
 
 import openai
 import pytest
-from fakes import EOS, FakeEngine, FakeModel
+from fakes import EOS, TEMPLATE, FakeEngine, FakeModel
 from server_helper import CHAT, noted_prompts, served
 from test_reply import STYLE
 from test_tools import CALL, LOOK, TOOL_TEMPLATE
@@ -21,11 +21,11 @@ ASKED: dict[str, Any] = {
 }  # fmt: skip
 
 
-def saying(*replies: str) -> Callable[[], Hogwild]:
+def saying(*replies: str, template: str = TOOL_TEMPLATE) -> Callable[[], Hogwild]:
     """Two workers; each run has the next reply."""
 
     def load() -> Hogwild:
-        model = FakeModel(TOOL_TEMPLATE)
+        model = FakeModel(template)
         scripts = [[*model.tokenize(text, add_special=False, parse_special=True), EOS] for text in replies]
         return Hogwild("m.gguf", prompts=STYLE, engine=FakeEngine("ab", "cd", scripts[0], model=model).engine)
 
@@ -143,6 +143,23 @@ def test_wrong_ones_are_named(fields: dict[str, Any], param: str) -> None:
     with served(saying("x")) as server:
         response = server.post(CHAT, {"messages": ASKED["messages"], **fields})
         assert (response.status_code, response.json()["error"]["param"]) == (400, param), response.text
+
+
+@pytest.mark.parametrize("path", [CHAT, "/v1/responses"])
+def test_tools_are_left_out_for_a_model_that_cannot_call_any_unless_it_has_to(path: str) -> None:
+    nested = path == CHAT
+    tool = LOOK if nested else {"type": "function", **LOOK["function"]}
+    body = {"messages": ASKED["messages"], "input": "P", "max_passes": 2}
+    with served(saying("x", template=TEMPLATE)) as server:
+        assert not server.client.get("/props").json()["can_call_tools"]
+        assert server.post(path, {**body, "tools": [tool], "tool_choice": "auto"}).status_code == 200
+        assert server.post(path, {**body, "tools": [tool], "tool_choice": "none"}).status_code == 200
+        for wrong, named in (({"tool_choice": "required"}, "tools"), ({"tool_choice": "maybe"}, "tool_choice")):
+            response = server.post(path, {**body, "tools": [tool], **wrong})
+            assert (response.status_code, response.json()["error"]["param"]) == (400, named), wrong
+        assert server.post(path, {**body, "tools": [7]}).status_code == 400
+    with served(saying("x")) as server:
+        assert server.client.get("/props").json()["can_call_tools"]
 
 
 def test_log_probabilities_are_told_of_each_token_of_the_reply() -> None:

@@ -11,9 +11,10 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from .. import events as ev
-from ..errors import Cancelled, HogwildError
+from ..errors import Cancelled, HogwildError, InvalidArgument
+from ..forms.tools import checked_tools
 from ..hogwild import Hogwild
-from ..options import ServerOptions
+from ..options import RunOptions, ServerOptions, default_of
 from ..prompts.chat_template import ChatTemplate
 from ..prompts.messages import Message
 from ..workers.admission import Allowance
@@ -44,6 +45,7 @@ class Service:
         self._load = load
         self._hogwild: Hogwild | None = None
         self._asks_for_effort = False
+        self.can_call_tools = False
         self._loading: asyncio.Task[None] | None = None
         self.is_ending = False
         """From when on nothing begins any more."""
@@ -70,7 +72,9 @@ class Service:
     async def _made(self) -> None:
         try:
             hogwild = await asyncio.to_thread(self._load)
-            self._asks_for_effort = ChatTemplate(hogwild.model).asks_for_effort
+            template = ChatTemplate(hogwild.model)
+            self._asks_for_effort = template.asks_for_effort
+            self.can_call_tools = template.tools.shows_tools and template.tools.family is not None
             self._hogwild = hogwild
         except Exception as error:
             if isinstance(error, Cancelled) and self.is_ending:
@@ -95,10 +99,14 @@ class Service:
             await asyncio.to_thread(self._hogwild.close)
 
     def options_of(self, body: Body) -> dict[str, Any]:
-        """What a request says, as options of a run. Raises Fault."""
+        """What a request says, as options of a run. Raises Fault. What clients say to whatever model there is, such as
+        tools that it may call, is left out for one that cannot do with it."""
         options = run_options(body, self.hogwild.sampling)
-        if not self._asks_for_effort:  # clients say it to whatever model there is
+        if not self._asks_for_effort:
             options.pop("reasoning_effort", None)
+        if not self.can_call_tools and not _must_call(options):
+            options.pop("tools", None)
+            options.pop("tool_choice", None)
         return options
 
     def run_of(self, messages: Sequence[Message], options: Mapping[str, Any]) -> Callable[[], Run]:
@@ -148,6 +156,16 @@ class Service:
             self.totals["passes"] += timings.passes + timings.closing_passes
         else:
             self.totals["failed_requests"] += 1
+
+
+def _must_call(options: Mapping[str, Any]) -> bool:
+    """Whether the reply has to be a call of a tool. Raises Fault."""
+    choice = options.get("tool_choice", default_of(RunOptions, "tool_choice"))
+    try:
+        tools = checked_tools(options.get("tools"), choice, True)
+    except InvalidArgument as error:
+        raise fault_of(error) from error
+    return tools is not None and tools.must
 
 
 def share_of(n: int) -> int:

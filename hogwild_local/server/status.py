@@ -48,6 +48,7 @@ class Status:
             "model_alias": service.name,
             "examples": hogwild.examples[:MOST_EXAMPLES],
             "can_be_spoken_to": bool(hogwild.prompts.said.text),
+            "can_call_tools": service.can_call_tools,
             "chat_template": hogwild.model.chat_template,
             "build_info": f"hogwild-local {__version__}",
         })  # fmt: skip
