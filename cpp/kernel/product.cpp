@@ -3,8 +3,8 @@
 namespace hw {
 
 #if defined(__x86_64__)
-extern const ProductKernel product_avx2;  // compiled with its own flags
-extern const ProductKernel product_beside_avx512;
+extern const ProductKernel product_avx2;           // compiled with its own flags
+extern const ProductKernel product_beside_avx512;  // ggml has kernels for many rows there
 #endif
 
 namespace {

@@ -76,8 +76,8 @@ struct ProductKernel {
     // n_rows quantized ones.
     void (*multiply)(const Weights& weights, const std::byte* rows, int64_t n_rows, int64_t first, int64_t n_groups,
                      float* out);
-    // From so many rows on ggml's own kernels are faster; 0: never.
-    int64_t limit;
+    // From so many rows on ggml's own kernels for repacked weights may be faster; 0: never.
+    int64_t repacked_limit;
 };
 
 // The same in plain sight: one number after the other, sums in double. What the tests compare with.

@@ -41,9 +41,11 @@ ggml_tensor* WeightProducts::build(ggml_context* ctx, const ggml_tensor* node, g
 }
 
 int64_t WeightProducts::limit_of(const Weights& weights) const {
-    constexpr int64_t offloaded = 32;  // what a device would rather have itself, with weights that are not repacked
-    const int64_t limit = product_kernel()->limit > 0 ? product_kernel()->limit : INT64_MAX;
-    return has_devices_ && weights.kind == WeightKind::q6_k ? std::min(limit, offloaded) : limit;
+    constexpr int64_t none = INT64_MAX;
+    if (weights.kind == WeightKind::q6_k) {
+        return has_devices_ ? 32 : none;  // from there on ggml gives weights that are not repacked to a device
+    }
+    return product_kernel()->repacked_limit > 0 ? product_kernel()->repacked_limit : none;
 }
 
 ggml_tensor* WeightProducts::quantized(ggml_context* ctx, const Node& node, ggml_tensor* x) {
