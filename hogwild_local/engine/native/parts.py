@@ -86,7 +86,7 @@ PRODUCT_BY = ("ggml", "plain", "kernel")
 
 
 def product(kind: int, weights: bytes, x: Floats, n_out: int, by: str) -> Floats:
-    """x [n_rows, n_in] times weights, n_out rows of n_in numbers of a ggml_type as they lie in a file -> [n_rows, n_out]."""
+    """x [n_rows, n_in] times weights (n_out rows of n_in numbers, as in a file). kind: a ggml_type."""
     out: Floats = np.empty((len(x), n_out), np.float32)
     data, rows, result = ffi.from_buffer(weights), ffi.from_buffer("float[]", x), ffi.from_buffer("float[]", out)
     call(lib.hw_product, kind, x.shape[1], n_out, data, rows, len(x), PRODUCT_BY.index(by), result)
