@@ -48,7 +48,7 @@ def counted(cache: SharedCache) -> dict[str, int]:
 class Workers:
     def __init__(self, model: Model, cache: SharedCache, options: argparse.Namespace) -> None:
         self.rng, self.n_vocab, self.cache = random.Random(1), model.n_vocab, cache
-        prompt = cache.block("prompt")
+        prompt = cache.block("prompt", anchored=True)
         for done in range(0, options.context, cache.n_batch):
             cache.decode([([prompt], self.tokens(min(cache.n_batch, options.context - done)))])
         own = [cache.block(f"worker {i}") for i in range(options.workers)]

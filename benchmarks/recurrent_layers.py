@@ -47,7 +47,7 @@ def whole_model(model: Model, context: int, n_workers: int, options: argparse.Na
             name: stack.enter_context(LlamaBaseline(model, n_ctx, n_workers, flash_attention=on))
             for name, on in flash.items()
         }
-        prompt, own = cache.block("prompt"), [cache.block(f"worker {i}") for i in range(n_workers)]
+        prompt, own = cache.block("prompt", anchored=True), [cache.block(f"worker {i}") for i in range(n_workers)]
         views = [[prompt, *(other for other in own if other is not one), one] for one in own]
         prefill = {"ours": 0.0, **dict.fromkeys(llamas, 0.0)}
         for done in range(0, context, cache.n_batch):

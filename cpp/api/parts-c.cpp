@@ -22,14 +22,16 @@ using namespace hw;
 void rewrite(BlockMaps& maps, int32_t block, int64_t n_tokens) {
     std::vector<std::byte> data(maps.n_bytes(block));
     maps.read(block, data.data());
-    maps.replace(block, {});
-    maps.replace(block, maps.from_bytes(data.data(), data.size(), n_tokens));
+    bool is_anchored = false;
+    Segments segments = maps.from_bytes(data.data(), data.size(), n_tokens, &is_anchored);
+    maps.add(block, is_anchored);
+    maps.replace(block, std::move(segments));
 }
 
 void change_blocks(BlockMaps& maps, enum hw_recurrence_change change, int32_t a, int32_t b, int32_t c) {
     switch (change) {
         case HW_RECURRENCE_ADD:
-            return maps.add(a);
+            return maps.add(a, b != 0);
         case HW_RECURRENCE_REMOVE:
             return maps.remove(a);
         case HW_RECURRENCE_TRUNCATE:
@@ -37,13 +39,13 @@ void change_blocks(BlockMaps& maps, enum hw_recurrence_change change, int32_t a,
             return maps.truncate(a, b);
         case HW_RECURRENCE_SPLIT:
             maps.check_cut(a, b);
-            maps.add(c, maps.of(a).size());
+            maps.add(c, maps.is_anchored(a), maps.of(a).size());
             return maps.split(a, b, c);
         case HW_RECURRENCE_APPEND:
             maps.replace(a, maps.joined(a, b));
             return maps.replace(b, {});
         case HW_RECURRENCE_COPY:
-            maps.add(b);
+            maps.add(b, maps.is_anchored(a));
             return maps.replace(b, maps.of(a));
         case HW_RECURRENCE_MARK:
             return maps.mark(a);

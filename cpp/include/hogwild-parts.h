@@ -48,7 +48,7 @@ struct hw_recurrence_pass {
 };
 
 enum hw_recurrence_change {
-    HW_RECURRENCE_ADD = 0,       // block a
+    HW_RECURRENCE_ADD = 0,       // block a, anchored if b
     HW_RECURRENCE_REMOVE = 1,    // block a
     HW_RECURRENCE_TRUNCATE = 2,  // block a, to b tokens
     HW_RECURRENCE_SPLIT = 3,     // block a at b; the tail is block c

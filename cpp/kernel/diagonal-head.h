@@ -28,7 +28,8 @@ class DiagonalHead {
     void run() const;
 
   private:
-    void update(const RecurrentWork& work) const;
+    void update(const RecurrentWork& work, const RecurrentView& view) const;
+    void go_on_links(const RecurrentView& view, float* state) const;
     void read(const RecurrentView& view) const;
     void begin(int64_t token, const float* row) const;
     void step(int64_t token, float* decays, float* state) const;

@@ -33,12 +33,12 @@ class MatrixHead {
     void run() const;
 
   private:
-    void update(const RecurrentWork& work, bool is_first) const;
-    void update_map(const RecurrentWork& work, float* map, bool is_first) const;
+    void update(const RecurrentWork& work, const RecurrentView& view, bool is_first) const;
+    void update_map(const RecurrentWork& work, float* state, float* matrix, bool is_first) const;
     void begin(int64_t token) const;
     void read(const RecurrentView& view) const;
     void read_run(int64_t token, const RecurrentRun& run, bool is_first) const;
-    void read_map(int64_t token, const float* map, bool is_first) const;
+    void compose(const RecurrentView& view) const;
     void read_composed(const RecurrentView& view) const;
     void go_on(const RecurrentRun& run, bool is_first) const;
     float* query_of(int64_t token) const { return queries_ + token * d_k_; }

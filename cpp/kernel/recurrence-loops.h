@@ -30,13 +30,16 @@ class Head {
   public:
     Head(const Recurrence& recurrence, int64_t head)
         : shape_(recurrence.shape),
-          offset_(recurrence.offset + recurrence.shape.n_floats() / static_cast<size_t>(recurrence.shape.n_head) *
-                                          static_cast<size_t>(head)),
+          offset_(recurrence.offset + part(shape_.n_state_floats(), head)),
+          matrix_offset_(recurrence.matrix_offset + part(shape_.n_matrix_floats(), head)),
           rows_offset_(static_cast<int64_t>(recurrence.rows_offset) + head * recurrence.shape.n_row()) {}
 
     const RecurrenceShape& shape() const { return shape_; }
-    const float* map(const float* all) const { return all + offset_; }
-    float* map(float* all) const { return all + offset_; }
+    // Of a map, all but its A.
+    const float* state(const float* all) const { return all + offset_; }
+    float* state(float* all) const { return all + offset_; }
+    const float* matrix(const float* all) const { return all + matrix_offset_; }
+    float* matrix(float* all) const { return all + matrix_offset_; }
     // Where token i of a work goes, which adds to rows.
     float* row(const RecurrentWork& work, int64_t i) const {
         return work.after + rows_offset_ * work.before.n_room +
@@ -52,8 +55,14 @@ class Head {
     }
 
   private:
+    // Where that of a head begins in n numbers of all heads.
+    size_t part(size_t n, int64_t head) const {
+        return n / static_cast<size_t>(shape_.n_head) * static_cast<size_t>(head);
+    }
+
     const RecurrenceShape& shape_;
     size_t offset_;
+    size_t matrix_offset_;
     int64_t rows_offset_;
 };
 

@@ -152,7 +152,7 @@ class _Bench:
         self.rng = random.Random(plan.seed)
         self.tokens = [self.rng.randrange(self.n_vocab) for _ in range(context)]
         self.cache = stack.enter_context(SharedCache(model, n_ctx, **plan.of_cache()))
-        self.block = self.cache.block("prompt")
+        self.block = self.cache.block("prompt", anchored=True)
         self.costs = Costs.of(self.cache, model.metadata)
         self.llamas = {"on": stack.enter_context(LlamaBaseline(model, n_ctx, n_most, *types))}
         with suppress(OutOfMemory):  # it makes none with quantized values
