@@ -13,6 +13,7 @@ struct hw_recurrence {
 
     hw::Recurrence recurrence;
     hw::BlockMaps maps;
+    size_t n_links = 0;
 };
 
 namespace {
@@ -156,11 +157,20 @@ int32_t hw_recurrence_n_segments(hw_recurrence* recurrence, int32_t block) {
     return answer(-1, [&] { return static_cast<int32_t>(not_null(recurrence, "recurrence").maps.of(block).size()); });
 }
 
+hw_recurrence_counts hw_recurrence_count(hw_recurrence* recurrence) {
+    return answer(hw_recurrence_counts{}, [&] {
+        const hw_recurrence& one = not_null(recurrence, "recurrence");
+        return hw_recurrence_counts{static_cast<int64_t>(one.n_links), one.maps.n_joined(),
+                                    static_cast<int64_t>(one.maps.n_bytes_used())};
+    });
+}
+
 hw_status hw_recurrence_run(hw_recurrence* recurrence, const hw_recurrence_pass* pass, char* err, size_t err_size) {
     return guard(err, err_size, [&] {
         hw_recurrence& one = not_null(recurrence, "recurrence");
         const hw_recurrence_pass& wanted = not_null(pass, "pass");
         hw::MapPass maps = one.maps.plan(views_of(wanted));
+        one.n_links = maps.plan.links.size();
         std::vector<std::thread> threads;
         for (int ith = 0; ith < wanted.n_threads; ith++) {
             threads.emplace_back([&, ith] { run_part(one.recurrence, maps.plan, wanted, ith); });
