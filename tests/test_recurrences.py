@@ -29,8 +29,8 @@ MOST_SEGMENTS = 12 + 11
 
 
 class BlocksMachine(RuleBasedStateMachine):
-    """Any sequence of passes and changes of blocks. Some are anchored, one behind the other: of a view that has one, the
-    ones before it come first, and only the last of them changes."""
+    """Any sequence of passes and changes of blocks. Some are anchored, one behind the other: of a view that has one,
+    those before it come first, and only the last of them changes."""
 
     def __init__(self, kind: str) -> None:
         super().__init__()
@@ -313,7 +313,7 @@ def test_a_block_that_is_anchored_stands_nowhere_else(kind: str) -> None:
     for view in ([2, 3], [3, 2, 4], [1, 3, 2, 4], [3, 1, 4], [2], [2, 1]):
         with pytest.raises(InvalidArgument, match=r"block \d is anchored: .* behind the same \d+ tokens"):
             pair.feed([(view, 20)])
-    with pytest.raises(InvalidArgument, match="block 2 is anchored: .* than block 3 ends with"):
+    with pytest.raises(InvalidArgument, match=r"block 2 is anchored: .* than block 3 ends with"):
         pair.ours.change("append", 3, 2)
     assert pair.feed([([1, 2, 3, 4], 5)]) < TOLERANCE
 

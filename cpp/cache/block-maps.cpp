@@ -174,12 +174,7 @@ std::shared_ptr<Rows> BlockMaps::new_rows(int64_t n) const {
 Segment BlockMaps::as_map(const Segments& parts) const {
     Join join = {0, parts, false};
     go_on(&join, recurrences_.size());
-    return {length(parts),
-            std::move(join.map),
-            parts.back().is_marked,
-            nullptr,
-            0,
-            parts.front().is_appended,
+    return {length(parts),       std::move(join.map), parts.back().is_marked, nullptr, 0, parts.front().is_appended,
             parts.front().anchor};
 }
 
@@ -220,8 +215,10 @@ Segments BlockMaps::joined(int32_t dst, int32_t src) const {
     if (segments.empty()) {
         return of(src);
     }
-    if (std::any_of(of(src).begin(), of(src).end(), [](const Segment& segment) { return segment.anchor.has_value(); })) {
-        fail(HW_ERROR_ARGUMENT, "block %d is anchored: it stands behind other tokens than block %d ends with", src, dst);
+    if (std::any_of(of(src).begin(), of(src).end(),
+                    [](const Segment& segment) { return segment.anchor.has_value(); })) {
+        fail(HW_ERROR_ARGUMENT, "block %d is anchored: it stands behind other tokens than block %d ends with", src,
+             dst);
     }
     for (const Segment& segment : of(src)) {
         Segment& last = segments.back();

@@ -14,9 +14,9 @@
 // pass adds its rows behind those that are there, which nobody reads until they are counted, so blocks share rows as
 // they share maps: one of them goes on where they lie, the others copy them.
 //
-// What is anchored stands behind the same tokens in every view, as a prompt does: many tokens that are fed to it at once
-// become segments with states, of which a view reads the last one alone, and nothing before it. A view that has them
-// elsewhere is refused: each says behind which other state it stands, and how many tokens.
+// What is anchored stands behind the same tokens in every view, as a prompt does: many tokens that are fed to it at
+// once become segments with states, of which a view reads the last one alone, and nothing before it. A view that has
+// them elsewhere is refused: each says behind which other state it stands, and how many tokens.
 //
 // Joining takes as long as a pass does, so it is done ahead, a few recurrences in each pass (cache/map-joins.cpp): rows
 // to the map before them when there are three quarters of those that there may be; steps that were appended; and a
@@ -62,12 +62,12 @@ struct Segment {
     bool is_marked = false;  // its end
     std::shared_ptr<Rows> rows = nullptr;
     int64_t first_row = 0;
-    bool is_appended = false;  // to the segment before, and to be joined to it
+    bool is_appended = false;                     // to the segment before, and to be joined to it
     std::optional<Anchor> anchor = std::nullopt;  // it is a state
 
     RecurrentRun run() const {
-        return {map ? map.get() : rows->data.get(), n_tokens + (anchor ? anchor->n_before : 0),
-                rows ? rows->n_room : 0, first_row, anchor.has_value()};
+        return {map ? map.get() : rows->data.get(), n_tokens + (anchor ? anchor->n_before : 0), rows ? rows->n_room : 0,
+                first_row, anchor.has_value()};
     }
 };
 
@@ -124,7 +124,8 @@ class BlockMaps {
     void truncate(int32_t block, int64_t n);
     void split(int32_t block, int64_t n, int32_t tail);
 
-    // The segments of dst with those of src behind them. Throws HW_ERROR_ARGUMENT if those have states, HW_ERROR_MEMORY.
+    // The segments of dst with those of src behind them. Throws HW_ERROR_ARGUMENT if those have states,
+    // HW_ERROR_MEMORY.
     Segments joined(int32_t dst, int32_t src) const;
     const Segments& of(int32_t block) const;
     void replace(int32_t block, Segments segments);
@@ -179,7 +180,8 @@ class BlockMaps {
     int64_t n_cuts() const { return static_cast<int64_t>(2 * most_segments_ / 3); }
     void feed_maps(const FedView& view, bool is_many, Segments* segments, RecurrentPlan* plan) const;
     void feed_rows(const FedView& view, bool is_only_owner, Segments* segments, RecurrentPlan* plan) const;
-    void link(const FedView& view, size_t n_own, const MapPass& known, RecurrentView* linked, RecurrentPlan* plan) const;
+    void link(const FedView& view, size_t n_own, const MapPass& known, RecurrentView* linked,
+              RecurrentPlan* plan) const;
 
     std::vector<Recurrence> recurrences_;
     ThreadPool* pool_;
@@ -187,7 +189,7 @@ class BlockMaps {
     mutable MapPool maps_;
     mutable MapPool states_;
     std::mt19937_64 ids_{std::random_device{}()};  // of states, which also stay apart where blocks come from elsewhere
-    mutable std::map<int64_t, MapPool> rows_;  // by the rows that there is room for
+    mutable std::map<int64_t, MapPool> rows_;      // by the rows that there is room for
     std::map<int32_t, Held> blocks_;
     mutable int64_t n_joined_ = 0;
     std::optional<Join> join_;  // one at a time: it takes a map

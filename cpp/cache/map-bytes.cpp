@@ -103,7 +103,8 @@ Segments BlockMaps::from_bytes(const std::byte* data, size_t n_bytes, int64_t n_
         segment.map = (segment.anchor ? states_ : maps_).take();
         std::memcpy(segment.map.get(), data, n);
         data += n;
-        if (!std::all_of(segment.map.get(), segment.map.get() + n / sizeof(float), [](float x) { return std::isfinite(x); })) {
+        if (!std::all_of(segment.map.get(), segment.map.get() + n / sizeof(float),
+                         [](float x) { return std::isfinite(x); })) {
             damaged("hold an infinity or a NaN");
         }
         segments.push_back(std::move(segment));

@@ -72,8 +72,7 @@ void BlockMaps::finish(const Join& join) {
     const Segment& part = join.parts.back();
     const bool are_same = std::equal(first, last, join.parts.begin(),
                                      [](const Segment& a, const Segment& b) { return a.n_tokens == b.n_tokens; });
-    Segment whole = {length(join.parts),  join.map, last->is_marked, nullptr, 0,
-                     first->is_appended, first->anchor};
+    Segment whole = {length(join.parts), join.map, last->is_marked, nullptr, 0, first->is_appended, first->anchor};
     if (join.is_whole) {
         if (are_same && last + 1 == segments.end() && first == first_read(segments)) {
             held.whole = std::move(whole);

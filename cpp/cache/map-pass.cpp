@@ -74,8 +74,8 @@ size_t BlockMaps::feed(const FedView& view, bool is_anchored, MapPass* pass) {
 
 // is_many: they begin a segment, and may become several.
 void BlockMaps::feed_maps(const FedView& view, bool is_many, Segments* segments, RecurrentPlan* plan) const {
-    bool is_new = is_many || segments->empty() || segments->back().is_marked || segments->back().rows ||
-                  segments->back().anchor;
+    bool is_new =
+        is_many || segments->empty() || segments->back().is_marked || segments->back().rows || segments->back().anchor;
     int64_t at = length(*segments);
     int32_t token = view.first_token;
     for (const int64_t end : ends_of_feed(at, at + view.n_tokens, is_many ? n_cuts() : 0)) {

@@ -22,8 +22,8 @@
 // row is added where the others lie, and the run can be cut anywhere, for a row knows nothing of the others.
 //
 // What stands behind the same tokens in every view, as a prompt does, is kept as a state: S as all of them leave it,
-// from the begin of the view on. It is half as large where a map has a matrix, and takes half as long; nothing before it
-// is read.
+// from the begin of the view on. It is half as large where a map has a matrix, and takes half as long; nothing before
+// it is read.
 //
 // As in attention, all runs take the tokens of the pass first; then every token reads through its view:
 //
@@ -68,8 +68,8 @@ struct RecurrenceShape {
 
     size_t n_state_floats() const;   // numbers of a map, but for
     size_t n_matrix_floats() const;  // its A
-    int64_t n_row() const;        // of a row, of a head; convolution: of all
-    size_t n_row_floats() const;  // of a row, of all heads
+    int64_t n_row() const;           // of a row, of a head; convolution: of all
+    size_t n_row_floats() const;     // of a row, of all heads
     bool operator==(const RecurrenceShape& other) const;
 };
 
@@ -121,8 +121,8 @@ struct RecurrentWork {
 };
 
 struct RecurrentView {
-    int32_t first_link;  // runs before its own tokens, first to last, with their tokens of this pass; a state: the first
-    int32_t n_links;
+    int32_t first_link;  // runs before its own tokens, first to last, with their tokens of this pass; only the first
+    int32_t n_links;     // may be a state
     int32_t first_work;  // one behind the other, its tokens too; what the first one adds to is no link
     int32_t n_works;     // all or none make states
 };

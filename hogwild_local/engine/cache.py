@@ -97,9 +97,9 @@ class SharedCache(Counters):
             tell(INFO, f"hogwild: n_ctx is {self.n_ctx}, which takes {n_bytes / MIB:.1f} MiB\n")
 
     def block(self, name: str = "", anchored: bool = False) -> CacheBlock:
-        """A new empty block. The name is for people. anchored: in every view that has it the same tokens stand before it,
-        or none, as before a prompt. Models with recurrent layers then keep half as much of it, or less, and compute it
-        in less time; of these a view that has it elsewhere raises InvalidArgument, and so does append(it)."""
+        """A new empty block. The name is for people. anchored: in every view that has it the same tokens stand before
+        it, or none, as before a prompt. Models with recurrent layers then keep less of it, and compute it in less time;
+        of these a view that has it elsewhere raises InvalidArgument, and so does append(it)."""
         return CacheBlock(self, name, self._change(partial(self._ledger.open, anchored)))
 
     def copy(self, block: CacheBlock, name: str = "") -> CacheBlock:
