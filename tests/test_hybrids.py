@@ -14,7 +14,8 @@ import pytest
 
 from hogwild_local import CacheBlock, Hogwild, Model, SharedCache
 from hogwild_local.cli.baseline import LlamaBaseline
-from hogwild_local.errors import InvalidArgument
+from hogwild_local.engine.views import Chunk, DecodeView
+from hogwild_local.errors import InvalidArgument, UnsupportedModel
 from models.tiny import HYBRIDS
 
 Load = Callable[..., Model]
@@ -269,3 +270,10 @@ def test_runs_of_all_layouts_stand_on_prompts_that_are_kept(
         assert again.texts == first.texts
         assert again.usage.cached_tokens > 100
         hogwild.generate("Alice and Bob count again.", **options)
+
+
+def test_prompts_are_not_cut_over_ranks(name: str, single: Load) -> None:
+    with cache_of(single(name)) as cache:
+        block = cache._native.new_block()
+        with pytest.raises(UnsupportedModel, match="recurrent layers: its prompts cannot be cut"):
+            cache._native.decode_chunk(DecodeView([block], [1, 2, 3], 0), Chunk([], [], lambda layer: None))
