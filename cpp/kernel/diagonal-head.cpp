@@ -44,13 +44,13 @@ void go_on(const Head& head, const RecurrentRun& run, float* decays, float* stat
 }  // namespace
 
 DiagonalHead::DiagonalHead(const RecurrentPlan& plan, const Recurrence& recurrence, const DiagonalTokens& tokens,
-                           float* scratch, int64_t head)
+                           const ReadOrder& order, float* scratch, int64_t head)
     : plan_(plan),
       head_(recurrence, head),
       shape_(recurrence.shape),
       tokens_(tokens),
       bonus_(tokens.bonus()),
-      n_itself_(bonus_ != nullptr ? 0 : 1),
+      order_(order),
       queries_(scratch),
       state_(queries_ + plan.n_tokens * shape_.d_k),
       row_(state_ + shape_.d_v * shape_.d_k),
@@ -63,8 +63,11 @@ void DiagonalHead::run() const {
         }
     }
     for (const RecurrentView& view : plan_.views) {
-        read(view);
+        if (order_.leaves_out(plan_, view)) {
+            read_composed(view);
+        }
     }
+    order_.each(1, [&](const ReadOrder::Read* read, int64_t) { read_run(read->token, read->run); });
 }
 
 // The run with the tokens of the pass; of a map also what each of them reads of it, and its query for what stands
@@ -131,19 +134,7 @@ void DiagonalHead::go_on_links(const RecurrentView& view, float* state) const {
     }
 }
 
-// Adds what the tokens read of the runs before their own.
-void DiagonalHead::read(const RecurrentView& view) const {
-    const RecurrentWork& first = plan_.works[static_cast<size_t>(view.first_work)];
-    if (first.before.is_state) {
-        return;
-    }
-    const RecurrentWork& last = plan_.works[static_cast<size_t>(view.first_work + view.n_works - 1)];
-    if (2 * (last.first_token + last.n_tokens - first.first_token) > shape_.d_k) {
-        return read_composed(view);
-    }
-    read_back(plan_, view, n_itself_, [&](int64_t token, const RecurrentRun& run, bool) { read_run(token, run); });
-}
-
+// Adds what a token reads of a run before it.
 void DiagonalHead::read_run(int64_t token, const RecurrentRun& run) const {
     if (run.is_rows()) {
         return state_loops().diagonal_back(head_.rows(run), query_of(token), tokens_.out(token));
@@ -171,7 +162,7 @@ void DiagonalHead::read_composed(const RecurrentView& view) const {
         const RecurrentWork& work = plan_.works[static_cast<size_t>(view.first_work + i)];
         for (int64_t k = 0; k < work.n_tokens; k++) {
             if (work.before.is_rows()) {
-                read_run(work.first_token + k, work.run(k + n_itself_));
+                read_run(work.first_token + k, work.run(k + order_.n_itself()));
             }
             add_read(work.first_token + k, state_);
         }

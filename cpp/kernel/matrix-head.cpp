@@ -1,6 +1,7 @@
 #include "kernel/matrix-head.h"
 
 #include <algorithm>
+#include <functional>
 #include <vector>
 
 namespace hw {
@@ -32,21 +33,24 @@ void pass_on(MatrixChunk* chunk, TokenRows tokens, float* state, float* matrix) 
 }  // namespace
 
 MatrixHead::MatrixHead(const RecurrentPlan& plan, const Recurrence& recurrence, const MatrixTokens& tokens,
-                       float* scratch, int64_t head)
+                       const ReadOrder& order, float* scratch, int64_t head)
     : plan_(plan),
       head_(recurrence, head),
       number_(head),
       d_k_(recurrence.shape.d_k),
       d_v_(recurrence.shape.d_v),
       tokens_(tokens),
+      order_(order),
       queries_(scratch),
       state_(queries_ + plan.n_tokens * d_k_),
       next_(state_ + d_k_ * d_v_),
-      rows_(next_ + d_k_ * std::max(d_k_, d_v_)),
+      together_(next_ + d_k_ * d_v_),
+      rows_(together_ + most_together * (d_k_ + std::max(d_k_, d_v_))),
       chunk_(make_chunk(recurrence.shape, rows_ + MatrixChunk::most_tokens * recurrence.shape.n_row())) {}
 
 size_t matrix_scratch(const RecurrenceShape& shape, int32_t n_tokens) {
-    return static_cast<size_t>(n_tokens * shape.d_k + 2 * shape.d_k * std::max(shape.d_k, shape.d_v) +
+    return static_cast<size_t>(n_tokens * shape.d_k + 2 * shape.d_k * shape.d_v +
+                               MatrixHead::most_together * (shape.d_k + std::max(shape.d_k, shape.d_v)) +
                                MatrixChunk::most_tokens * shape.n_row()) +
            chunk_floats(shape);
 }
@@ -58,8 +62,11 @@ void MatrixHead::run() const {
         }
     }
     for (const RecurrentView& view : plan_.views) {
-        read(view);
+        if (order_.leaves_out(plan_, view)) {
+            read_composed(view);
+        }
     }
+    order_.each(most_together, [&](const ReadOrder::Read* reads, int64_t n) { read(reads, n); });
     for (int64_t token = 0; tokens_.scale != 1.0f && token < plan_.n_tokens; token++) {
         float* y = out_of(token);
         std::transform(y, y + d_v_, y, [this](float x) { return x * tokens_.scale; });
@@ -121,33 +128,38 @@ void MatrixHead::begin(int64_t token) const {
     std::fill_n(out_of(token), d_v_, 0.0f);
 }
 
-// Adds what the tokens read of the runs before their own.
-void MatrixHead::read(const RecurrentView& view) const {
-    const RecurrentWork& first = plan_.works[static_cast<size_t>(view.first_work)];
-    if (first.before.is_state) {
+// Adds what tokens read of a run before them; their queries are for what stands before that. Nothing does of the first
+// run of a view: its matrix is of no use.
+void MatrixHead::read(const ReadOrder::Read* reads, int64_t n) const {
+    const RecurrentRun& run = reads->run;
+    if (run.is_rows()) {
+        std::for_each(reads, reads + n, [&](const ReadOrder::Read& read) { read_rows(read.token, run); });
         return;
     }
-    const RecurrentWork& last = plan_.works[static_cast<size_t>(view.first_work + view.n_works - 1)];
-    if (2 * (last.first_token + last.n_tokens - first.first_token) > d_k_) {
-        return read_composed(view);
+    float* results = together_ + most_together * d_k_;
+    for (int64_t i = 0; i < n; i++) {
+        std::copy_n(query_of(reads[i].token), d_k_, together_ + i * d_k_);
     }
-    read_back(plan_, view, 1,
-              [&](int64_t token, const RecurrentRun& run, bool is_first) { read_run(token, run, is_first); });
+    const auto multiplied = [&](const float* matrix, int64_t d) {
+        std::fill_n(results, n * d, 0.0f);
+        loops_.multiply(n, d, d_k_, {together_, d_k_, 1}, matrix, d, results, d);
+    };
+    multiplied(head_.state(run.data), d_v_);
+    for (int64_t i = 0; i < n; i++) {
+        float* y = out_of(reads[i].token);
+        std::transform(y, y + d_v_, results + i * d_v_, y, std::plus<float>());
+    }
+    if (!reads->is_first) {
+        multiplied(head_.matrix(run.data), d_k_);
+        for (int64_t i = 0; i < n; i++) {
+            std::copy_n(results + i * d_k_, d_k_, query_of(reads[i].token));
+        }
+    }
 }
 
-void MatrixHead::read_run(int64_t token, const RecurrentRun& run, bool is_first) const {
-    if (run.is_rows()) {
-        const auto back = head_.shape().kind == RecurrenceKind::delta ? loops_.delta_back : loops_.wkv7_back;
-        return back(head_.rows(run), query_of(token), out_of(token));
-    }
-    // Behind the first run of a view nothing is left to read: its matrix is of no use.
-    float* query = query_of(token);
-    loops_.multiply(1, d_v_, d_k_, {query, 0, 1}, head_.state(run.data), d_v_, out_of(token), d_v_);
-    if (!is_first) {
-        std::fill_n(next_, d_k_, 0.0f);
-        loops_.multiply(1, d_k_, d_k_, {query, 0, 1}, head_.matrix(run.data), d_k_, next_, d_k_);
-        std::copy_n(next_, d_k_, query);
-    }
+void MatrixHead::read_rows(int64_t token, const RecurrentRun& run) const {
+    const auto back = head_.shape().kind == RecurrenceKind::delta ? loops_.delta_back : loops_.wkv7_back;
+    back(head_.rows(run), query_of(token), out_of(token));
 }
 
 // state_: behind the links of a view.
@@ -165,7 +177,7 @@ void MatrixHead::read_composed(const RecurrentView& view) const {
     for (int32_t i = 0; i < view.n_works; i++) {
         const RecurrentWork& work = plan_.works[static_cast<size_t>(view.first_work + i)];
         for (int64_t k = 0; work.before.is_rows() && k < work.n_tokens; k++) {
-            read_run(work.first_token + k, work.run(k + 1), is_first);
+            read_rows(work.first_token + k, work.run(k + 1));
         }
         if (!is_first) {
             loops_.multiply(work.n_tokens, d_v_, d_k_, {query_of(work.first_token), d_k_, 1}, state_, d_v_,

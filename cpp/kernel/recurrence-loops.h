@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernel/read-order.h"
 #include "kernel/recurrence.h"
 #include "kernel/state-loops.h"
 
@@ -66,36 +67,16 @@ class Head {
     int64_t rows_offset_;
 };
 
-// Calls read(token, run, is_first) for what stands before each token of a view, from its own run back; is_first: of the
-// view. Runs of rows that tokens go to are among that, up to them, without them where n_itself is 0; maps are not.
-template <class Read>
-void read_back(const RecurrentPlan& plan, const RecurrentView& view, int32_t n_itself, const Read& read) {
-    for (int32_t i = 0; i < view.n_works; i++) {
-        const RecurrentWork& own = plan.works[static_cast<size_t>(view.first_work + i)];
-        for (int32_t k = 0; k < own.n_tokens; k++) {
-            const int64_t token = own.first_token + k;
-            if (own.before.is_rows()) {
-                read(token, own.run(k + n_itself), i == 0 && view.n_links == 0);
-            }
-            for (int32_t before = i; before-- > 0;) {
-                read(token, plan.works[static_cast<size_t>(view.first_work + before)].run(),
-                     before == 0 && view.n_links == 0);
-            }
-            for (int32_t link = view.n_links; link-- > 0;) {
-                read(token, plan.links[static_cast<size_t>(view.first_link + link)], link == 0);
-            }
-        }
-    }
-}
-
-// The heads of thread ith of nth: OneHead goes through a pass, Tokens are its tokens as a head has them.
+// The heads of thread ith of nth: OneHead goes through a pass, Tokens are its tokens as a head has them. n_itself: of
+// ReadOrder. Views of many tokens read runs composed: that takes as long as some tokens do.
 template <class OneHead, class Tokens, class Tensors>
-void run_heads(const RecurrentPlan& plan, const Recurrence& recurrence, const Tensors& tensors, float* scratch, int ith,
-               int nth) {
+void run_heads(const RecurrentPlan& plan, const Recurrence& recurrence, const Tensors& tensors, float* scratch,
+               int32_t n_itself, int ith, int nth) {
+    const ReadOrder order(plan, recurrence.shape.d_k / 2, n_itself);
     const Share heads = share_of(recurrence.shape.n_head, ith, nth);
     for (int64_t head = heads.begin; head < heads.end; head++) {
         const Tokens tokens(recurrence.shape, tensors, head);
-        OneHead(plan, recurrence, tokens, scratch, head).run();
+        OneHead(plan, recurrence, tokens, order, scratch, head).run();
     }
 }
 
