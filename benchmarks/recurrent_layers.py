@@ -88,7 +88,7 @@ def kernel(context: int, n_workers: int, step: int) -> None:
 
     seconds: list[float] = []
     for block in range(n_workers + 1):
-        net.change("add", block)
+        net.change("add", block, int(block == 0))  # the prompt is anchored
     for done in range(0, context, 512):
         feed([([0], min(512, context - done))])
     prefill = sum(seconds)
