@@ -44,7 +44,9 @@ def whole_model(model: Model, context: int, n_workers: int, options: argparse.Na
         cache = stack.enter_context(SharedCache(model, n_ctx))
         flash = {"on": True, "off": False} if options.llama else {}
         llamas = {
-            name: stack.enter_context(LlamaBaseline(model, n_ctx, n_workers, flash_attention=on, swa_full=False))
+            name: stack.enter_context(
+                LlamaBaseline(model, n_ctx, n_workers, flash_attention=on, swa_full=n_workers > 1)
+            )
             for name, on in flash.items()
         }
         prompt, own = cache.block("prompt", anchored=True), [cache.block(f"worker {i}") for i in range(n_workers)]

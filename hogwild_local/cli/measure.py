@@ -154,8 +154,8 @@ class _Bench:
         self.cache = stack.enter_context(SharedCache(model, n_ctx, **plan.of_cache()))
         self.block = self.cache.block("prompt", anchored=True)
         self.costs = Costs.of(self.cache, model.metadata)
-        # Layers with a sliding window hold their windows, as by default in llama.cpp's own programs.
-        baseline = partial(LlamaBaseline, model, n_ctx, n_most, *types, swa_full=False)
+        # llama.cpp's sequences cannot share a prompt that is longer than what its windows hold: then they hold all.
+        baseline = partial(LlamaBaseline, model, n_ctx, n_most, *types, swa_full=n_most > 1)
         self.llamas = {"on": stack.enter_context(baseline())}
         with suppress(OutOfMemory):  # it makes none with quantized values
             self.llamas["off"] = stack.enter_context(baseline(flash_attention=False))

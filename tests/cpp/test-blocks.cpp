@@ -159,7 +159,7 @@ class Trial {
     void step() {
         try {
             if (known_.size() < 2) {
-                known_[blocks_.add()] = {};
+                known_[blocks_.add(false)] = {};
                 return;
             }
             const int32_t block = any();
