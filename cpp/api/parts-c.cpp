@@ -16,6 +16,7 @@ struct hw_recurrence {
 
     hw::Recurrence recurrence;
     hw::BlockMaps maps;
+    size_t n_links = 0;
 };
 
 namespace {
@@ -25,14 +26,16 @@ using namespace hw;
 void rewrite(BlockMaps& maps, int32_t block, int64_t n_tokens) {
     std::vector<std::byte> data(maps.n_bytes(block));
     maps.read(block, data.data());
-    maps.replace(block, {});
-    maps.replace(block, maps.from_bytes(data.data(), data.size(), n_tokens));
+    bool is_anchored = false;
+    Segments segments = maps.from_bytes(data.data(), data.size(), n_tokens, &is_anchored);
+    maps.add(block, is_anchored);
+    maps.replace(block, std::move(segments));
 }
 
 void change_blocks(BlockMaps& maps, enum hw_recurrence_change change, int32_t a, int32_t b, int32_t c) {
     switch (change) {
         case HW_RECURRENCE_ADD:
-            return maps.add(a);
+            return maps.add(a, b != 0);
         case HW_RECURRENCE_REMOVE:
             return maps.remove(a);
         case HW_RECURRENCE_TRUNCATE:
@@ -40,13 +43,13 @@ void change_blocks(BlockMaps& maps, enum hw_recurrence_change change, int32_t a,
             return maps.truncate(a, b);
         case HW_RECURRENCE_SPLIT:
             maps.check_cut(a, b);
-            maps.add(c, maps.of(a).size());
+            maps.add(c, maps.is_anchored(a), maps.of(a).size());
             return maps.split(a, b, c);
         case HW_RECURRENCE_APPEND:
             maps.replace(a, maps.joined(a, b));
             return maps.replace(b, {});
         case HW_RECURRENCE_COPY:
-            maps.add(b);
+            maps.add(b, maps.is_anchored(a));
             return maps.replace(b, maps.of(a));
         case HW_RECURRENCE_MARK:
             return maps.mark(a);
@@ -178,11 +181,20 @@ int32_t hw_recurrence_n_segments(hw_recurrence* recurrence, int32_t block) {
     return answer(-1, [&] { return static_cast<int32_t>(not_null(recurrence, "recurrence").maps.of(block).size()); });
 }
 
+hw_recurrence_counts hw_recurrence_count(hw_recurrence* recurrence) {
+    return answer(hw_recurrence_counts{}, [&] {
+        const hw_recurrence& one = not_null(recurrence, "recurrence");
+        return hw_recurrence_counts{static_cast<int64_t>(one.n_links), one.maps.n_joined(),
+                                    static_cast<int64_t>(one.maps.n_bytes_used())};
+    });
+}
+
 hw_status hw_recurrence_run(hw_recurrence* recurrence, const hw_recurrence_pass* pass, char* err, size_t err_size) {
     return guard(err, err_size, [&] {
         hw_recurrence& one = not_null(recurrence, "recurrence");
         const hw_recurrence_pass& wanted = not_null(pass, "pass");
         hw::MapPass maps = one.maps.plan(views_of(wanted));
+        one.n_links = maps.plan.links.size();
         std::vector<std::thread> threads;
         for (int ith = 0; ith < wanted.n_threads; ith++) {
             threads.emplace_back([&, ith] { run_part(one.recurrence, maps.plan, wanted, ith); });

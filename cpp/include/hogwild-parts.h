@@ -59,7 +59,7 @@ struct hw_recurrence_pass {
 };
 
 enum hw_recurrence_change {
-    HW_RECURRENCE_ADD = 0,       // block a
+    HW_RECURRENCE_ADD = 0,       // block a, anchored if b
     HW_RECURRENCE_REMOVE = 1,    // block a
     HW_RECURRENCE_TRUNCATE = 2,  // block a, to b tokens
     HW_RECURRENCE_SPLIT = 3,     // block a at b; the tail is block c
@@ -77,6 +77,12 @@ enum hw_status hw_recurrence_change(hw_recurrence* recurrence, enum hw_recurrenc
 // The last place at or before n where a block can be cut.
 int32_t hw_recurrence_last_cut(hw_recurrence* recurrence, int32_t block, int32_t n);
 int32_t hw_recurrence_n_segments(hw_recurrence* recurrence, int32_t block);
+struct hw_recurrence_counts {
+    int64_t n_links;   // what the views of the last pass read of what stands before their tokens
+    int64_t n_joined;  // hw_counts
+    int64_t n_bytes;   // of all blocks
+};
+struct hw_recurrence_counts hw_recurrence_count(hw_recurrence* recurrence);
 // Errors: HW_ERROR_MEMORY.
 enum hw_status hw_recurrence_run(hw_recurrence* recurrence, const struct hw_recurrence_pass* pass, char* err,
                                  size_t err_size);

@@ -52,6 +52,10 @@ class Recurrence:
     def n_segments(self, block: int) -> int:
         return int(lib.hw_recurrence_n_segments(self._pointer, block))
 
+    def count(self, name: str) -> int:
+        """A count of struct hw_recurrence_counts."""
+        return int(getattr(lib.hw_recurrence_count(self._pointer), name))
+
     def run(
         self,
         views: Sequence[tuple[Sequence[int], int]],
