@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "api/handles.h"
+#include "base/c-enum.h"
 #include "cache/block-maps.h"
 #include "engine/pass-size.h"
 #include "hogwild-parts.h"
@@ -26,7 +27,7 @@ void rewrite(BlockMaps& maps, int32_t block, int64_t n_tokens) {
     maps.replace(block, maps.from_bytes(data.data(), data.size(), n_tokens));
 }
 
-void change_blocks(BlockMaps& maps, enum hw_recurrence_change change, int32_t a, int32_t b, int32_t c) {
+void change_blocks(BlockMaps& maps, int32_t change, int32_t a, int32_t b, int32_t c) {
     switch (change) {
         case HW_RECURRENCE_ADD:
             return maps.add(a);
@@ -49,8 +50,9 @@ void change_blocks(BlockMaps& maps, enum hw_recurrence_change change, int32_t a,
             return maps.mark(a);
         case HW_RECURRENCE_REWRITE:
             return rewrite(maps, a, b);
+        default:
+            fail(HW_ERROR_ARGUMENT, "change is %d, no value of hw_recurrence_change", change);
     }
-    fail(HW_ERROR_ARGUMENT, "%d is no change", static_cast<int>(change));
 }
 
 std::vector<FedView> views_of(const hw_recurrence_pass& pass) {
@@ -143,7 +145,7 @@ void hw_recurrence_free(hw_recurrence* recurrence) { delete recurrence; }
 
 hw_status hw_recurrence_change(hw_recurrence* recurrence, enum hw_recurrence_change change, int32_t a, int32_t b,
                                int32_t c, char* err, size_t err_size) {
-    return guard(err, err_size, [&] { change_blocks(not_null(recurrence, "recurrence").maps, change, a, b, c); });
+    return guard(err, err_size, [&] { change_blocks(not_null(recurrence, "recurrence").maps, number_of(change), a, b, c); });
 }
 
 int32_t hw_recurrence_last_cut(hw_recurrence* recurrence, int32_t block, int32_t n) {
