@@ -145,7 +145,8 @@ void hw_recurrence_free(hw_recurrence* recurrence) { delete recurrence; }
 
 hw_status hw_recurrence_change(hw_recurrence* recurrence, enum hw_recurrence_change change, int32_t a, int32_t b,
                                int32_t c, char* err, size_t err_size) {
-    return guard(err, err_size, [&] { change_blocks(not_null(recurrence, "recurrence").maps, number_of(change), a, b, c); });
+    return guard(err, err_size,
+                 [&] { change_blocks(not_null(recurrence, "recurrence").maps, number_of(change), a, b, c); });
 }
 
 int32_t hw_recurrence_last_cut(hw_recurrence* recurrence, int32_t block, int32_t n) {

@@ -176,6 +176,10 @@ std::string Model::metadata(const std::string& key) const {
     return hw::metadata(model_.get(), key.rfind("%s", 0) == 0 ? architecture() + key.substr(2) : key);
 }
 
+const FirstBytes& Model::first_bytes() const {
+    return first_bytes_.get([this] { return FirstBytes(vocab()); });
+}
+
 std::vector<ggml_backend_dev_t> Model::devices() const {
     std::vector<ggml_backend_dev_t> devices;
     for (int i = 0; i < llama_model_n_devices(model_.get()); i++) {
