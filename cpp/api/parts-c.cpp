@@ -7,6 +7,7 @@
 #include "base/c-enum.h"
 #include "cache/block-maps.h"
 #include "engine/pass-size.h"
+#include "engine/thread-count.h"
 #include "hogwild-parts.h"
 
 struct hw_recurrence {
@@ -125,6 +126,20 @@ hw_status hw_pass_size(const hw_weight_share* weights, int32_t n_weights, bool h
     return guard(err, err_size, [&] {
         const hw_weight_share* first = &not_null(weights, "weights");
         not_null(rows, "rows") = hw::rows_for(hw::PassCost({first, first + n_weights}, has_avx512), n);
+    });
+}
+
+hw_status hw_thread_counts(int32_t n_threads, const hw_pass_time* passes, int32_t n, int32_t* counts, char* err,
+                           size_t err_size) {
+    return guard(err, err_size, [&] {
+        const hw_pass_time* pass = &not_null(passes, "passes");
+        not_null(counts, "counts");
+        hw::ThreadCount count(n_threads);
+        *counts = count.n();
+        for (int32_t i = 0; i < n; i++) {
+            count.note(pass[i]);
+            *++counts = count.n();
+        }
     });
 }
 

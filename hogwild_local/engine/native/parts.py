@@ -77,6 +77,13 @@ class Recurrence:
         call(lib.hw_recurrence_run, self._pointer, wanted)
 
 
+def thread_counts(n_threads: int, passes: Sequence[tuple[float, float, int]]) -> list[int]:
+    """How many threads the first of these passes gets, and each that follows. passes: as struct hw_pass_time."""
+    counts = ffi.new("int32_t[]", len(passes) + 1)
+    call(lib.hw_thread_counts, n_threads, ffi.new("struct hw_pass_time[]", list(passes)), len(passes), counts)
+    return list(counts)
+
+
 def pass_size(weights: Sequence[tuple[int, bool, bool, float, float]], has_avx512: bool, n: int) -> int:
     """The rule behind NativeCache.pass_size for given weights."""
     shares = ffi.new("struct hw_weight_share[]", list(weights))
