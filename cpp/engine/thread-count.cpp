@@ -10,7 +10,7 @@ namespace hw {
 
 namespace {
 
-// A pass that tries one thread too many takes up to some three times as long as others.
+// A pass that tries all threads again may take some three times as long as the others.
 constexpr int32_t passes_between_tries = 16;
 
 // Threads that wait spin for some microseconds before they sleep, which is CPU time too.
@@ -45,12 +45,10 @@ hw_pass_time PassClock::time() const {
 }
 
 void ThreadCount::note(const hw_pass_time& time) {
-    const bool is_held_up = n_ > 1 && time.n_taken > n_ && time.cpu < spinning * (n_ - 1) * time.wall;
-    if (is_held_up) {
-        n_--;
-        n_passes_left_ = passes_between_tries;
-    } else if (n_ < most_ && --n_passes_left_ <= 0) {
-        n_++;
+    if (n_passes_ > 0) {
+        n_passes_--;
+    } else if (all_ > 1 && time.n_taken > all_ && time.cpu < spinning * (all_ - 1) * time.wall) {
+        n_passes_ = passes_between_tries;
     }
 }
 
