@@ -90,7 +90,9 @@ for path in sys.argv[1:]:
 def test_fewer_threads_compute_the_same_bits(tiny_path: Callable[..., Path]) -> None:
     """libgomp gives a pass no more threads than the limit, whatever was planned."""
     paths = [
-        tiny_path(name, kind) for name in ("llama", "qwen3", "qwen35", "rwkv7", "mamba") for kind in ("f32", "q8_0")
+        tiny_path(name, kind)
+        for name in ("llama", "qwen3", "qwen35", "rwkv7", "mamba")
+        for kind in ("f32", "q8_0", "q4_0")
     ]
     said = [run_isolated(BITS, *paths, environment={"OMP_THREAD_LIMIT": str(n)}) for n in (1, 2, 3)]
     assert [done.returncode for done in said] == [0] * 3, said[0].stderr

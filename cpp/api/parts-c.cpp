@@ -1,14 +1,17 @@
 // Parts of the library alone, for tests.
+#include <algorithm>
 #include <memory>
 #include <thread>
 #include <utility>
 
 #include "api/handles.h"
 #include "base/c-enum.h"
+#include "base/log.h"
 #include "cache/block-maps.h"
 #include "engine/pass-size.h"
 #include "engine/thread-count.h"
 #include "hogwild-parts.h"
+#include "products/repacked-matrix.h"
 
 struct hw_recurrence {
     explicit hw_recurrence(std::vector<hw::Recurrence> one) : recurrence(one.front()), maps(std::move(one)) {}
@@ -109,6 +112,24 @@ void run_part(const Recurrence& recurrence, const RecurrentPlan& plan, const hw_
     }
 }
 
+std::vector<float> product(ggml_type type, int64_t n_in, int64_t n_out, const void* weights, const float* x,
+                           int64_t n_rows, hw_product_by by) {
+    if (!has_kind(type)) {
+        fail(HW_ERROR_UNSUPPORTED, "there is no kernel for weights of type %d", static_cast<int>(type));
+    }
+    if (n_in % ggml_blck_size(type) != 0 || n_out % 8 != 0 || n_in < 1 || n_out < 1 || n_rows < 1) {
+        fail(HW_ERROR_ARGUMENT, "weights [%d, %d] and %d rows cannot be multiplied", static_cast<int>(n_in),
+             static_cast<int>(n_out), static_cast<int>(n_rows));
+    }
+    const ProductKernel* kernel = by == HW_PRODUCT_KERNEL ? product_kernel() : &product_plain;
+    if (kernel == nullptr) {
+        fail(HW_ERROR_UNSUPPORTED, "there is no kernel for this CPU");
+    }
+    const LogScope log;
+    const RepackedMatrix matrix(type, n_in, n_out, weights);
+    return by == HW_PRODUCT_GGML ? matrix.multiply(x, n_rows) : matrix.multiply(*kernel, x, n_rows);
+}
+
 }  // namespace
 
 using hw::answer;
@@ -121,11 +142,13 @@ hw_status hw_cache_check(hw_cache* cache, char* err, size_t err_size) {
     return guard(err, err_size, [&] { hw::of(cache).blocks()->check(); });
 }
 
-hw_status hw_pass_size(const hw_weight_share* weights, int32_t n_weights, bool has_avx512, int32_t n, int32_t* rows,
-                       char* err, size_t err_size) {
+int32_t hw_pass_size(int32_t n) { return hw::rows_for(n); }
+
+hw_status hw_product(int32_t type, int64_t n_in, int64_t n_out, const void* weights, const float* x, int64_t n_rows,
+                     enum hw_product_by by, float* out, char* err, size_t err_size) {
     return guard(err, err_size, [&] {
-        const hw_weight_share* first = &not_null(weights, "weights");
-        not_null(rows, "rows") = hw::rows_for(hw::PassCost({first, first + n_weights}, has_avx512), n);
+        const std::vector<float> result = product(static_cast<ggml_type>(type), n_in, n_out, weights, x, n_rows, by);
+        std::copy(result.begin(), result.end(), &not_null(out, "out"));
     });
 }
 

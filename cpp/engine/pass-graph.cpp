@@ -113,7 +113,10 @@ void PassGraph::build(const SourceGraph& from, const ModelSpec& spec, const KvSt
     const auto recur = [&](ggml_context* ctx, size_t index, const std::vector<ggml_tensor*>& sources) {
         return recurrent_.build(ctx, index, sources);
     };
-    logits_ = rewire.run(graph_, attend, recur);
+    const auto multiply = [&](ggml_context* ctx, const ggml_tensor* node, ggml_tensor* x) {
+        return products_.build(ctx, node, x);
+    };
+    logits_ = rewire.run(graph_, {attend, recur, multiply});
     inputs_ = rewire.inputs();
     cuts_ = LayerCuts(rewire.stores());
 }

@@ -265,7 +265,7 @@ int32_t hw_cache_node_times(hw_cache* cache, struct hw_node_time* rows, int32_t 
 // A matrix of weights that each token is multiplied with.
 struct hw_weight_share {
     int32_t type;      // a ggml_type
-    bool is_repacked;  // by ggml's CPU backend, which has kernels of four rows for some types
+    bool is_repacked;  // by ggml's CPU backend
     bool is_routed;    // experts, of which a token reads some
     double n_bytes;    // that one token reads
     double n_values;   // that one token is multiplied with
