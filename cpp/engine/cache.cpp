@@ -335,9 +335,11 @@ size_t Cache::layer_bytes(int32_t layer, int32_t n) const {
 
 bool Cache::is_windowed(int32_t layer) const { return std::next(store_->layers().begin(), layer)->second.space > 0; }
 
-// Whether fewer threads would give the same results. ggml's flash attention cuts keys by their number; and where there
-// are devices, threads wait for those.
-bool Cache::takes_any_threads() const { return model_->devices().empty() && !choice_->may_flash(); }
+// Not where they would give other results, as ggml's flash attention does, which cuts keys by their number; nor where
+// there are devices, for which threads wait too.
+bool Cache::may_take_fewer_threads() const {
+    return model_->n_threads() > 1 && model_->devices().empty() && !choice_->may_flash();
+}
 
 // What a pass that was computed leaves behind, but for its tokens.
 void Cache::note(const std::vector<Pass>& passes, const PassGraph& graph) {
@@ -367,10 +369,13 @@ void Cache::compute(const hw_view* views, int32_t n_views, LayerHook* hook) {
         }
         mirrors++;
     }
-    const PassClock clock;
+    std::optional<PassClock> clock;
+    if (hook == nullptr && may_take_fewer_threads()) {
+        clock.emplace();
+    }
     graph.run(passes, maps.plan, hook, node_times_ ? &*node_times_ : nullptr);
-    if (hook == nullptr && takes_any_threads()) {
-        n_threads_.note(clock.time());
+    if (clock) {
+        n_threads_.note(clock->time());
     }
     note(passes, graph);
     Outputs outputs(views, n_views, graph.logits());

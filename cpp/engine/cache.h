@@ -71,7 +71,7 @@ class Cache {
     std::vector<Growth> growth_of(const hw_view* views, int32_t n_views) const;
     void give_origins(const hw_view* views, int32_t n_views);
     void compute(const hw_view* views, int32_t n_views, LayerHook* hook);
-    bool takes_any_threads() const;
+    bool may_take_fewer_threads() const;
     void note(const std::vector<Pass>& passes, const PassGraph& graph);
     std::vector<Pass> plan_passes(const hw_view* views, int32_t n_views);
     MapPass plan_maps(const hw_view* views, const Pass& pass);
