@@ -99,8 +99,10 @@ def test_a_token_that_the_grammar_allows_is_the_one_drawn_without_it(model: Mode
     assert [with_grammar.sample(logits) for _ in range(20)] == [without.sample(logits) for _ in range(20)]
 
 
-def test_a_greedy_grammar_chooses_what_it_chooses_from_all_tokens(model: Model) -> None:
-    params = SamplingParams(temperature=0, grammar=DIGITS)
+@pytest.mark.parametrize("grammar", [DIGITS, "root ::= [à-ÿ]+", "root ::= [^\\x00-\\x7F]+", 'root ::= "é" [a-z€]+'])
+def test_a_greedy_grammar_chooses_what_it_chooses_from_all_tokens(grammar: str, model: Model) -> None:
+    """Also inside of a character: the tokens here are bytes."""
+    params = SamplingParams(temperature=0, grammar=grammar)
     sampler = Sampler(model, params)
     with chain_of(model, params) as choose:
         assert [sampler.sample(row) for row in rows(6)] == [choose(row) for row in rows(6)]
