@@ -3,8 +3,8 @@
     python benchmarks/pass_sizes.py model.gguf [--threads 2] [--context 64] [--passes 20] [--sizes 1,2,3,4,5,6,7,8]
 
 llama.cpp decodes as many sequences behind the same prompt, with flash attention and without; the faster one counts.
-"ratio": ours to that. "of one": as a multiple of the pass of one token, each of its own. All sizes are measured in turn,
-so that a change of the machine's speed meets all. Medians; the two first passes are not counted.
+"ratio": ours to that. "of one": as a multiple of the pass of one token, each of its own. All sizes are measured in
+turn, so that a change of the speed meets all. Medians; the two first passes are not counted.
 """
 
 from __future__ import annotations

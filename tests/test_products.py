@@ -1,4 +1,4 @@
-"""Products with weights that ggml has repacked: our kernel, its plain form and ggml's own give the same."""
+"""Products with weights of 4 and 6 bits: our kernel, its plain form and ggml's own give the same."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from hogwild_local.engine.native import product
 from hogwild_local.engine.node_times import timed_nodes
 from hogwild_local.errors import InvalidArgument, UnsupportedModel
 
-KINDS = [Type.Q4_0, Type.Q4_K]
-BLOCK = {Type.Q4_0: 32, Type.Q4_K: 256}
-SCALES = {Type.Q4_0: [0], Type.Q4_K: [0, 2]}
+KINDS = [Type.Q4_0, Type.Q4_K, Type.Q6_K]
+BLOCK = {Type.Q4_0: 32, Type.Q4_K: 256, Type.Q6_K: 256}
+N_BYTES = {Type.Q4_0: 18, Type.Q4_K: 144, Type.Q6_K: 210}
+SCALES = {Type.Q4_0: [0], Type.Q4_K: [0, 2], Type.Q6_K: [208]}
 """Where a block has numbers of 16 bits."""
 
 
@@ -34,8 +35,7 @@ needs_a_kernel = pytest.mark.skipif(not is_repacked(), reason="no device but the
 def random_weights(kind: Type, n_in: int, n_out: int, seed: int) -> bytes:
     """Any bits are weights, but for their scales, which are numbers around 0.01 of either sign."""
     random = np.random.default_rng(seed)
-    n_bytes = {Type.Q4_0: 18, Type.Q4_K: 144}[kind]
-    blocks = random.integers(0, 256, (n_out * n_in // BLOCK[kind], n_bytes), np.uint8)
+    blocks = random.integers(0, 256, (n_out * n_in // BLOCK[kind], N_BYTES[kind]), np.uint8)
     for at in SCALES[kind]:
         scales = random.normal(0.0, 0.01, len(blocks)).astype(np.float16)
         blocks[:, at : at + 2] = scales.view(np.uint8).reshape(-1, 2)
@@ -101,7 +101,7 @@ def test_a_product_is_that_of_the_weights_as_they_are_documented(kind) -> None:
 @pytest.mark.parametrize("value", [127.0, -127.0, 0.0])
 def test_the_largest_numbers_do_not_overflow(kind, value) -> None:
     n_in, n_out = BLOCK[kind], 8
-    blocks = np.full((n_out, {Type.Q4_0: 18, Type.Q4_K: 144}[kind]), 0xFF, np.uint8)
+    blocks = np.full((n_out, N_BYTES[kind]), 0xFF, np.uint8)
     for at in SCALES[kind]:
         blocks[:, at : at + 2] = np.array([1.0], np.float16).view(np.uint8)
     x = np.full((4, n_in), value, np.float32)
@@ -124,6 +124,14 @@ def test_a_row_that_is_no_number_leaves_the_others_as_they_are(kind) -> None:
         result = product(kind, weights, x, n_out, by)
         np.testing.assert_allclose(result[[0, 3]], clean[[0, 3]], rtol=1e-4, atol=1e-5 * np.abs(clean).max())
         assert not np.isfinite(result[[1, 2]]).any()
+
+
+@needs_a_kernel
+@pytest.mark.parametrize("n_out", [1, 7, 9, 20])
+def test_weights_of_6_bits_have_any_number_of_outputs(n_out) -> None:
+    weights, x = random_weights(Type.Q6_K, 512, n_out, 13), random_rows(3, 512, 14)
+    ours, ggmls = (product(Type.Q6_K, weights, x, n_out, by) for by in ("kernel", "ggml"))
+    np.testing.assert_array_equal(ours, ggmls)
 
 
 def test_other_types_and_sizes_are_refused_by_name() -> None:

@@ -11,7 +11,7 @@
 #include "engine/pass-size.h"
 #include "engine/thread-count.h"
 #include "hogwild-parts.h"
-#include "products/repacked-matrix.h"
+#include "products/weight-matrix.h"
 
 struct hw_recurrence {
     explicit hw_recurrence(std::vector<hw::Recurrence> one) : recurrence(one.front()), maps(std::move(one)) {}
@@ -114,10 +114,11 @@ void run_part(const Recurrence& recurrence, const RecurrentPlan& plan, const hw_
 
 std::vector<float> product(ggml_type type, int64_t n_in, int64_t n_out, const void* weights, const float* x,
                            int64_t n_rows, hw_product_by by) {
-    if (!has_kind(type)) {
+    if (!kind_of(type)) {
         fail(HW_ERROR_UNSUPPORTED, "there is no kernel for weights of type %d", static_cast<int>(type));
     }
-    if (n_in % ggml_blck_size(type) != 0 || n_out % 8 != 0 || n_in < 1 || n_out < 1 || n_rows < 1) {
+    if (n_in % ggml_blck_size(type) != 0 || (n_out % 8 != 0 && type != GGML_TYPE_Q6_K) || n_in < 1 || n_out < 1 ||
+        n_rows < 1) {
         fail(HW_ERROR_ARGUMENT, "weights [%d, %d] and %d rows cannot be multiplied", static_cast<int>(n_in),
              static_cast<int>(n_out), static_cast<int>(n_rows));
     }
@@ -126,7 +127,7 @@ std::vector<float> product(ggml_type type, int64_t n_in, int64_t n_out, const vo
         fail(HW_ERROR_UNSUPPORTED, "there is no kernel for this CPU");
     }
     const LogScope log;
-    const RepackedMatrix matrix(type, n_in, n_out, weights);
+    const WeightMatrix matrix(type, n_in, n_out, weights);
     return by == HW_PRODUCT_GGML ? matrix.multiply(x, n_rows) : matrix.multiply(*kernel, x, n_rows);
 }
 

@@ -1,7 +1,7 @@
 #include "engine/weight-shares.h"
 
 #include "ggml-backend.h"
-#include "products/repacked-matrix.h"
+#include "products/weight-matrix.h"
 
 namespace hw {
 

@@ -24,8 +24,9 @@ enum hw_product_by {
     HW_PRODUCT_KERNEL = 2  // the one for this CPU
 };
 // out [n_rows, n_out] = x [n_rows, n_in] times weights, which are rows of n_in numbers of a ggml_type, as in a file.
-// Errors: HW_ERROR_UNSUPPORTED: another type than q4_0 and q4_K, a CPU for which ggml repacks nothing, or for which
-// there is no kernel. HW_ERROR_ARGUMENT: n_in is no multiple of a block, or n_out none of 8. HW_ERROR_MEMORY.
+// Errors: HW_ERROR_UNSUPPORTED: another type than q4_0, q4_K and q6_K, a CPU for which ggml repacks nothing of the
+// first two, or for which there is no kernel. HW_ERROR_ARGUMENT: n_in is no multiple of a block, or n_out none of 8
+// (q4_0, q4_K). HW_ERROR_MEMORY.
 enum hw_status hw_product(int32_t type, int64_t n_in, int64_t n_out, const void* weights, const float* x,
                           int64_t n_rows, enum hw_product_by by, float* out, char* err, size_t err_size);
 

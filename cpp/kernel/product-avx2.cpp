@@ -1,19 +1,17 @@
-// Products with repacked weights of 4 bits for AVX2.
+// Products with weights of 4 bits for AVX2.
 //
 // A vector has 4 inputs of each of 8 outputs. Weights are taken as 0 to 15, so that an unsigned times a signed byte
 // gives a product, and the sums of two inputs each, of all 32 of a scale, stay within 16 bits: 16 * 15 * 128 = 30720.
 #if defined(__x86_64__)
+#include "kernel/product-avx2.h"
+
 #include <immintrin.h>
 
 #include <algorithm>
 #include <cstring>
 
-#include "kernel/product.h"
-
 namespace hw {
 namespace {
-
-constexpr int64_t max_tile = 4;  // rows: their sums, four vectors of weights and what is between fit into 16 registers
 
 inline __m256i load(const uint8_t* bytes) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(bytes)); }
 inline __m256i lower_bits(__m256i v) { return _mm256_and_si256(v, _mm256_set1_epi8(15)); }
@@ -219,88 +217,22 @@ void multiply_rows(const Weights& weights, const std::byte* data, int64_t n_rows
 
 void multiply(const Weights& weights, const std::byte* rows, int64_t n_rows, int64_t first, int64_t n_groups,
               float* out) {
-    (weights.kind == WeightKind::q4_0 ? multiply_rows<Q4Tile> : multiply_rows<Q4KTile>)(weights, rows, n_rows, first,
-                                                                                        n_groups, out);
-}
-
-inline float largest_of(__m256 v) {
-    __m128 max = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
-    max = _mm_max_ps(max, _mm_movehl_ps(max, max));
-    return _mm_cvtss_f32(_mm_max_ss(max, _mm_movehdup_ps(max)));
-}
-
-inline __m256 magnitude(__m256 v) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), v); }
-
-// The largest magnitude of n numbers, a multiple of 8.
-inline float largest_of(const float* x, int64_t n) {
-    __m256 max = _mm256_setzero_ps();
-    for (int64_t i = 0; i < n; i += 8) {
-        max = _mm256_max_ps(max, magnitude(_mm256_loadu_ps(x + i)));
+    switch (weights.kind) {
+        case WeightKind::q4_0:
+            return multiply_rows<Q4Tile>(weights, rows, n_rows, first, n_groups, out);
+        case WeightKind::q4_k:
+            return multiply_rows<Q4KTile>(weights, rows, n_rows, first, n_groups, out);
+        case WeightKind::q6_k:
+            return multiply_six(weights, rows, n_rows, first, n_groups, out);
     }
-    return largest_of(max);
-}
-
-// 32 numbers times a factor, to the nearest ones of 8 bits -> their sum.
-inline int32_t round32(const float* x, float factor, int8_t* numbers) {
-    __m256i wide[4];
-    for (int64_t i = 0; i < 4; i++) {
-        wide[i] = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + 8 * i), _mm256_set1_ps(factor)));
-    }
-    const __m256i words =
-        _mm256_packs_epi16(_mm256_packs_epi32(wide[0], wide[1]), _mm256_packs_epi32(wide[2], wide[3]));
-    // Packing goes by halves of vectors: fours of numbers come in the order 0 2 4 6 1 3 5 7.
-    const __m256i bytes = _mm256_permutevar8x32_epi32(words, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(numbers), bytes);
-    const __m256i pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), bytes);
-    const __m256i fours = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
-    const __m128i two = _mm_add_epi32(_mm256_castsi256_si128(fours), _mm256_extracti128_si256(fours, 1));
-    const __m128i one = _mm_add_epi32(two, _mm_unpackhi_epi64(two, two));
-    return _mm_cvtsi128_si32(_mm_add_epi32(one, _mm_shuffle_epi32(one, 1)));
-}
-
-// As product-plain.cpp has it.
-void quantize_q4_0(const float* x, int64_t n_in, int8_t* numbers, float* scales, int32_t* sums) {
-    for (int64_t block = 0; block < n_in / Q4Block::n_inputs; block++) {
-        const float* from = x + block * Q4Block::n_inputs;
-        const float largest = largest_of(from, Q4Block::n_inputs);
-        scales[block] = _cvtsh_ss(_cvtss_sh(largest / 127.0f, _MM_FROUND_TO_NEAREST_INT));
-        const float factor = largest != 0.0f ? 127.0f / largest : 0.0f;
-        sums[block] = 8 * round32(from, factor, numbers + block * Q4Block::n_inputs);
-    }
-}
-
-void quantize_q4_k(const float* x, int64_t n_in, int8_t* numbers, float* scales, int32_t* sums) {
-    for (int64_t block = 0; block < n_in / Q4KBlock::n_inputs; block++) {
-        const float* from = x + block * Q4KBlock::n_inputs;
-        const float magnitude = largest_of(from, Q4KBlock::n_inputs);
-        // The first of that magnitude gives the sign. There is none where all are NaN: the scale says so then.
-        const float* end = from + Q4KBlock::n_inputs;
-        const float* first = std::find_if(from, end, [&](float v) { return v == magnitude || v == -magnitude; });
-        const float largest = first != end ? *first : magnitude;
-        const float factor = magnitude != 0.0f ? -127.0f / largest : 0.0f;
-        scales[block] = magnitude != 0.0f ? 1.0f / factor : 0.0f;
-        int16_t parts[Q4KBlock::n_parts];
-        for (int64_t part = 0; part < Q4KBlock::n_parts; part++) {
-            int8_t* to = numbers + block * Q4KBlock::n_inputs + 32 * part;
-            parts[part] = static_cast<int16_t>(round32(from + 32 * part, factor, to));
-        }
-        std::memcpy(sums + block * Q4KBlock::n_parts / 2, parts, sizeof parts);
-    }
-}
-
-void quantize(WeightKind kind, const float* x, int64_t n_in, std::byte* row) {
-    const QuantizedRow parts = quantized_row(kind, n_in, row);
-    (kind == WeightKind::q4_0 ? quantize_q4_0 : quantize_q4_k)(x, n_in, const_cast<int8_t*>(parts.numbers),
-                                                               const_cast<float*>(parts.scales),
-                                                               const_cast<int32_t*>(parts.sums));
 }
 
 }  // namespace
 
 extern const ProductKernel product_avx2;
 extern const ProductKernel product_beside_avx512;
-const ProductKernel product_avx2 = {quantize, multiply, 0};
-const ProductKernel product_beside_avx512 = {quantize, multiply, 9};
+const ProductKernel product_avx2 = {quantize_avx2, multiply, 0};
+const ProductKernel product_beside_avx512 = {quantize_avx2, multiply, 9};
 
 }  // namespace hw
 #endif

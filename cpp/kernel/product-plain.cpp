@@ -33,7 +33,20 @@ struct Q4KWeights {
     }
 };
 
-template <class W>
+struct Q6KWeights {
+    using Block = Q6KBlock;
+    static double weight(const Block& block, int64_t, int64_t input) {
+        const int64_t half = input / 128;
+        const int64_t n = input % 128 / 32;
+        const int64_t i = input % 32;
+        const uint8_t two = block.low[64 * half + 32 * (n % 2) + i];
+        const int bits = (n < 2 ? two & 15 : two >> 4) | (block.high[32 * half + i] >> (2 * n) & 3) << 4;
+        return static_cast<double>(ggml_fp16_to_fp32(block.scale)) * block.parts[input / 16] * (bits - 32);
+    }
+};
+
+// outputs: whose numbers a block has.
+template <class W, int64_t outputs>
 void multiply_rows(const Weights& weights, const std::byte* rows, int64_t n_rows, int64_t first, int64_t n_groups,
                    float* out) {
     constexpr int64_t n_inputs = W::Block::n_inputs;
@@ -41,8 +54,8 @@ void multiply_rows(const Weights& weights, const std::byte* rows, int64_t n_rows
     const size_t row_bytes = quantized_bytes(weights.kind, weights.n_in);
     for (int64_t row = 0; row < n_rows; row++) {
         const QuantizedRow x = quantized_row(weights.kind, weights.n_in, rows + static_cast<size_t>(row) * row_bytes);
-        for (int64_t output = 8 * first; output < 8 * (first + n_groups); output++) {
-            const auto* blocks = static_cast<const typename W::Block*>(weights.blocks) + output / 8 * n_blocks;
+        for (int64_t output = 8 * first; output < std::min(8 * (first + n_groups), weights.n_out); output++) {
+            const auto* blocks = static_cast<const typename W::Block*>(weights.blocks) + output / outputs * n_blocks;
             double sum = 0.0;
             for (int64_t i = 0; i < weights.n_in; i++) {
                 const int64_t block = i / n_inputs;
@@ -56,8 +69,14 @@ void multiply_rows(const Weights& weights, const std::byte* rows, int64_t n_rows
 
 void multiply(const Weights& weights, const std::byte* rows, int64_t n_rows, int64_t first, int64_t n_groups,
               float* out) {
-    (weights.kind == WeightKind::q4_0 ? multiply_rows<Q4Weights> : multiply_rows<Q4KWeights>)(weights, rows, n_rows,
-                                                                                              first, n_groups, out);
+    switch (weights.kind) {
+        case WeightKind::q4_0:
+            return multiply_rows<Q4Weights, 8>(weights, rows, n_rows, first, n_groups, out);
+        case WeightKind::q4_k:
+            return multiply_rows<Q4KWeights, 8>(weights, rows, n_rows, first, n_groups, out);
+        case WeightKind::q6_k:
+            return multiply_rows<Q6KWeights, 1>(weights, rows, n_rows, first, n_groups, out);
+    }
 }
 
 // What is no number shows in the scale.
@@ -81,28 +100,33 @@ void quantize_q4_0(const float* x, int64_t n_in, int8_t* numbers, float* scales,
 }
 
 // 256 numbers a scale, as ggml's block_q8_K: the largest one becomes -127, or 127.
-void quantize_q4_k(const float* x, int64_t n_in, int8_t* numbers, float* scales, int32_t* sums) {
-    for (int64_t block = 0; block < n_in / Q4KBlock::n_inputs; block++, x += Q4KBlock::n_inputs) {
+template <int64_t n_parts>
+void quantize_k(const float* x, int64_t n_in, int8_t* numbers, float* scales, int32_t* sums) {
+    constexpr int64_t n_inputs = 256;
+    for (int64_t block = 0; block < n_in / n_inputs; block++, x += n_inputs) {
         float largest = 0.0f;
-        for (int64_t i = 0; i < Q4KBlock::n_inputs; i++) {
+        for (int64_t i = 0; i < n_inputs; i++) {
             largest = std::fabs(x[i]) <= std::fabs(largest) ? largest : x[i];
         }
         const float factor = largest != 0.0f ? -127.0f / largest : 0.0f;
         scales[block] = largest != 0.0f ? 1.0f / factor : 0.0f;
-        int16_t parts[Q4KBlock::n_parts] = {};
-        for (int64_t i = 0; i < Q4KBlock::n_inputs; i++) {
+        int16_t parts[n_parts] = {};
+        for (int64_t i = 0; i < n_inputs; i++) {
             *numbers = rounded(x[i] * factor);
-            parts[i / 32] = static_cast<int16_t>(parts[i / 32] + *numbers++);
+            int16_t& part = parts[i / (n_inputs / n_parts)];
+            part = static_cast<int16_t>(part + *numbers++);
         }
-        std::memcpy(sums + block * Q4KBlock::n_parts / 2, parts, sizeof parts);
+        std::memcpy(sums + block * n_parts / 2, parts, sizeof parts);
     }
 }
 
 void quantize(WeightKind kind, const float* x, int64_t n_in, std::byte* row) {
     const QuantizedRow parts = quantized_row(kind, n_in, row);
-    (kind == WeightKind::q4_0 ? quantize_q4_0 : quantize_q4_k)(x, n_in, const_cast<int8_t*>(parts.numbers),
-                                                               const_cast<float*>(parts.scales),
-                                                               const_cast<int32_t*>(parts.sums));
+    const auto run = kind == WeightKind::q4_0   ? quantize_q4_0
+                     : kind == WeightKind::q4_k ? quantize_k<Q4KBlock::n_parts>
+                                                : quantize_k<Q6KBlock::n_parts>;
+    run(x, n_in, const_cast<int8_t*>(parts.numbers), const_cast<float*>(parts.scales),
+        const_cast<int32_t*>(parts.sums));
 }
 
 }  // namespace

@@ -3,8 +3,8 @@
 namespace hw {
 
 #if defined(__x86_64__)
-extern const ProductKernel product_avx2;  // compiled with its own flags
-extern const ProductKernel product_beside_avx512;
+extern const ProductKernel product_avx2;           // compiled with its own flags
+extern const ProductKernel product_beside_avx512;  // ggml has kernels for many rows there
 #endif
 
 namespace {
@@ -13,14 +13,23 @@ int64_t n_blocks(WeightKind kind, int64_t n_in) {
     return n_in / (kind == WeightKind::q4_0 ? Q4Block::n_inputs : Q4KBlock::n_inputs);
 }
 
-int64_t n_sums(WeightKind kind, int64_t n_in) {
-    return n_blocks(kind, n_in) * (kind == WeightKind::q4_0 ? 1 : Q4KBlock::n_parts / 2);
+// In int32.
+int64_t sums_a_block(WeightKind kind) {
+    switch (kind) {
+        case WeightKind::q4_0:
+            return 1;
+        case WeightKind::q4_k:
+            return Q4KBlock::n_parts / 2;
+        case WeightKind::q6_k:
+            break;
+    }
+    return Q6KBlock::n_parts / 2;
 }
 
 }  // namespace
 
 size_t quantized_bytes(WeightKind kind, int64_t n_in) {
-    const int64_t n = n_blocks(kind, n_in) + n_sums(kind, n_in);
+    const int64_t n = n_blocks(kind, n_in) * (1 + sums_a_block(kind));
     return static_cast<size_t>(n_in) + static_cast<size_t>(n) * sizeof(int32_t);
 }
 

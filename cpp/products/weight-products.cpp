@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <optional>
 
-#include "products/repacked-matrix.h"
+#include "products/weight-matrix.h"
 
 namespace hw {
 
@@ -18,33 +18,34 @@ bool is_rows(const ggml_tensor* x) {
 }
 
 std::optional<Weights> weights_of(const ggml_tensor* node) {
-    if (node->op != GGML_OP_MUL_MAT) {
-        return std::nullopt;
-    }
     const ggml_tensor* weights = node->src[0];
-    const ggml_tensor* x = node->src[1];
-    if (!is_repacked(weights) || !is_layout_known(weights->type) || weights->data == nullptr || !is_rows(x) ||
-        weights->ne[1] % 8 != 0 || ggml_n_dims(weights) > 2) {
+    const std::optional<WeightKind> kind = kind_of(weights->type);
+    if (node->op != GGML_OP_MUL_MAT || !kind || !lies_as_read(weights, *kind) || !is_layout_known(weights->type) ||
+        weights->data == nullptr || ggml_n_dims(weights) > 2 || !is_rows(node->src[1])) {
         return std::nullopt;
     }
-    const int64_t limit = product_kernel()->limit;
-    if (limit > 0 && x->ne[1] >= limit) {
-        return std::nullopt;
-    }
-    return Weights{kind_of(weights->type), weights->data, weights->ne[0], weights->ne[1]};
+    return Weights{*kind, weights->data, weights->ne[0], weights->ne[1]};
 }
 
 }  // namespace
 
 ggml_tensor* WeightProducts::build(ggml_context* ctx, const ggml_tensor* node, ggml_tensor* x) {
     const std::optional<Weights> weights = weights_of(node);
-    if (!weights || !is_rows(x)) {
+    if (!weights || !is_rows(x) || x->ne[1] >= limit_of(*weights)) {
         return nullptr;
     }
     nodes_.push_back(std::make_unique<Node>(*weights));
     ggml_tensor* rows = quantized(ctx, *nodes_.back(), x);
     return ggml_custom_4d(ctx, GGML_TYPE_F32, weights->n_out, x->ne[1], 1, 1, &rows, 1, multiply, GGML_N_TASKS_MAX,
                           nodes_.back().get());
+}
+
+int64_t WeightProducts::limit_of(const Weights& weights) const {
+    constexpr int64_t none = INT64_MAX;
+    if (weights.kind == WeightKind::q6_k) {
+        return has_devices_ ? 32 : none;  // from there on ggml gives weights that are not repacked to a device
+    }
+    return product_kernel()->repacked_limit > 0 ? product_kernel()->repacked_limit : none;
 }
 
 ggml_tensor* WeightProducts::quantized(ggml_context* ctx, const Node& node, ggml_tensor* x) {
@@ -72,12 +73,12 @@ void WeightProducts::quantize(ggml_tensor* dst, int ith, int nth, void* data) {
 void WeightProducts::multiply(ggml_tensor* dst, int, int nth, void* data) {
     Node& node = *static_cast<Node*>(data);
     const ggml_tensor* rows = dst->src[0];
-    const int64_t n_groups = node.weights.n_out / 8;
-    const auto n_parts = static_cast<int32_t>(std::min<int64_t>(n_groups, nth * parts_a_thread));
+    const int64_t n = n_groups(node.weights);
+    const auto n_parts = static_cast<int32_t>(std::min<int64_t>(n, nth * parts_a_thread));
     int32_t part = node.next.fetch_add(1);
     for (; part < n_parts; part = node.next.fetch_add(1)) {
-        const int64_t first = n_groups * part / n_parts;
-        const int64_t last = n_groups * (part + 1) / n_parts;
+        const int64_t first = n * part / n_parts;
+        const int64_t last = n * (part + 1) / n_parts;
         product_kernel()->multiply(node.weights, static_cast<const std::byte*>(rows->data), rows->ne[1], first,
                                    last - first, static_cast<float*>(dst->data));
     }
