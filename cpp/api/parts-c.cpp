@@ -148,8 +148,15 @@ int32_t hw_pass_size(int32_t n) { return hw::rows_for(n); }
 hw_status hw_product(int32_t type, int64_t n_in, int64_t n_out, const void* weights, const float* x, int64_t n_rows,
                      enum hw_product_by by, float* out, char* err, size_t err_size) {
     return guard(err, err_size, [&] {
+        not_null(static_cast<const std::byte*>(weights), "weights");
+        not_null(x, "x");
+        not_null(out, "out");
+        const int32_t way = hw::number_of(by);
+        if (type < 0 || type >= GGML_TYPE_COUNT || way < HW_PRODUCT_GGML || way > HW_PRODUCT_KERNEL) {
+            hw::fail(HW_ERROR_ARGUMENT, "type %d, or %d, no value of hw_product_by", type, way);
+        }
         const std::vector<float> result = product(static_cast<ggml_type>(type), n_in, n_out, weights, x, n_rows, by);
-        std::copy(result.begin(), result.end(), &not_null(out, "out"));
+        std::copy(result.begin(), result.end(), out);
     });
 }
 
