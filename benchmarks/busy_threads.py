@@ -22,7 +22,7 @@ from contextlib import ExitStack
 from functools import partial
 from statistics import mean, median
 
-WARM = 5
+WARM = 20  # an engine finds out within some passes that others take its cores, or no longer do
 
 
 def serve(path: str, n_threads: int | None, n_workers: int) -> None:

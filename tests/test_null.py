@@ -94,14 +94,38 @@ import sys
 from hogwild_local import Model
 from hogwild_local.engine.native import ffi, lib
 text, cache, f16 = ffi.new("char[]", 256), ffi.new("hw_cache **"), ffi.new("char[]", b"f16")
+path, other = ffi.new("char[]", sys.argv[1].encode()), ffi.new("hw_model **")
+maps, sizes = ffi.new("hw_recurrence **"), {"n_head": 1, "d_k": 1, "d_v": 1, "n_rows": -1}
+assert lib.hw_recurrence_new(ffi.new("struct hw_recurrence_params *", sizes), maps, text, 256) == lib.HW_OK
 with Model(sys.argv[1], n_threads=1) as model:
-    for number in (-1, 4, 2**31 - 1):
+    for number in (-1, 8, 2**31 - 1):
         params = ffi.new("struct hw_cache_params *", [64, 8, f16, f16, ffi.cast("enum hw_attention", number), 1])
         assert lib.hw_cache_new(model._native._pointer, params, cache, text, 256) == lib.HW_ERROR_ARGUMENT
         print(ffi.string(text).decode())
+        split = {"path": path, "n_threads": 1, "split_mode": ffi.cast("enum hw_split", number)}
+        params = ffi.new("struct hw_model_params *", split)
+        assert lib.hw_model_load(params, other, text, 256) == lib.HW_ERROR_ARGUMENT
+        print(ffi.string(text).decode())
+        change = ffi.cast("enum hw_recurrence_change", number)
+        assert lib.hw_recurrence_change(maps[0], change, 0, 0, 0, text, 256) == lib.HW_ERROR_ARGUMENT
+        print(ffi.string(text).decode())
+        by, row = ffi.cast("enum hw_product_by", number), ffi.new("float[]", 256)
+        arguments = [2, 32, 8, ffi.new("char[]", 256), row, 1, by, row, text, 256]
+        assert lib.hw_product(*arguments) == lib.HW_ERROR_ARGUMENT
+        print(ffi.string(text).decode())
+        print(lib.hw_token_special(model._native._pointer, ffi.cast("enum hw_token_kind", number)))
+lib.hw_recurrence_free(maps[0])
 """
     done = run_isolated(code, tiny_path("llama"))
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
-        f"attention is {number}, no value of hw_attention" for number in (-1, 4, 2147483647)
+        line
+        for number in (-1, 8, 2147483647)
+        for line in (
+            f"attention is {number}, no value of hw_attention",
+            f"split_mode is {number}, no value of hw_split",
+            f"change is {number}, no value of hw_recurrence_change",
+            f"type 2, or {number}, no value of hw_product_by",
+            "-1",
+        )
     ]

@@ -99,11 +99,38 @@ def test_a_token_that_the_grammar_allows_is_the_one_drawn_without_it(model: Mode
     assert [with_grammar.sample(logits) for _ in range(20)] == [without.sample(logits) for _ in range(20)]
 
 
-def test_a_greedy_grammar_chooses_what_it_chooses_from_all_tokens(model: Model) -> None:
-    params = SamplingParams(temperature=0, grammar=DIGITS)
+@pytest.mark.parametrize("grammar", [DIGITS, "root ::= [à-ÿ]+", "root ::= [^\\x00-\\x7F]+", 'root ::= "é" [a-z€]+'])
+def test_a_greedy_grammar_chooses_what_it_chooses_from_all_tokens(grammar: str, model: Model) -> None:
+    """Also inside of a character: the tokens here are bytes."""
+    params = SamplingParams(temperature=0, grammar=grammar)
     sampler = Sampler(model, params)
     with chain_of(model, params) as choose:
         assert [sampler.sample(row) for row in rows(6)] == [choose(row) for row in rows(6)]
+
+
+@pytest.mark.parametrize("settings", [{}, {"top_k": 3}, {"logit_bias": {40: 3.0, 17: -50.0}, "presence_penalty": 2.0}])
+@pytest.mark.parametrize("grammar", ["root ::= [^0-9]+", "root ::= [0-9a-d]+"])
+def test_what_a_grammar_says_of_the_best_is_what_it_says_of_all(
+    grammar: str, settings: dict[str, Any], model: Model
+) -> None:
+    """With a top-p that takes nothing away before top-k, the chain looks at all tokens, and so the grammar is asked."""
+    params = SamplingParams(seed=9, grammar=grammar, temperature=2.0, **settings)
+    order = ("penalties", "top_p", "top_k", "min_p", "temperature")
+    of_all = replace(params, sampler_order=order, top_p=float(np.nextafter(np.float32(1), np.float32(0))), min_p=0)
+    samplers = [Sampler(model, each) for each in (replace(params, top_p=1, min_p=0), of_all)]
+    for row in rows(60, seed=2):
+        # Real models know of few tokens that they may come; of the rest, the used ones come first in this vocabulary.
+        row[:384] += 6
+        first, second = (sampler.sample(row) for sampler in samplers)
+        assert first == second
+
+
+def test_a_token_that_a_grammar_names_is_asked_about_whatever_its_text_begins_with(model: Model) -> None:
+    sampler = Sampler(model, SamplingParams(temperature=0, grammar='root ::= "<" [#<"] <[300]> # <'))
+    unlikely = rows(3)
+    unlikely[:, 300] = -100
+    written = [sampler.sample(row) for row in unlikely]
+    assert (model.token_bytes(written[0]), written[2]) == (b"<", 300)
 
 
 def test_a_grammar_that_allows_nothing_is_an_error(model: Model) -> None:

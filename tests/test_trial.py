@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -120,13 +122,42 @@ def test_a_large_file_is_tried_without_its_weights(
     Model(tiny_path(shape), n_threads=1).close()
 
 
-def test_a_damaged_vocabulary_is_an_error_also_without_the_rest(tiny_path: Paths, tmp_path: Path) -> None:
+@pytest.mark.parametrize("most_whole", [0, trial.WHOLE])
+def test_a_damaged_vocabulary_is_an_error_also_without_the_rest(
+    most_whole: int, tiny_path: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def change(values: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
         repeats_a_token(values, tensors)
         tensors.clear()
 
+    monkeypatch.setattr(trial, "WHOLE", most_whole)
     with pytest.raises(ModelError, match="GGML_ASSERT"):
         Model(write_mutant(tiny_path("llama"), tmp_path / "mutant.gguf", change), vocab_only=True)
+
+
+def test_of_a_large_file_that_is_refused_the_vocabulary_is_tried(
+    tiny_path: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial, "WHOLE", 0)
+    path = write_mutant(tiny_path("llama"), tmp_path / "mutant.gguf", lambda _, tensors: tensors.clear())
+    with Model(path, vocab_only=True) as model:
+        assert model.detokenize(model.tokenize("A text.", add_special=False)) == "A text."
+    with pytest.raises(ModelError, match="cannot load"):
+        Model(path)
+
+
+def test_a_child_without_its_own_packages_tries_a_large_file(tiny_path: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It imports what llama_cpp's functions need and no more, of this process's places."""
+    monkeypatch.setattr(trial, "WHOLE", 0)
+    ran: list[list[str | bytes]] = []
+    run = trial._run
+    monkeypatch.setattr(trial, "_run", lambda command, what: ran.append(list(command)) or run(command, what))
+    Model(tiny_path("llama"), n_threads=1).close()
+    [[_, *options, code, folder, _]] = ran
+    assert options == ["-I", "-S", "-c"]
+    code = str(code).replace("trial_child.main()", "trial_child.c_functions(sys.argv[1]); print(*sys.modules)")
+    done = subprocess.run([sys.executable, *options, code, folder], capture_output=True, text=True, check=True)
+    assert not {"hogwild_local", "numpy", "jinja2"} & set(done.stdout.split())
 
 
 @pytest.fixture

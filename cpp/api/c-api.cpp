@@ -3,6 +3,7 @@
 #include <cstdio>
 
 #include "api/handles.h"
+#include "base/c-enum.h"
 #include "base/memory.h"
 
 namespace hw {
@@ -141,7 +142,7 @@ int32_t hw_model_metadata_value(const hw_model* model, int32_t index, char* buf,
 int32_t hw_token_special(const hw_model* model, hw_token_kind kind) {
     return answer(-1, [&] {
         const llama_vocab* vocab = of(model).vocab();
-        switch (kind) {
+        switch (hw::number_of(kind)) {
             case HW_TOKEN_BOS:
                 return llama_vocab_bos(vocab);
             case HW_TOKEN_EOS:
@@ -150,8 +151,9 @@ int32_t hw_token_special(const hw_model* model, hw_token_kind kind) {
                 return llama_vocab_eot(vocab);
             case HW_TOKEN_NEWLINE:
                 return llama_vocab_nl(vocab);
+            default:
+                return -1;
         }
-        return -1;
     });
 }
 

@@ -5,9 +5,11 @@
 #include <utility>
 
 #include "api/handles.h"
+#include "base/c-enum.h"
 #include "base/log.h"
 #include "cache/block-maps.h"
 #include "engine/pass-size.h"
+#include "engine/thread-count.h"
 #include "hogwild-parts.h"
 #include "products/weight-matrix.h"
 
@@ -32,7 +34,7 @@ void rewrite(BlockMaps& maps, int32_t block, int64_t n_tokens) {
     maps.replace(block, std::move(segments));
 }
 
-void change_blocks(BlockMaps& maps, enum hw_recurrence_change change, int32_t a, int32_t b, int32_t c) {
+void change_blocks(BlockMaps& maps, int32_t change, int32_t a, int32_t b, int32_t c) {
     switch (change) {
         case HW_RECURRENCE_ADD:
             return maps.add(a, b != 0);
@@ -55,8 +57,9 @@ void change_blocks(BlockMaps& maps, enum hw_recurrence_change change, int32_t a,
             return maps.mark(a);
         case HW_RECURRENCE_REWRITE:
             return rewrite(maps, a, b);
+        default:
+            fail(HW_ERROR_ARGUMENT, "change is %d, no value of hw_recurrence_change", change);
     }
-    fail(HW_ERROR_ARGUMENT, "%d is no change", static_cast<int>(change));
 }
 
 std::vector<FedView> views_of(const hw_recurrence_pass& pass) {
@@ -148,8 +151,29 @@ int32_t hw_pass_size(int32_t n) { return hw::rows_for(n); }
 hw_status hw_product(int32_t type, int64_t n_in, int64_t n_out, const void* weights, const float* x, int64_t n_rows,
                      enum hw_product_by by, float* out, char* err, size_t err_size) {
     return guard(err, err_size, [&] {
+        not_null(static_cast<const std::byte*>(weights), "weights");
+        not_null(x, "x");
+        not_null(out, "out");
+        const int32_t way = hw::number_of(by);
+        if (type < 0 || type >= GGML_TYPE_COUNT || way < HW_PRODUCT_GGML || way > HW_PRODUCT_KERNEL) {
+            hw::fail(HW_ERROR_ARGUMENT, "type %d, or %d, no value of hw_product_by", type, way);
+        }
         const std::vector<float> result = product(static_cast<ggml_type>(type), n_in, n_out, weights, x, n_rows, by);
-        std::copy(result.begin(), result.end(), &not_null(out, "out"));
+        std::copy(result.begin(), result.end(), out);
+    });
+}
+
+hw_status hw_thread_counts(int32_t n_threads, const hw_pass_time* passes, int32_t n, int32_t* counts, char* err,
+                           size_t err_size) {
+    return guard(err, err_size, [&] {
+        const hw_pass_time* pass = &not_null(passes, "passes");
+        not_null(counts, "counts");
+        hw::ThreadCount count(n_threads);
+        *counts = count.n();
+        for (int32_t i = 0; i < n; i++) {
+            count.note(pass[i]);
+            *++counts = count.n();
+        }
     });
 }
 
@@ -170,7 +194,8 @@ void hw_recurrence_free(hw_recurrence* recurrence) { delete recurrence; }
 
 hw_status hw_recurrence_change(hw_recurrence* recurrence, enum hw_recurrence_change change, int32_t a, int32_t b,
                                int32_t c, char* err, size_t err_size) {
-    return guard(err, err_size, [&] { change_blocks(not_null(recurrence, "recurrence").maps, change, a, b, c); });
+    return guard(err, err_size,
+                 [&] { change_blocks(not_null(recurrence, "recurrence").maps, number_of(change), a, b, c); });
 }
 
 int32_t hw_recurrence_last_cut(hw_recurrence* recurrence, int32_t block, int32_t n) {

@@ -25,6 +25,8 @@ class AttentionChoice {
     // Throws HW_ERROR_ARGUMENT where fused attention is wanted, and a layer lies elsewhere.
     AttentionChoice(const ModelSpec& spec, hw_attention wanted, ggml_type type_k);
 
+    // Whether flash attention is wanted of some layer.
+    bool may_flash() const { return may_flash_; }
     // What a store must have beside the cells of blocks: free ones for mirrors; and in all a number of cells so that a
     // run that flash attention reads does not end behind the last.
     bool may_mirror() const { return may_flash_ && rules_.keys_are_turned && rules_.may_mirror; }

@@ -27,6 +27,7 @@ Cache::Cache(ModelPtr model, const CacheParams& params)
       n_batch_(params.n_batch),
       source_(model_, params.n_ctx),
       backends_(*model_),
+      n_threads_(model_->n_threads()),
       pool_(model_->n_threads()),
       type_k_(params.type_k),
       type_v_(params.type_v) {
@@ -334,6 +335,12 @@ size_t Cache::layer_bytes(int32_t layer, int32_t n) const {
 
 bool Cache::is_windowed(int32_t layer) const { return std::next(store_->layers().begin(), layer)->second.space > 0; }
 
+// Not where they would give other results, as ggml's flash attention does, which cuts keys by their number; nor where
+// there are devices, for which threads wait too.
+bool Cache::may_take_fewer_threads() const {
+    return model_->n_threads() > 1 && model_->devices().empty() && !choice_->may_flash();
+}
+
 // What a pass that was computed leaves behind, but for its tokens.
 void Cache::note(const std::vector<Pass>& passes, const PassGraph& graph) {
     counts_.n_scores += graph.n_scores(passes);
@@ -354,7 +361,7 @@ void Cache::compute(const hw_view* views, int32_t n_views, LayerHook* hook) {
     const std::vector<Pass> passes = plan_passes(views, n_views);
     PassGraph& graph = graph_for(passes);
     MapPass maps = plan_maps(views, passes.front());
-    backends_.set_n_threads(hook == nullptr ? model_->n_threads() : model_->n_threads_chunk());
+    backends_.set_n_threads(hook == nullptr ? n_threads_.n() : model_->n_threads_chunk());
     auto mirrors = mirrors_.begin();
     for (const Pass& pass : passes) {
         if (pass.flash) {
@@ -362,7 +369,14 @@ void Cache::compute(const hw_view* views, int32_t n_views, LayerHook* hook) {
         }
         mirrors++;
     }
+    std::optional<PassClock> clock;
+    if (hook == nullptr && may_take_fewer_threads()) {
+        clock.emplace();
+    }
     graph.run(passes, maps.plan, hook, node_times_ ? &*node_times_ : nullptr);
+    if (clock) {
+        n_threads_.note(clock->time());
+    }
     note(passes, graph);
     Outputs outputs(views, n_views, graph.logits());
     outputs.write();

@@ -13,6 +13,7 @@
 #include "engine/kv-move.h"
 #include "engine/node-times.h"
 #include "engine/pass-graph.h"
+#include "engine/thread-count.h"
 #include "engine/weight-shares.h"
 
 namespace hw {
@@ -70,6 +71,7 @@ class Cache {
     std::vector<Growth> growth_of(const hw_view* views, int32_t n_views) const;
     void give_origins(const hw_view* views, int32_t n_views);
     void compute(const hw_view* views, int32_t n_views, LayerHook* hook);
+    bool may_take_fewer_threads() const;
     void note(const std::vector<Pass>& passes, const PassGraph& graph);
     std::vector<Pass> plan_passes(const hw_view* views, int32_t n_views);
     MapPass plan_maps(const hw_view* views, const Pass& pass);
@@ -85,7 +87,8 @@ class Cache {
     std::vector<hw_weight_share> weights_;
     std::optional<AttentionChoice> choice_;
     Backends backends_;
-    ThreadPool pool_;  // for the samplers of a pass
+    ThreadCount n_threads_;  // of a pass
+    ThreadPool pool_;        // for the samplers of a pass
     ggml_type type_k_;
     ggml_type type_v_;
     std::string rope_;  // see engine/fingerprint.h

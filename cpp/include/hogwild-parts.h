@@ -30,6 +30,18 @@ enum hw_product_by {
 enum hw_status hw_product(int32_t type, int64_t n_in, int64_t n_out, const void* weights, const float* x,
                           int64_t n_rows, enum hw_product_by by, float* out, char* err, size_t err_size);
 
+// What a pass took: seconds, seconds of CPU of all threads, and how often one was taken off its core.
+struct hw_pass_time {
+    double wall;
+    double cpu;
+    int64_t n_taken;
+};
+
+// How many threads a cache whose model has n_threads gives to the first of these passes, and to each that follows (see
+// engine/thread-count.h). counts: [n + 1]
+enum hw_status hw_thread_counts(int32_t n_threads, const struct hw_pass_time* passes, int32_t n, int32_t* counts,
+                                char* err, size_t err_size);
+
 // One recurrence, and blocks that have nothing but its states (kernel/recurrence.h, cache/block-maps.h). Unlike a
 // cache, it takes what it is given as it is: blocks must exist, and tokens of a pass must be those of its views.
 typedef struct hw_recurrence hw_recurrence;

@@ -127,7 +127,7 @@ enum hw_split {
 struct hw_model_params {
     const char* path;      // UTF-8; the first file of a split model, named NAME-00001-of-0000N.gguf beside the others
     int32_t n_gpu_layers;  // 0: CPU only; -1: all
-    int32_t n_threads;     // >= 1: threads of every cache of this model
+    int32_t n_threads;     // >= 1: threads of every cache of this model, one fewer at times (thread-count.h)
     int32_t n_threads_chunk;  // those of them that hw_decode_chunk uses; 0: all
     bool use_mmap;
     bool vocab_only;  // tokenizer, metadata and chat template, no weights: of any GGUF file that has a vocabulary

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <set>
 
+#include "base/c-enum.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "model/amx-workaround.h"
@@ -92,6 +93,13 @@ std::vector<float> checked_split(const hw_model_params& params) {
     return split;
 }
 
+void check_split_mode(const hw_model_params& params) {
+    const int32_t mode = number_of(params.split_mode);
+    if (mode < HW_SPLIT_LAYER || mode > HW_SPLIT_NONE) {
+        fail(HW_ERROR_ARGUMENT, "split_mode is %d, no value of hw_split", mode);
+    }
+}
+
 void check_devices(const hw_model_params& params, size_t n_devices) {
     const int32_t n = static_cast<int32_t>(n_devices);
     if (params.n_tensor_split > n) {
@@ -120,6 +128,7 @@ Model::Model(const hw_model_params& params)
         fail(HW_ERROR_ARGUMENT,
              "a model of vocab_only has no layers that LoRA adapters or control vectors could change");
     }
+    check_split_mode(params);
     check_gguf_file(params.path, "model file");
     files_ = ModelFiles(model_parts(params.path));  // llama.cpp may end the process where one is another file
     path_ = params.path;
@@ -165,6 +174,10 @@ std::string Model::architecture() const { return hw::metadata(model_.get(), "gen
 
 std::string Model::metadata(const std::string& key) const {
     return hw::metadata(model_.get(), key.rfind("%s", 0) == 0 ? architecture() + key.substr(2) : key);
+}
+
+const FirstBytes& Model::first_bytes() const {
+    return first_bytes_.get([this] { return FirstBytes(vocab()); });
 }
 
 std::vector<ggml_backend_dev_t> Model::devices() const {

@@ -12,6 +12,7 @@
 #include "model/adapters.h"
 #include "model/devices.h"
 #include "model/file-digest.h"
+#include "model/first-bytes.h"
 #include "model/layer-spec.h"
 
 namespace hw {
@@ -45,6 +46,9 @@ class Model {
     // Bytes of weights that lie in pages of the model's files.
     size_t n_mapped_bytes() const;
 
+    // Of a model with a vocabulary.
+    const FirstBytes& first_bytes() const;
+
     // What is read off graphs of this model, see graph/sliding-window.h and graph/source-graph.h.
     const Once<SlidingWindow>& sliding_window() const { return sliding_window_; }
     // Some models have other frequency factors in long contexts.
@@ -58,6 +62,7 @@ class Model {
     int32_t n_threads_;
     int32_t n_threads_chunk_;
     bool vocab_only_;
+    Once<FirstBytes> first_bytes_;
     Once<SlidingWindow> sliding_window_;
     std::array<Once<ModelSpec>, 2> specs_;
 };

@@ -2,31 +2,15 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <map>
 #include <string>
 
 #include "base/c-enum.h"
 #include "base/error.h"
-#include "base/log.h"
 
 namespace hw {
 
 namespace {
-
-// llama.cpp parses groups by recursion, and does not look at the stack. Brackets inside of texts count too: so be it.
-void check_nesting(const char* grammar) {
-    constexpr int max_depth = 500;
-    int depth = 0;
-    for (; *grammar != '\0' && depth <= max_depth; grammar++) {
-        depth += *grammar == '(' ? 1 : *grammar == ')' ? -1 : 0;
-    }
-    if (depth > max_depth) {
-        fail(HW_ERROR_ARGUMENT, "the grammar cannot be parsed: more than %d groups inside each other", max_depth);
-    }
-}
-
-constexpr size_t max_trigger = 256;
 
 void check(const hw_sampler_params& params, int32_t n_vocab) {
     const float values[] = {
@@ -46,16 +30,6 @@ void check(const hw_sampler_params& params, int32_t n_vocab) {
     }
     if (params.n_bias > 0 && (params.bias_tokens == nullptr || params.bias_values == nullptr)) {
         fail(HW_ERROR_ARGUMENT, "logit_bias has %d entries, and its tokens or values are NULL", params.n_bias);
-    }
-    if (params.n_triggers > 0 && params.triggers == nullptr) {
-        fail(HW_ERROR_ARGUMENT, "the grammar has %d triggers, and they are NULL", params.n_triggers);
-    }
-    for (int32_t i = 0; i < params.n_triggers; i++) {
-        // llama.cpp searches for them by regular expressions, whose length goes to the stack.
-        const size_t size = params.triggers[i] != nullptr ? std::strlen(params.triggers[i]) : 0;
-        if (size < 1 || size > max_trigger) {
-            fail(HW_ERROR_ARGUMENT, "grammar_triggers: one of %zu bytes: it must have 1 to %zu", size, max_trigger);
-        }
     }
     for (int32_t i = 0; i < params.n_bias; i++) {
         if (params.bias_tokens[i] < 0 || params.bias_tokens[i] >= n_vocab) {
@@ -106,34 +80,12 @@ size_t n_best(const std::vector<hw_sampler_step>& steps, const hw_sampler_params
     return 0;
 }
 
-// A regular expression that finds just this text.
-std::string as_pattern(const std::string& text) {
-    std::string pattern;
-    for (char character : text) {
-        if (std::strchr("^$\\.*+?()[]{}|", character) != nullptr) {
-            pattern += '\\';
-        }
-        pattern += character;
-    }
-    return pattern;
-}
-
-// As a grammar sees it, control tokens too.
-std::string text_of(const llama_vocab* vocab, llama_token token) {
-    std::string text(64, ' ');
-    int32_t n = llama_token_to_piece(vocab, token, text.data(), static_cast<int32_t>(text.size()), 0, true);
-    if (n < 0) {
-        text.resize(static_cast<size_t>(-n));
-        n = llama_token_to_piece(vocab, token, text.data(), static_cast<int32_t>(text.size()), 0, true);
-    }
-    text.resize(static_cast<size_t>(n));
-    return text;
-}
-
 // Of two equal ones the first in the vocabulary, as a search of all would find it. A heap has the worst on top.
 bool is_better(const llama_token_data& a, const llama_token_data& b) {
     return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
 }
+
+bool is_possible(const llama_token_data& candidate) { return std::isfinite(candidate.logit); }
 
 // Throws where there is no logit to choose by.
 void check_finite(const float* logits, int32_t n_vocab) {
@@ -160,7 +112,9 @@ Sampler::Sampler(ModelPtr model, const hw_sampler_params& params)
     candidates_.reserve(static_cast<size_t>(n_vocab_));
     chain_.reset(llama_sampler_chain_init(llama_sampler_chain_default_params()));
     add_bias(params);
-    add_grammar(params);
+    if (params.grammar != nullptr) {
+        grammar_.emplace(model_, params);
+    }
     const std::vector<hw_sampler_step> steps = checked_steps(params);
     for (const hw_sampler_step step : steps) {
         add_step(step, params);
@@ -184,34 +138,6 @@ void Sampler::add_bias(const hw_sampler_params& params) {
     }
     if (!bias.empty()) {
         add(llama_sampler_init_logit_bias(n_vocab_, static_cast<int32_t>(bias.size()), bias.data()));
-    }
-}
-
-// Throws HW_ERROR_ARGUMENT.
-void Sampler::add_grammar(const hw_sampler_params& params) {
-    if (params.grammar == nullptr) {
-        return;
-    }
-    LogScope log;
-    check_nesting(params.grammar);
-    triggers_.assign(params.triggers, params.triggers + params.n_triggers);
-    waits_ = !triggers_.empty();
-    if (waits_) {
-        std::vector<std::string> patterns;
-        for (const std::string& trigger : triggers_) {
-            patterns.push_back(as_pattern(trigger));
-        }
-        std::vector<const char*> texts;
-        for (const std::string& pattern : patterns) {
-            texts.push_back(pattern.c_str());
-        }
-        grammar_.reset(llama_sampler_init_grammar_lazy_patterns(model_->vocab(), params.grammar, "root", texts.data(),
-                                                                texts.size(), nullptr, 0));
-    } else {
-        grammar_.reset(llama_sampler_init_grammar(model_->vocab(), params.grammar, "root"));
-    }
-    if (grammar_ == nullptr) {
-        fail(HW_ERROR_ARGUMENT, "the grammar cannot be parsed: %s", log.errors().c_str());
     }
 }
 
@@ -244,12 +170,10 @@ void Sampler::add_step(hw_sampler_step step, const hw_sampler_params& params) {
 void Sampler::reset() {
     std::lock_guard<std::mutex> lock(mutex_);
     llama_sampler_reset(chain_.get());
-    if (grammar_ != nullptr) {
-        llama_sampler_reset(grammar_.get());
+    if (grammar_) {
+        grammar_->reset();
     }
     recent_.clear();
-    tail_.clear();
-    waits_ = !triggers_.empty();
 }
 
 int32_t Sampler::sample(const float* logits) {
@@ -257,7 +181,7 @@ int32_t Sampler::sample(const float* logits) {
     check_finite(logits, n_vocab_);
     take_promising(logits);
     llama_token token = choose();
-    if (token >= 0 && grammar_ != nullptr && !(is_allowed(token) && takes_grammar(token))) {
+    if (token >= 0 && grammar_ && !(grammar_->allows(token) && grammar_->take(token))) {
         token = choose_by_grammar(logits);
     }
     if (token < 0) {
@@ -267,55 +191,30 @@ int32_t Sampler::sample(const float* logits) {
     return token;
 }
 
-// Among all tokens that it allows, which it has taken then.
+// Among all tokens that it allows, which it has taken then. It is asked about the best ones first: where it allows as
+// many of them as the chain looks at, what it says of the others changes nothing.
 llama_token Sampler::choose_by_grammar(const float* logits) {
+    const size_t n_needed = n_best_ == 0 ? SIZE_MAX : n_best_ + changed().size();
+    size_t n_asked = n_best_ == 0 ? 0 : 4 * n_needed;
     std::vector<llama_token> refused;  // on trial
     while (true) {
-        take_all(logits);
-        for (llama_token token : refused) {
-            candidates_[static_cast<size_t>(token)].logit = -INFINITY;
+        const bool are_all = take_best(logits, n_asked);
+        for (llama_token_data& candidate : candidates_) {
+            if (std::find(refused.begin(), refused.end(), candidate.id) != refused.end()) {
+                candidate.logit = -INFINITY;
+            }
         }
-        llama_token_data_array array = {candidates_.data(), candidates_.size(), -1, false};
-        llama_sampler_apply(grammar_.get(), &array);
+        grammar_->filter(&candidates_);
+        if (!are_all && candidates_.size() < n_needed) {
+            n_asked = 0;
+            continue;
+        }
         const llama_token token = choose();
-        if (token < 0 || takes_grammar(token)) {
+        if (token < 0 || grammar_->take(token)) {
             return token;
         }
         refused.push_back(token);
     }
-}
-
-// Whether the grammar has taken a token that it allows. Where llama.cpp throws, it would end the process at the next
-// one.
-bool Sampler::takes_grammar(llama_token token) {
-    if (!ends_waiting(token)) {
-        llama_sampler_accept(grammar_.get(), token);
-        return true;
-    }
-    llama_sampler_ptr trial(llama_sampler_clone(grammar_.get()));
-    try {
-        llama_sampler_accept(trial.get(), token);
-    } catch (const std::exception&) {
-        return false;
-    }
-    grammar_ = std::move(trial);
-    waits_ = false;
-    return true;
-}
-
-// Whether a token completes a trigger; if not, it is written.
-bool Sampler::ends_waiting(llama_token token) {
-    if (!waits_) {
-        return false;
-    }
-    std::string text = tail_ + text_of(model_->vocab(), token);
-    for (const std::string& trigger : triggers_) {
-        if (text.find(trigger) != std::string::npos) {
-            return true;
-        }
-    }
-    tail_ = text.substr(text.size() - std::min(text.size(), max_trigger));
-    return false;
 }
 
 void Sampler::take_all(const float* logits) {
@@ -325,15 +224,23 @@ void Sampler::take_all(const float* logits) {
     }
 }
 
+// Tokens that penalties and biases may lift or lower.
+std::vector<llama_token> Sampler::changed() const {
+    std::vector<llama_token> tokens(biased_);
+    tokens.insert(tokens.end(), recent_.begin(), recent_.end());
+    return tokens;
+}
+
 // The n_best of what penalties and biases leave are either changed by them, or among the n_best of the others: so the
 // best n_best + n_changed of all, and the changed ones, hold them.
-void Sampler::take_promising(const float* logits) {
-    std::vector<llama_token> changed(biased_);
-    changed.insert(changed.end(), recent_.begin(), recent_.end());
-    const size_t n = n_best_ + changed.size();
-    if (n_best_ == 0 || n * (biased_.size() + 8) >= static_cast<size_t>(n_vocab_)) {
+void Sampler::take_promising(const float* logits) { take_best(logits, n_best_ == 0 ? 0 : n_best_ + changed().size()); }
+
+// The n best, and those that may be changed; all where n is 0, or that many that a search for them does not pay.
+// Whether these are all.
+bool Sampler::take_best(const float* logits, size_t n) {
+    if (n == 0 || n * (biased_.size() + 8) >= static_cast<size_t>(n_vocab_)) {
         take_all(logits);
-        return;
+        return true;
     }
     candidates_.clear();
     for (llama_token token = 0; token < static_cast<llama_token>(n); token++) {
@@ -347,7 +254,7 @@ void Sampler::take_promising(const float* logits) {
             std::push_heap(candidates_.begin(), candidates_.end(), is_better);
         }
     }
-    for (const llama_token token : changed) {
+    for (const llama_token token : changed()) {
         candidates_.push_back({token, logits[token], 0.0f});
     }
     // In the order of the vocabulary, as all of them would be, and each once.
@@ -355,18 +262,11 @@ void Sampler::take_promising(const float* logits) {
     const auto is_same = [](const llama_token_data& a, const llama_token_data& b) { return a.id == b.id; };
     std::sort(candidates_.begin(), candidates_.end(), is_before);
     candidates_.erase(std::unique(candidates_.begin(), candidates_.end(), is_same), candidates_.end());
-}
-
-bool Sampler::is_allowed(llama_token token) {
-    llama_token_data data = {token, 1.0f, 0.0f};
-    llama_token_data_array array = {&data, 1, -1, false};
-    llama_sampler_apply(grammar_.get(), &array);
-    return std::isfinite(data.logit);
+    return false;
 }
 
 // -1: none. Every sampler of the chain may reorder the candidates.
 llama_token Sampler::choose() {
-    const auto is_possible = [](const llama_token_data& candidate) { return std::isfinite(candidate.logit); };
     if (std::none_of(candidates_.begin(), candidates_.end(), is_possible)) {
         return -1;
     }

@@ -3,17 +3,17 @@
 // A vocabulary has up to some 250,000 tokens, of which a chain with top_k looks at few, unless top_p comes first: those
 // are picked from the logits first, and the tokens are the same (what a penalty or a bias may lift or lower is always
 // looked at).
-// A grammar is tested on the drawn token alone, as llama.cpp does; only where it refuses that one it is asked about all
-// tokens, and the token is drawn again. One with triggers waits for the first of them; llama.cpp finds out only when it
-// has taken a token whether what stands in it behind a trigger is allowed, so it takes that one on trial.
+// A grammar is tested on the drawn token alone, as llama.cpp does; only where it refuses that one it is asked about
+// others, of those that a chain with top_k looks at the best ones first, and the token is drawn again.
 #pragma once
 
 #include <deque>
 #include <mutex>
-#include <string>
+#include <optional>
 #include <vector>
 
 #include "hogwild-sampler.h"
+#include "model/grammar.h"
 #include "model/model.h"
 
 namespace hw {
@@ -32,24 +32,19 @@ class Sampler {
     void add_bias(const hw_sampler_params& params);
     void add_penalties(const hw_sampler_params& params);
     void add_step(hw_sampler_step step, const hw_sampler_params& params);
-    void add_grammar(const hw_sampler_params& params);
     void take_all(const float* logits);
     void take_promising(const float* logits);
-    bool is_allowed(llama_token token);
+    bool take_best(const float* logits, size_t n);
+    std::vector<llama_token> changed() const;
     llama_token choose();
     llama_token choose_by_grammar(const float* logits);
-    bool takes_grammar(llama_token token);
-    bool ends_waiting(llama_token token);
     void accept(llama_token token);
 
     std::mutex mutex_;
     ModelPtr model_;
     int32_t n_vocab_;
-    llama_sampler_ptr chain_;                   // all but the grammar
-    llama_sampler_ptr grammar_;                 // NULL: none
-    std::vector<std::string> triggers_;         // of the grammar
-    bool waits_ = false;                        // the grammar, for one of them
-    std::string tail_;                          // while it waits: the end of what was written
+    llama_sampler_ptr chain_;  // all but the grammar
+    std::optional<Grammar> grammar_;
     size_t n_best_ = 0;                         // the chain chooses among so many; 0: among all
     std::vector<llama_token> biased_;           // tokens that have a bias
     size_t n_penalized_ = 0;                    // so many of the last tokens are penalized

@@ -19,15 +19,16 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 from ..disk import cache_folder
 from ..errors import HogwildError, ModelError, OutOfMemory
+from . import trial_child
 from .default_model import default_model_path
 
 MOST_S = 30.0
 WHOLE = 64 * 2**20  # bytes: a file that is loaded with its weights
-MOST_MEMORY = 4 * 2**30  # of the child, weights that are mapped not counted
 TRUST = "HOGWILD_TRUST"  # environment variable: 1 tries no file
 _PART = re.compile(r"-\d{5}-of-(\d{5})\.gguf$")
 
@@ -75,24 +76,48 @@ def _parts(file: Path) -> list[Path]:
 def _try(file: Path, adapters: Sequence[Path], n_loras: int) -> None:
     """adapters: first the LoRA ones. Raises ModelError."""
     what = " with ".join(f"'{each}'" for each in (file, *adapters))
-    how = "compute" if sum(part.stat().st_size for part in _parts(file)) <= WHOLE else "build"
+    paths = [*map(os.fsencode, (file, *adapters))]
+    if sum(part.stat().st_size for part in _parts(file)) <= WHOLE:
+        _run(_command("compute", n_loras, paths), what)
+    elif _run(_short_command(paths[: 1 + n_loras]), what) == trial_child.REFUSED:
+        _run(_command("vocabulary", 0, paths[:1]), what)  # which may be loaded without the rest
+
+
+def _command(how: str, n_loras: int, paths: Sequence[bytes]) -> list[str | bytes]:
     code = f"import sys; sys.path[:] = {sys.path!r}; from hogwild_local.engine.trial import main; main()"
+    return [sys.executable, "-c", code, how, str(n_loras), *paths]
+
+
+def _short_command(paths: Sequence[bytes]) -> list[str | bytes]:
+    llama_cpp = find_spec("llama_cpp")
+    folder = "" if llama_cpp is None or llama_cpp.origin is None else str(Path(llama_cpp.origin).parent)
+    places = [*sys.path, str(Path(trial_child.__file__).parent)]
+    code = f"import sys; sys.path[:] = {places!r}; import trial_child; trial_child.main()"
+    return [sys.executable, "-I", "-S", "-c", code, folder, *paths]
+
+
+def _run(command: Sequence[str | bytes], what: str) -> int:
+    """How the child ended, 0 or REFUSED. Raises ModelError for any other end."""
+    environment = {**os.environ, TRUST: "1", "GGML_NO_BACKTRACE": "1", "CUDA_VISIBLE_DEVICES": ""}
+    nothing = subprocess.DEVNULL
     try:
-        child = subprocess.run(
-            [sys.executable, "-c", code, how, str(n_loras), *map(os.fsencode, (file, *adapters))],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            timeout=MOST_S,
-            env={**os.environ, TRUST: "1", "GGML_NO_BACKTRACE": "1", "CUDA_VISIBLE_DEVICES": ""},
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise ModelError(f"llama.cpp does not come to an end with {what}: it was stopped after {MOST_S:g} s") from None
+        child = subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=subprocess.PIPE, env=environment)
     except OSError:
-        return  # no process can be started: then none can be tried
-    if child.returncode != 0:
-        raise ModelError(f"llama.cpp ends the process over {what} ({_cause(child.returncode, child.stderr)})")
+        return 0  # no process can be started: then none can be tried
+    with child:
+        try:
+            from . import native  # noqa: F401  what loads the file then is itself loaded meanwhile
+
+            said = child.communicate(timeout=MOST_S)[1]
+        except BaseException as error:
+            child.kill()
+            if not isinstance(error, subprocess.TimeoutExpired):
+                raise
+            late = f"llama.cpp does not come to an end with {what}: it was stopped after {MOST_S:g} s"
+            raise ModelError(late) from None
+    if child.returncode not in (0, trial_child.REFUSED):
+        raise ModelError(f"llama.cpp ends the process over {what} ({_cause(child.returncode, said)})")
+    return child.returncode
 
 
 def _cause(code: int, said: bytes) -> str:
@@ -105,37 +130,22 @@ def _cause(code: int, said: bytes) -> str:
     return f"{name}: {last}" if last else name
 
 
-# -- the child --
+# -- the child that computes --
 
 
 def main() -> None:
     """Ends with 0 if the file may be loaded: also if it is refused with a good error, which is raised again there."""
-    _limit_memory()
+    trial_child.limit_memory()
     how, n, path, *adapters = sys.argv[1:]
-    loras, control_vectors = adapters[: int(n)], adapters[int(n) :]
     try:
         if how == "compute":
-            _compute(path, loras, control_vectors)
-        else:
-            _build(path, loras)
-        return
+            _compute(path, adapters[: int(n)], adapters[int(n) :])
+            return
     except (OutOfMemory, MemoryError) as error:
-        sys.exit(f"it asks for more than {MOST_MEMORY >> 30} GiB: {error}")
+        sys.exit(f"it asks for more than {trial_child.MOST_MEMORY >> 30} GiB: {error}")
     except HogwildError:
         pass
     _load_vocabulary(path)
-
-
-def _limit_memory() -> None:
-    """The system may end any other process when memory is short."""
-    try:
-        import resource
-
-        soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        if soft == resource.RLIM_INFINITY or soft > MOST_MEMORY:
-            resource.setrlimit(resource.RLIMIT_DATA, (MOST_MEMORY, hard))
-    except (ImportError, OSError, ValueError):
-        pass
 
 
 def _compute(path: str, loras: Sequence[str], control_vectors: Sequence[str]) -> None:
@@ -149,26 +159,7 @@ def _compute(path: str, loras: Sequence[str], control_vectors: Sequence[str]) ->
             cache.decode([([block], [token % model.n_vocab for token in range(n)])])
 
 
-def _build(path: str, loras: Sequence[str]) -> None:
-    """Raises ModelError."""
-    import llama_cpp
-
-    model_params = llama_cpp.llama_model_default_params()
-    model_params.no_alloc = True
-    model_params.load_mode = 0  # LLAMA_LOAD_MODE_NONE
-    model_params.n_gpu_layers = 0
-    model = llama_cpp.llama_model_load_from_file(os.fsencode(path), model_params)
-    if model is None:
-        raise ModelError(path)
-    for lora in loras:
-        llama_cpp.llama_adapter_lora_init(model, os.fsencode(lora))
-    params = llama_cpp.llama_context_default_params()
-    params.n_ctx, params.n_batch, params.n_ubatch, params.n_threads = 64, 8, 8, 1
-    llama_cpp.llama_init_from_model(model, params)
-
-
 def _load_vocabulary(path: str) -> None:
-    """It may be loaded without the rest."""
     from .model import Model
 
     try:

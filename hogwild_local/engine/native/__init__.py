@@ -11,7 +11,7 @@ from .host import devices, free_host_memory, gpus, rpc_load, rpc_server
 from .kernel import attention, attention_isas
 from .library import ffi, lib
 from .model import NativeModel
-from .parts import Recurrence, pass_size, product
+from .parts import Recurrence, pass_size, product, thread_counts
 from .sampler import NativeSampler
 
 __all__ = [
@@ -36,4 +36,5 @@ __all__ = [
     "product",
     "rpc_load",
     "rpc_server",
+    "thread_counts",
 ]

@@ -81,6 +81,13 @@ class Recurrence:
         call(lib.hw_recurrence_run, self._pointer, wanted)
 
 
+def thread_counts(n_threads: int, passes: Sequence[tuple[float, float, int]]) -> list[int]:
+    """How many threads the first of these passes gets, and each that follows. passes: as struct hw_pass_time."""
+    counts = ffi.new("int32_t[]", len(passes) + 1)
+    call(lib.hw_thread_counts, n_threads, ffi.new("struct hw_pass_time[]", list(passes)), len(passes), counts)
+    return list(counts)
+
+
 def pass_size(n: int) -> int:
     """The rule behind NativeCache.pass_size, without n_batch."""
     return int(lib.hw_pass_size(n))
