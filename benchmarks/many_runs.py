@@ -31,7 +31,7 @@ def prepared(
 ) -> Iterator[list[list[CacheBlock]]]:
     """The views of one run over a prompt that is in the cache."""
     chance = random.Random(seed)
-    prompt = cache.block("prompt")
+    prompt = cache.block("prompt", anchored=True)
     own = [cache.block(f"worker {index}") for index in range(options.workers)]
     cache.decode([([prompt], [chance.randrange(model.n_vocab) for _ in range(options.prompt)])])
     yield [[prompt, *(other for other in own if other is not mine), mine] for mine in own]

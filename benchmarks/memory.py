@@ -23,7 +23,7 @@ PASSES = 8
 
 def ours(model: Model, options: argparse.Namespace) -> int:
     with SharedCache(model, options.n_ctx, n_windows=options.n_windows) as cache:
-        prompt = cache.block("prompt")
+        prompt = cache.block("prompt", anchored=True)
         cache.decode([([prompt], [i % model.n_vocab for i in range(options.context)])])
         workers = [cache.block() for _ in range(options.workers)]
         for _ in range(PASSES):

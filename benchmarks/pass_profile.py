@@ -1,7 +1,7 @@
 """One pass of several workers, looked into: what the engine counts, and where the time goes.
 
-    python benchmarks/pass_profile.py model.gguf [--n-gpu-layers -1] [--context 4096] [--workers 4] [--step 32]
-        [--passes 60] [--threads N] [--profiler cuda|nodes] [--json FILE]
+    python benchmarks/pass_profile.py model.gguf [--n-gpu-layers -1] [--context 4096] [--copies 0] [--workers 4]
+        [--step 32] [--passes 60] [--threads N] [--profiler cuda|nodes] [--json FILE]
 
 The workers see a prompt, and each other's step, of which each has written --step tokens. Counted: graphs that were
 built, graphs that llama.cpp was asked for, cells mirrored and moved, over all passes. --profiler cuda lets NVIDIA's
@@ -48,9 +48,12 @@ def counted(cache: SharedCache) -> dict[str, int]:
 class Workers:
     def __init__(self, model: Model, cache: SharedCache, options: argparse.Namespace) -> None:
         self.rng, self.n_vocab, self.cache = random.Random(1), model.n_vocab, cache
-        prompt = cache.block("prompt")
+        prompt = cache.block("prompt", anchored=not options.copies)
         for done in range(0, options.context, cache.n_batch):
             cache.decode([([prompt], self.tokens(min(cache.n_batch, options.context - done)))])
+        for copy in [cache.copy(prompt) for _ in range(options.copies)]:
+            prompt.append(copy)
+            copy.free()
         own = [cache.block(f"worker {i}") for i in range(options.workers)]
         for block in own if options.step else []:
             cache.decode([([prompt, block], self.tokens(options.step))])
@@ -68,6 +71,7 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("--n-gpu-layers", type=int, default=-1)
     parser.add_argument("--context", type=int, default=4096)
+    parser.add_argument("--copies", type=int, default=0, help="of the prompt behind it: a long one that is soon fed")
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--step", type=int, default=32)
     parser.add_argument("--passes", type=int, default=60)
@@ -75,7 +79,11 @@ def main() -> None:
     parser.add_argument("--profiler", choices=["cuda", "nodes"])
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    n_ctx = options.context + (options.workers + 2) * options.workers * (options.step + options.passes) + 1024
+    n_ctx = (
+        (1 + options.copies) * options.context
+        + (options.workers + 2) * options.workers * (options.step + options.passes)
+        + 1024
+    )
     with (
         Model(options.model, n_gpu_layers=options.n_gpu_layers, n_threads=options.threads) as model,
         SharedCache(model, n_ctx) as cache,

@@ -5,7 +5,8 @@
 
 Figures are processor time of this process with one thread, ours and llama.cpp's in turn: what other processes do to
 the machine changes it little. Of a model: seconds of the prefill and mean milliseconds of a pass, of a prompt and steps
-that begin empty, llama.cpp by the faster of flash attention on and off; those of the first passes are not counted.
+that begin empty, llama.cpp by the faster of flash attention on and off; those of the first passes are not counted. In
+layers with a sliding window its sequences can share no prompt that is longer than what it holds there: --swa-full.
 --kernel: a gated delta net of Qwen3.5's (16 heads, keys and values of 128) alone, by the length of the prompt and by
 workers, each with --step tokens of its own.
 """
@@ -44,10 +45,12 @@ def whole_model(model: Model, context: int, n_workers: int, options: argparse.Na
         cache = stack.enter_context(SharedCache(model, n_ctx))
         flash = {"on": True, "off": False} if options.llama else {}
         llamas = {
-            name: stack.enter_context(LlamaBaseline(model, n_ctx, n_workers, flash_attention=on))
+            name: stack.enter_context(
+                LlamaBaseline(model, n_ctx, n_workers, flash_attention=on, swa_full=options.swa_full)
+            )
             for name, on in flash.items()
         }
-        prompt, own = cache.block("prompt"), [cache.block(f"worker {i}") for i in range(n_workers)]
+        prompt, own = cache.block("prompt", anchored=True), [cache.block(f"worker {i}") for i in range(n_workers)]
         views = [[prompt, *(other for other in own if other is not one), one] for one in own]
         prefill = {"ours": 0.0, **dict.fromkeys(llamas, 0.0)}
         for done in range(0, context, cache.n_batch):
@@ -88,7 +91,7 @@ def kernel(context: int, n_workers: int, step: int) -> None:
 
     seconds: list[float] = []
     for block in range(n_workers + 1):
-        net.change("add", block)
+        net.change("add", block, int(block == 0))  # the prompt is anchored
     for done in range(0, context, 512):
         feed([([0], min(512, context - done))])
     prefill = sum(seconds)
@@ -114,6 +117,7 @@ def main() -> None:
     parser.add_argument("--workers", default="4")
     parser.add_argument("--step", type=int, default=24)
     parser.add_argument("--passes", type=int, default=100)
+    parser.add_argument("--swa-full", action="store_true")
     parser.add_argument("--no-llama", dest="llama", action="store_false")
     options = parser.parse_args()
     cases = [(int(n), int(w)) for n in options.contexts.split(",") for w in options.workers.split(",")]

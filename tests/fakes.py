@@ -208,7 +208,7 @@ class FakeCache:
     def n_free(self) -> int:
         return self.n_ctx - sum(len(block) for block in list(self.blocks))
 
-    def block(self, name: str) -> FakeBlock:
+    def block(self, name: str, anchored: bool = False) -> FakeBlock:
         if self.closed:
             raise Closed("cache")
         self.blocks.append(FakeBlock(self, name))

@@ -6,6 +6,7 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from hogwild_local.engine.holders import Held
@@ -29,7 +30,7 @@ class FakeNative:
         self._ids = itertools.count()
         self._lock = threading.Lock()
 
-    def new_block(self) -> int:
+    def new_block(self, is_anchored: bool = False) -> int:
         block = next(self._ids)
         self.lens[block] = 0
         return block
@@ -74,7 +75,7 @@ class Made:
         self.merger = Merger(self.native.decode, self.ledger, N_BATCH)
 
     def block(self) -> int:
-        held = self.merger.alone(self.ledger.open)
+        held = self.merger.alone(partial(self.ledger.open, False))
         self.held[held.id] = held
         return held.id
 

@@ -194,7 +194,7 @@ def test_the_layout_is_as_documented_and_every_field_is_checked(single: Load) ->
         cache.decode([([prompt, block], TOKENS[:10])])
         data = cache.read(block)
         magic, version, order, size, checksum, origin, n, n_text = struct.unpack_from("<8sIIQQqII", data)
-        assert (magic, version, order, size) == (b"HWBLOCK\n", 3, 0x01020304, len(data))
+        assert (magic, version, order, size) == (b"HWBLOCK\n", 4, 0x01020304, len(data))
         assert (checksum, origin, n) == (digest(data), 7, 10)
         text = data[48 : 48 + n_text].decode()
         names = [line.split("=")[0] for line in text.splitlines()]
@@ -213,7 +213,7 @@ def test_the_layout_is_as_documented_and_every_field_is_checked(single: Load) ->
         before = cache._native.blocks()
         for bad, what in [
             (changed(8, "<I", 1), "version 1"),
-            (changed(8, "<I", 2), "version 2: this library reads version 3"),
+            (changed(8, "<I", 2), "version 2: this library reads version 4"),
             (changed(12, "<I", 0x04030201), "order of bytes"),
             (changed(32, "<q", -1), "origin"),
             (changed(32, "<q", 2**62), "origin"),

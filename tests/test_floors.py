@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-CPP_FLOORS = ["base", "kernel", "model", "cache", "graph", "attention", "recurrence", "engine", "api"]
+CPP_FLOORS = ["base", "kernel", "model", "cache", "graph", "attention", "recurrence", "products", "engine", "api"]
 """From the ground up. cpp/include, the public headers, is known to all."""
 SOURCES = sorted((ROOT / "cpp").glob("*/*.h")) + sorted((ROOT / "cpp").glob("*/*.cpp"))
 

@@ -14,7 +14,8 @@ import pytest
 
 from hogwild_local import CacheBlock, Hogwild, Model, SharedCache
 from hogwild_local.cli.baseline import LlamaBaseline
-from hogwild_local.errors import InvalidArgument
+from hogwild_local.engine.views import Chunk, DecodeView
+from hogwild_local.errors import InvalidArgument, UnsupportedModel
 from models.tiny import HYBRIDS
 
 Load = Callable[..., Model]
@@ -132,6 +133,35 @@ def test_copies_and_halves_and_bytes_go_on_as_the_block_would(name: str, single:
         assert difference(feed(cache, [others[0], own], [5]), expected) < TOLERANCE
 
 
+def test_anchored_blocks_one_behind_the_other_are_the_uncut_text_whatever_is_done_to_them(
+    name: str, single: Load
+) -> None:
+    model = single(name)
+    tokens, step = text(model, 160), text(model, 3, 1)
+    expected = uncut(model, [*tokens, *step, 5])
+    with cache_of(model, n_batch=30) as cache, cache_of(model) as other:
+        first, second, history, own = (cache.block(who, who != "own") for who in ("a", "b", "history", "own"))
+        feed(cache, [first], tokens[:70])
+        feed(cache, [first, second], tokens[70:150])
+        feed(cache, [first, second, history], tokens[150:])
+        feed(cache, [first, second, history, own], step)
+        history.append(own)
+        third = second.split(second.last_cut(60))
+        blocks = [first, second, third, history]
+        for path in (blocks, [cache.copy(block) for block in blocks]):
+            assert difference(feed(cache, [*path, own], [5]), expected) < TOLERANCE
+            own.clear()
+        elsewhere = [other.write(cache.read(block)) for block in blocks]
+        assert difference(feed(other, [*elsewhere, other.block()], [5]), expected) < TOLERANCE
+        with pytest.raises(InvalidArgument, match="is anchored"):
+            feed(cache, [first, third, own], [5])
+        second.truncate(second.last_cut(30))
+        with pytest.raises(InvalidArgument, match="is anchored"):
+            feed(cache, [*blocks, own], [5])
+        kept = [*tokens[:70], *tokens[70 : 70 + len(second)]]
+        assert difference(feed(cache, [first, second, own], [5]), uncut(model, [*kept, 5])) < TOLERANCE
+
+
 def test_a_block_is_cut_where_its_states_are_kept_and_nowhere_else(name: str, single: Load) -> None:
     model = single(name)
     tokens = text(model, 90)
@@ -240,3 +270,10 @@ def test_runs_of_all_layouts_stand_on_prompts_that_are_kept(
         assert again.texts == first.texts
         assert again.usage.cached_tokens > 100
         hogwild.generate("Alice and Bob count again.", **options)
+
+
+def test_prompts_are_not_cut_over_ranks(name: str, single: Load) -> None:
+    with cache_of(single(name)) as cache:
+        block = cache._native.new_block()
+        with pytest.raises(UnsupportedModel, match="recurrent layers: its prompts cannot be cut"):
+            cache._native.decode_chunk(DecodeView([block], [1, 2, 3], 0), Chunk([], [], lambda layer: None))

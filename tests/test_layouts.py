@@ -181,10 +181,10 @@ def test_a_layout_serves_one_run_at_a_time_and_many_in_turn() -> None:
 
 def test_a_failing_open_keeps_nothing() -> None:
     class Greedy(FakeCache):
-        def block(self, name: str) -> FakeBlock:
+        def block(self, name: str, anchored: bool = False) -> FakeBlock:
             if name == "worker 1":
                 raise CacheFull(1, 0)
-            return super().block(name)
+            return super().block(name, anchored)
 
     cache, layout = Greedy(FakeModel()), Combined()
     with pytest.raises(CacheFull):

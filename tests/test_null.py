@@ -55,7 +55,7 @@ def test_what_is_null_is_named(tiny_path: Callable[..., Path]) -> None:
     code = """
 from hogwild_local.engine.native import ffi, lib
 text = ffi.new("char[]", 256)
-for name, arguments in [("hw_block_new", [ffi.NULL, ffi.new("int32_t *")]), ("hw_model_load", [ffi.NULL] * 2)]:
+for name, arguments in [("hw_block_new", [ffi.NULL, False, ffi.new("int32_t *")]), ("hw_model_load", [ffi.NULL] * 2)]:
     status = getattr(lib, name)(*arguments, text, 256)
     print(status == lib.HW_ERROR_ARGUMENT, ffi.string(text).decode())
 none = ffi.NULL

@@ -57,7 +57,7 @@ def test_the_low_level_names_are_those_that_others_use() -> None:
         "n_ctx": 4096, "type_k": "f16", "type_v": "f16", "n_batch": 512, "attention": "auto", "n_windows": None
     }  # fmt: skip
     assert names(Model.detokenize)[0] == "ids"
-    assert names(SharedCache.block) == ["name"]
+    assert names(SharedCache.block) == ["name", "anchored"]
     assert names(SharedCache.decode)[0] == "views"
     assert isinstance(SharedCache.n_free, property)
     for method in ("append", "clear", "truncate", "free", "__len__"):

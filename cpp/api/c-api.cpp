@@ -291,10 +291,10 @@ hw_status hw_cache_pass_size(hw_cache* cache, int32_t n, int32_t* rows, char* er
     return guard(err, err_size, [&] { not_null(rows, "rows") = of(cache).pass_size(n); });
 }
 
-hw_status hw_block_new(hw_cache* cache, int32_t* block, char* err, size_t err_size) {
+hw_status hw_block_new(hw_cache* cache, bool is_anchored, int32_t* block, char* err, size_t err_size) {
     return guard(err, err_size, [&] {
         int32_t& made = not_null(block, "block");
-        made = of(cache).blocks()->add();
+        made = of(cache).blocks()->add(is_anchored);
     });
 }
 

@@ -1,18 +1,22 @@
 // Parts of the library alone, for tests.
+#include <algorithm>
 #include <memory>
 #include <thread>
 #include <utility>
 
 #include "api/handles.h"
+#include "base/log.h"
 #include "cache/block-maps.h"
 #include "engine/pass-size.h"
 #include "hogwild-parts.h"
+#include "products/weight-matrix.h"
 
 struct hw_recurrence {
     explicit hw_recurrence(std::vector<hw::Recurrence> one) : recurrence(one.front()), maps(std::move(one)) {}
 
     hw::Recurrence recurrence;
     hw::BlockMaps maps;
+    size_t n_links = 0;
 };
 
 namespace {
@@ -22,14 +26,16 @@ using namespace hw;
 void rewrite(BlockMaps& maps, int32_t block, int64_t n_tokens) {
     std::vector<std::byte> data(maps.n_bytes(block));
     maps.read(block, data.data());
-    maps.replace(block, {});
-    maps.replace(block, maps.from_bytes(data.data(), data.size(), n_tokens));
+    bool is_anchored = false;
+    Segments segments = maps.from_bytes(data.data(), data.size(), n_tokens, &is_anchored);
+    maps.add(block, is_anchored);
+    maps.replace(block, std::move(segments));
 }
 
 void change_blocks(BlockMaps& maps, enum hw_recurrence_change change, int32_t a, int32_t b, int32_t c) {
     switch (change) {
         case HW_RECURRENCE_ADD:
-            return maps.add(a);
+            return maps.add(a, b != 0);
         case HW_RECURRENCE_REMOVE:
             return maps.remove(a);
         case HW_RECURRENCE_TRUNCATE:
@@ -37,13 +43,13 @@ void change_blocks(BlockMaps& maps, enum hw_recurrence_change change, int32_t a,
             return maps.truncate(a, b);
         case HW_RECURRENCE_SPLIT:
             maps.check_cut(a, b);
-            maps.add(c, maps.of(a).size());
+            maps.add(c, maps.is_anchored(a), maps.of(a).size());
             return maps.split(a, b, c);
         case HW_RECURRENCE_APPEND:
             maps.replace(a, maps.joined(a, b));
             return maps.replace(b, {});
         case HW_RECURRENCE_COPY:
-            maps.add(b);
+            maps.add(b, maps.is_anchored(a));
             return maps.replace(b, maps.of(a));
         case HW_RECURRENCE_MARK:
             return maps.mark(a);
@@ -106,6 +112,25 @@ void run_part(const Recurrence& recurrence, const RecurrentPlan& plan, const hw_
     }
 }
 
+std::vector<float> product(ggml_type type, int64_t n_in, int64_t n_out, const void* weights, const float* x,
+                           int64_t n_rows, hw_product_by by) {
+    if (!kind_of(type)) {
+        fail(HW_ERROR_UNSUPPORTED, "there is no kernel for weights of type %d", static_cast<int>(type));
+    }
+    if (n_in % ggml_blck_size(type) != 0 || (n_out % 8 != 0 && type != GGML_TYPE_Q6_K) || n_in < 1 || n_out < 1 ||
+        n_rows < 1) {
+        fail(HW_ERROR_ARGUMENT, "weights [%d, %d] and %d rows cannot be multiplied", static_cast<int>(n_in),
+             static_cast<int>(n_out), static_cast<int>(n_rows));
+    }
+    const ProductKernel* kernel = by == HW_PRODUCT_KERNEL ? product_kernel() : &product_plain;
+    if (kernel == nullptr) {
+        fail(HW_ERROR_UNSUPPORTED, "there is no kernel for this CPU");
+    }
+    const LogScope log;
+    const WeightMatrix matrix(type, n_in, n_out, weights);
+    return by == HW_PRODUCT_GGML ? matrix.multiply(x, n_rows) : matrix.multiply(*kernel, x, n_rows);
+}
+
 }  // namespace
 
 using hw::answer;
@@ -118,11 +143,13 @@ hw_status hw_cache_check(hw_cache* cache, char* err, size_t err_size) {
     return guard(err, err_size, [&] { hw::of(cache).blocks()->check(); });
 }
 
-hw_status hw_pass_size(const hw_weight_share* weights, int32_t n_weights, bool has_avx512, int32_t n, int32_t* rows,
-                       char* err, size_t err_size) {
+int32_t hw_pass_size(int32_t n) { return hw::rows_for(n); }
+
+hw_status hw_product(int32_t type, int64_t n_in, int64_t n_out, const void* weights, const float* x, int64_t n_rows,
+                     enum hw_product_by by, float* out, char* err, size_t err_size) {
     return guard(err, err_size, [&] {
-        const hw_weight_share* first = &not_null(weights, "weights");
-        not_null(rows, "rows") = hw::rows_for(hw::PassCost({first, first + n_weights}, has_avx512), n);
+        const std::vector<float> result = product(static_cast<ggml_type>(type), n_in, n_out, weights, x, n_rows, by);
+        std::copy(result.begin(), result.end(), &not_null(out, "out"));
     });
 }
 
@@ -154,11 +181,20 @@ int32_t hw_recurrence_n_segments(hw_recurrence* recurrence, int32_t block) {
     return answer(-1, [&] { return static_cast<int32_t>(not_null(recurrence, "recurrence").maps.of(block).size()); });
 }
 
+hw_recurrence_counts hw_recurrence_count(hw_recurrence* recurrence) {
+    return answer(hw_recurrence_counts{}, [&] {
+        const hw_recurrence& one = not_null(recurrence, "recurrence");
+        return hw_recurrence_counts{static_cast<int64_t>(one.n_links), one.maps.n_joined(),
+                                    static_cast<int64_t>(one.maps.n_bytes_used())};
+    });
+}
+
 hw_status hw_recurrence_run(hw_recurrence* recurrence, const hw_recurrence_pass* pass, char* err, size_t err_size) {
     return guard(err, err_size, [&] {
         hw_recurrence& one = not_null(recurrence, "recurrence");
         const hw_recurrence_pass& wanted = not_null(pass, "pass");
         hw::MapPass maps = one.maps.plan(views_of(wanted));
+        one.n_links = maps.plan.links.size();
         std::vector<std::thread> threads;
         for (int ith = 0; ith < wanted.n_threads; ith++) {
             threads.emplace_back([&, ith] { run_part(one.recurrence, maps.plan, wanted, ith); });

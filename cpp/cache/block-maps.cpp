@@ -10,18 +10,9 @@ namespace hw {
 
 namespace {
 
-size_t floats_of(const std::vector<Recurrence>& recurrences) {
-    return recurrences.empty() ? 0 : recurrences.back().offset + recurrences.back().shape.n_floats();
-}
-
-// Of a row.
-size_t row_floats_of(const std::vector<Recurrence>& recurrences) {
-    return recurrences.empty() ? 0 : recurrences.back().rows_offset + recurrences.back().shape.n_row_floats();
-}
-
 // Whatever they take if they are small, and fewer of large ones.
 size_t most_segments_of(const std::vector<Recurrence>& recurrences) {
-    const size_t n_bytes = sizeof(float) * std::max(floats_of(recurrences), size_t{1});
+    const size_t n_bytes = sizeof(float) * std::max(map_floats(recurrences), size_t{1});
     return std::clamp(most_map_bytes / n_bytes, least_segments, most_segments);
 }
 
@@ -36,10 +27,11 @@ BlockMaps::BlockMaps(std::vector<Recurrence> recurrences, ThreadPool* pool)
     : recurrences_(std::move(recurrences)),
       pool_(pool),
       most_segments_(most_segments_of(recurrences_)),
-      maps_(floats_of(recurrences_)) {
+      maps_(map_floats(recurrences_)),
+      states_(state_floats(recurrences_)) {
     const int64_t most = is_used() ? n_rows() : 0;
     for (int64_t n = std::min(least_rows, most); n > 0; n = n < most ? std::min(2 * n, most) : 0) {
-        rows_.emplace(n, row_floats_of(recurrences_) * static_cast<size_t>(n));
+        rows_.emplace(n, row_floats(recurrences_) * static_cast<size_t>(n));
     }
 }
 
@@ -50,18 +42,20 @@ size_t BlockMaps::usual_bytes(const std::vector<Recurrence>& recurrences) {
     constexpr size_t n_workers = 4;
     const size_t n_segments = 2 * most_segments_of(recurrences);  // with those that a pass adds
     const size_t n_rows = n_workers * static_cast<size_t>(recurrences.front().n_rows);
-    const size_t n_maps = n_segments + 2 + n_workers;  // one of all of the prompt, one that is being made
-    return sizeof(float) * (n_maps * floats_of(recurrences) + n_rows * row_floats_of(recurrences));
+    const size_t n_maps = 2 + n_workers;  // one of the history, one that is being made
+    return sizeof(float) * (n_segments * state_floats(recurrences) + n_maps * map_floats(recurrences) +
+                            n_rows * row_floats(recurrences));
 }
 
 size_t BlockMaps::n_bytes_used() const {
-    return std::accumulate(rows_.begin(), rows_.end(), maps_.n_bytes(),
+    return std::accumulate(rows_.begin(), rows_.end(), maps_.n_bytes() + states_.n_bytes(),
                            [](size_t sum, const auto& rows) { return sum + rows.second.n_bytes(); });
 }
 
-void BlockMaps::add(int32_t block, size_t n_segments) {
+void BlockMaps::add(int32_t block, bool is_anchored, size_t n_segments) {
     if (is_used()) {
         blocks_[block] = {};
+        blocks_[block].is_anchored = is_anchored;
         blocks_[block].segments.reserve(n_segments);
     }
 }
@@ -180,7 +174,8 @@ std::shared_ptr<Rows> BlockMaps::new_rows(int64_t n) const {
 Segment BlockMaps::as_map(const Segments& parts) const {
     Join join = {0, parts, false};
     go_on(&join, recurrences_.size());
-    return {length(parts), std::move(join.map), parts.back().is_marked, nullptr, 0, parts.front().is_appended};
+    return {length(parts),       std::move(join.map), parts.back().is_marked, nullptr, 0, parts.front().is_appended,
+            parts.front().anchor};
 }
 
 // With room for some more.
@@ -198,7 +193,15 @@ Segment BlockMaps::as_rows(const Segments& parts, int64_t n_more) const {
     return whole;
 }
 
+// Of a state nothing before it is needed.
 Segment BlockMaps::join(const Segment& first, const Segment& second) const {
+    if (second.anchor) {
+        Segment both = second;
+        both.n_tokens += first.n_tokens;
+        both.anchor->n_before -= first.n_tokens;
+        both.anchor->behind = first.anchor ? first.anchor->behind : second.anchor->behind;
+        return both;
+    }
     const bool are_few = first.rows && second.rows && first.n_tokens + second.n_tokens <= n_rows();
     return are_few ? as_rows({first, second}, 0) : as_map({first, second});
 }
@@ -211,6 +214,11 @@ Segments BlockMaps::joined(int32_t dst, int32_t src) const {
     Segments segments = of(dst);
     if (segments.empty()) {
         return of(src);
+    }
+    if (std::any_of(of(src).begin(), of(src).end(),
+                    [](const Segment& segment) { return segment.anchor.has_value(); })) {
+        fail(HW_ERROR_ARGUMENT, "block %d is anchored: it stands behind other tokens than block %d ends with", src,
+             dst);
     }
     for (const Segment& segment : of(src)) {
         Segment& last = segments.back();

@@ -18,6 +18,12 @@ bool is_same(const Segment& a, const Segment& b) {
     return a.map == b.map && a.rows == b.rows && a.first_row == b.first_row;
 }
 
+// The last state of a block, or its begin.
+Segments::const_iterator first_read(const Segments& segments) {
+    const auto state = std::find_if(segments.rbegin(), segments.rend(), [](const Segment& s) { return s.anchor; });
+    return state == segments.rend() ? segments.begin() : state.base() - 1;
+}
+
 }  // namespace
 
 // What waits to be joined at the end of a block, if that has so many rows: rows, and what was appended, with the map
@@ -43,7 +49,7 @@ std::optional<Join> BlockMaps::tail_of(int32_t block, int64_t n_least) const {
 // n more recurrences.
 void BlockMaps::go_on(Join* join, size_t n) const {
     if (!join->map) {
-        join->map = maps_.take();
+        join->map = join->parts.front().anchor ? states_.take() : maps_.take();
     }
     std::vector<RecurrentRun> runs;
     for (const Segment& part : join->parts) {
@@ -66,9 +72,9 @@ void BlockMaps::finish(const Join& join) {
     const Segment& part = join.parts.back();
     const bool are_same = std::equal(first, last, join.parts.begin(),
                                      [](const Segment& a, const Segment& b) { return a.n_tokens == b.n_tokens; });
-    Segment whole = {length(join.parts), join.map, last->is_marked, nullptr, 0, first->is_appended};
+    Segment whole = {length(join.parts), join.map, last->is_marked, nullptr, 0, first->is_appended, first->anchor};
     if (join.is_whole) {
-        if (are_same && length(segments) == whole.n_tokens) {
+        if (are_same && last + 1 == segments.end() && first == first_read(segments)) {
             held.whole = std::move(whole);
         }
         return;
@@ -103,9 +109,10 @@ bool BlockMaps::begin_join(const std::set<int32_t>& fed, const std::set<int32_t>
         }
     }
     for (const int32_t block : read) {
-        Held& held = blocks_.at(block);
-        if (held.n_reads >= reads_before && held.segments.size() > 1 && held.whole.n_tokens == 0) {
-            join_ = Join{block, held.segments, true};
+        const Held& held = blocks_.at(block);
+        const Segments parts(first_read(held.segments), held.segments.end());
+        if (held.n_reads >= reads_before && parts.size() > 1 && held.whole.n_tokens == 0) {
+            join_ = Join{block, parts, true};
             return true;
         }
     }

@@ -11,8 +11,8 @@ namespace {
 
 constexpr char magic[8] = {'H', 'W', 'B', 'L', 'O', 'C', 'K', '\n'};
 // 1 had the cells of all layers, also of those with a sliding window, by number; 2 had the matrices of recurrent states
-// by columns.
-constexpr uint32_t version = 3;
+// by columns; 3 had a matrix in each of them.
+constexpr uint32_t version = 4;
 constexpr uint32_t byte_order = 0x01020304;
 // Positions are 32-bit numbers, and a block may grow by all cells of a cache.
 constexpr int64_t max_origin = int64_t(1) << 30;

@@ -23,9 +23,9 @@ const std::vector<int32_t>& Blocks::tokens(int32_t block) const {
 }
 
 // The first table last: what is known of a block that it does not know does no harm, should it fail.
-int32_t Blocks::add() {
+int32_t Blocks::add(bool is_anchored) {
     tokens_[next_id_] = {};
-    maps_.add(next_id_);
+    maps_.add(next_id_, is_anchored);
     std::for_each(spaces_.rbegin(), spaces_.rend(), [&](CellSpace& space) { space.add(next_id_); });
     return next_id_++;
 }
@@ -84,7 +84,7 @@ int32_t Blocks::split(int32_t block, int32_t n) {
     std::vector<int32_t>& tokens = tokens_.at(block);
     const int32_t tail = next_id_;
     tokens_[tail] = std::vector<int32_t>(tokens.begin() + n, tokens.end());
-    maps_.add(tail, maps_.of(block).size());
+    maps_.add(tail, maps_.is_anchored(block), maps_.of(block).size());
     std::for_each(spaces_.rbegin(), spaces_.rend(), [&](CellSpace& space) { space.add(tail); });
     next_id_++;
     for (CellSpace& space : spaces_) {
@@ -168,11 +168,11 @@ std::vector<CellSpace::Joined> Blocks::join(int32_t dst, int32_t src) {
 
 // A new block whose cells `fill` writes, in each space.
 template <typename Fill>
-int32_t Blocks::add_filled(std::vector<int32_t> tokens, Segments segments, Fill fill) {
+int32_t Blocks::add_filled(std::vector<int32_t> tokens, Segments segments, bool is_anchored, Fill fill) {
     for (const CellSpace& space : spaces_) {
         space.check_new(static_cast<int64_t>(tokens.size()));
     }
-    const int32_t block = add();
+    const int32_t block = add(is_anchored);
     try {
         for (CellSpace& space : spaces_) {
             fill(space, block);
@@ -188,7 +188,7 @@ int32_t Blocks::add_filled(std::vector<int32_t> tokens, Segments segments, Fill 
 
 int32_t Blocks::copy(int32_t block) {
     check_block(block);
-    return add_filled(tokens_.at(block), maps_.of(block),
+    return add_filled(tokens_.at(block), maps_.of(block), maps_.is_anchored(block),
                       [&](CellSpace& space, int32_t made) { space.copy(made, block); });
 }
 
@@ -202,8 +202,9 @@ int32_t Blocks::restore(std::vector<int32_t> tokens, int64_t origin, const std::
     if (!maps_.is_used() && maps != end) {
         fail(HW_ERROR_ARGUMENT, "these are no data of a block: the cells are not as many as the tokens");
     }
-    Segments segments = maps_.from_bytes(maps, static_cast<size_t>(end - maps), n);
-    return add_filled(std::move(tokens), std::move(segments),
+    bool is_anchored = false;
+    Segments segments = maps_.from_bytes(maps, static_cast<size_t>(end - maps), n, &is_anchored);
+    return add_filled(std::move(tokens), std::move(segments), is_anchored,
                       [&](CellSpace& space, int32_t made) { data += space.write(made, n, origin, data); });
 }
 

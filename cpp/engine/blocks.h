@@ -37,7 +37,7 @@ class Blocks {
     void check_block(int32_t block) const;
     int64_t len(int32_t block) const;
     const std::vector<int32_t>& tokens(int32_t block) const;
-    int32_t add();
+    int32_t add(bool is_anchored);  // BlockMaps
     void free(int32_t block);
     // Where these two can cut a block: the last place at or before n. Anywhere, but for what recurrent layers have
     // joined, and windows have dropped.
@@ -68,7 +68,7 @@ class Blocks {
 
   private:
     template <typename Fill>
-    int32_t add_filled(std::vector<int32_t> tokens, Segments segments, Fill fill);
+    int32_t add_filled(std::vector<int32_t> tokens, Segments segments, bool is_anchored, Fill fill);
     void prepare_tokens(int32_t block, int64_t n);
     void check_cut(int32_t block, int32_t n) const;
     std::vector<CellSpace::Joined> join(int32_t dst, int32_t src);

@@ -31,7 +31,7 @@ Cache::Cache(ModelPtr model, const CacheParams& params)
       type_k_(params.type_k),
       type_v_(params.type_v) {
     const ModelSpec& probe = source_.spec();
-    pass_cost_.emplace(source_.of(1, 1).graph);
+    weights_ = weight_shares(source_.of(1, 1).graph);
     choice_.emplace(probe, params.attention, type_k_);
     const std::vector<SpaceSize> sizes = sizes_of_spaces(probe, params, *choice_);
     rope_ = rope_digest(probe.layers);
@@ -77,7 +77,7 @@ int32_t Cache::pass_size(int32_t n) const {
     if (n < 1 || n > n_batch_) {
         fail(HW_ERROR_ARGUMENT, "a pass of %d tokens: it must be 1 to n_batch (%d)", n, n_batch_);
     }
-    return size_of_pass(*pass_cost_, n, n, n_batch_).n_tokens;
+    return size_of_pass(n, n, n_batch_).n_tokens;
 }
 
 hw_cell_size Cache::cell_size() const {
@@ -224,7 +224,7 @@ MapPass Cache::plan_maps(const hw_view* views, const Pass& pass) {
 
 PassGraph& Cache::graph_for(const std::vector<Pass>& passes) {
     const Pass& pass = passes.front();
-    const PassSize size = size_of_pass(*pass_cost_, pass.n_tokens(), pass.n_outputs(), n_batch_);
+    const PassSize size = size_of_pass(pass.n_tokens(), pass.n_outputs(), n_batch_);
     const auto found = std::find_if(graphs_.begin(), graphs_.end(),
                                     [&](const PassGraph& graph) { return graph.serves(passes, size); });
     if (found != graphs_.end()) {

@@ -12,8 +12,8 @@
 #include "engine/fingerprint.h"
 #include "engine/kv-move.h"
 #include "engine/node-times.h"
-#include "engine/pass-cost.h"
 #include "engine/pass-graph.h"
+#include "engine/weight-shares.h"
 
 namespace hw {
 
@@ -50,7 +50,7 @@ class Cache {
     void read(int32_t block, void* data, size_t size);
     int32_t write(const void* data, size_t size);
     int32_t pass_size(int32_t n) const;
-    const std::vector<hw_weight_share>& weights() const { return pass_cost_->weights(); }
+    const std::vector<hw_weight_share>& weights() const { return weights_; }
     hw_cell_size cell_size() const;
     int32_t n_recurrences() const { return static_cast<int32_t>(source_.spec().recurrences.size()); }
     void decode(const hw_view* views, int32_t n_views);
@@ -82,7 +82,7 @@ class Cache {
     hw_counts counts_ = {};                // but for what others count
     std::optional<NodeTimes> node_times_;  // where passes are timed
     GraphSource source_;
-    std::optional<PassCost> pass_cost_;
+    std::vector<hw_weight_share> weights_;
     std::optional<AttentionChoice> choice_;
     Backends backends_;
     ThreadPool pool_;  // for the samplers of a pass

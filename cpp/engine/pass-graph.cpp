@@ -25,10 +25,20 @@ constexpr size_t nodes_a_site = 24;
 constexpr size_t nodes_a_group = 16;  // of a site; of views that share no block
 constexpr size_t nodes_a_block = 16;  // of a site
 
+// Each product may have its rows quantized by a node of its own.
+size_t count_products(ggml_cgraph* graph) {
+    size_t n = 0;
+    for (int i = 0; i < ggml_graph_n_nodes(graph); i++) {
+        n += ggml_graph_node(graph, i)->op == GGML_OP_MUL_MAT ? 1 : 0;
+    }
+    return n;
+}
+
 // Each copy of a query's rotation is at most all that follows from a ROPE.
 size_t count_nodes(const SourceGraph& source, const std::vector<Pass>& passes) {
     const size_t n_sites = source.sites.size();
-    size_t n = static_cast<size_t>(ggml_graph_size(source.graph)) + n_sites * nodes_a_site;
+    size_t n =
+        static_cast<size_t>(ggml_graph_size(source.graph)) + count_products(source.graph) + n_sites * nodes_a_site;
     for (const Pass& pass : passes) {
         const size_t n_views = std::max(pass.blocks.size(), static_cast<size_t>(pass.max_pairs)) + 4;
         n += pass.groups.size() * n_sites * nodes_a_group +
@@ -69,7 +79,8 @@ PassGraph::PassGraph(GraphSource& source, const KvStore& store, Backends& backen
       spare_cells_(std::move(spare_cells)),
       spec_(source.spec()),
       attentions_(passes.size()),
-      recurrent_(spec_.recurrences, size.n_tokens, n_threads) {
+      recurrent_(spec_.recurrences, size.n_tokens, n_threads),
+      products_(backends.has_devices()) {
     LogScope log;
     const SourceGraph& from = source.of(size.n_tokens, size.n_outputs);
     const size_t n_nodes = count_nodes(from, passes);
@@ -113,7 +124,10 @@ void PassGraph::build(const SourceGraph& from, const ModelSpec& spec, const KvSt
     const auto recur = [&](ggml_context* ctx, size_t index, const std::vector<ggml_tensor*>& sources) {
         return recurrent_.build(ctx, index, sources);
     };
-    logits_ = rewire.run(graph_, attend, recur);
+    const auto multiply = [&](ggml_context* ctx, const ggml_tensor* node, ggml_tensor* x) {
+        return products_.build(ctx, node, x);
+    };
+    logits_ = rewire.run(graph_, {attend, recur, multiply});
     inputs_ = rewire.inputs();
     cuts_ = LayerCuts(rewire.stores());
 }

@@ -11,6 +11,7 @@
 #include "engine/node-times.h"
 #include "engine/pass-size.h"
 #include "model/backends.h"
+#include "products/weight-products.h"
 #include "recurrence/recurrent-nodes.h"
 
 namespace hw {
@@ -52,6 +53,7 @@ class PassGraph {
     LayerCuts cuts_;
     std::vector<std::map<AttentionForm, std::unique_ptr<Attention>>> attentions_;  // of each space the forms in use
     RecurrentNodes recurrent_;
+    WeightProducts products_;
 };
 
 }  // namespace hw

@@ -4,8 +4,6 @@
 
 #include <cstdint>
 
-#include "engine/pass-cost.h"
-
 namespace hw {
 
 struct PassSize {
@@ -15,10 +13,10 @@ struct PassSize {
     bool operator==(const PassSize& other) const { return n_tokens == other.n_tokens && n_outputs == other.n_outputs; }
 };
 
-// The rows that n tokens are given: the cheapest size at or above n for small passes, few sizes for large ones, so that
-// graphs serve again.
-int32_t rows_for(const PassCost& cost, int32_t n);
+// The rows that n tokens are given: as many as they are where they are few, and few sizes beyond, so that graphs serve
+// again. Kernels take four rows at once (kernel/product.h, and ggml's).
+int32_t rows_for(int32_t n);
 // n_tokens is at most n_batch, and n_outputs at most n_tokens.
-PassSize size_of_pass(const PassCost& cost, int32_t n_tokens, int32_t n_outputs, int32_t n_batch);
+PassSize size_of_pass(int32_t n_tokens, int32_t n_outputs, int32_t n_batch);
 
 }  // namespace hw

@@ -15,7 +15,7 @@ Rewire::Rewire(const SourceGraph& source, const ModelSpec& spec, const KvStore& 
       stored_(store.layers()) {}
 
 // Nodes are taken in the order of the source: what a node reads was stored by the nodes before it.
-ggml_tensor* Rewire::run(ggml_cgraph* graph, const BuildAttention& build, const BuildRecurrence& build_recurrence) {
+ggml_tensor* Rewire::run(ggml_cgraph* graph, const Builders& build) {
     for (int i = 0; i < ggml_graph_n_nodes(source_.graph); i++) {
         const ggml_tensor* node = ggml_graph_node(source_.graph, i);
         const auto key = source_.key_stores.find(node);
@@ -27,9 +27,11 @@ ggml_tensor* Rewire::run(ggml_cgraph* graph, const BuildAttention& build, const 
         } else if (value != source_.value_stores.end()) {
             store_values(graph, node, value->second);
         } else if (site != source_.sites.end()) {
-            attend(graph, node, site->second, build);
+            attend(graph, node, site->second, build.attention);
         } else if (recurrence != source_.recurrences.end()) {
-            recur(graph, node, recurrence->second, build_recurrence);
+            recur(graph, node, recurrence->second, build.recurrence);
+        } else if (node->op == GGML_OP_MUL_MAT && is_weight(node->src[0])) {
+            multiply(node, build.product);
         }
     }
     ggml_tensor* logits = copy_.of(source_.logits);
@@ -123,6 +125,14 @@ void Rewire::recur(ggml_cgraph* graph, const ggml_tensor* node, const Recurrence
     copy_.put(node, result);
     ggml_set_name(result, node->name);
     ggml_build_forward_expand(graph, result);
+}
+
+void Rewire::multiply(const ggml_tensor* node, const BuildProduct& build) {
+    ggml_tensor* result = build(copy_.ctx(), node, copy_.of(node->src[1]));
+    if (result != nullptr) {
+        copy_.put(node, result);
+        ggml_set_name(result, node->name);
+    }
 }
 
 KvTensors Rewire::stored_at(const AttentionSite& site) {

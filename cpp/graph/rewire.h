@@ -37,6 +37,16 @@ using BuildAttention = std::function<ggml_tensor*(const SiteInputs&)>;
 using BuildRecurrence =
     std::function<ggml_tensor*(ggml_context*, size_t index, const std::vector<ggml_tensor*>& sources)>;
 
+// -> the result that takes the place of a product with weights; NULL: it stays as it is. x: the copy of its rows.
+using BuildProduct = std::function<ggml_tensor*(ggml_context*, const ggml_tensor* node, ggml_tensor* x)>;
+
+// What is put in the place of llama.cpp's nodes.
+struct Builders {
+    BuildAttention attention;
+    BuildRecurrence recurrence;
+    BuildProduct product;
+};
+
 // A node that writes keys or values to the cells of a layer.
 struct StoreNode {
     int layer;
@@ -50,7 +60,7 @@ class Rewire {
            int32_t n_outputs);
 
     // Throws HW_ERROR_UNSUPPORTED for an input that is not known. Returns the logits [n_vocab, n_outputs].
-    ggml_tensor* run(ggml_cgraph* graph, const BuildAttention& build, const BuildRecurrence& build_recurrence);
+    ggml_tensor* run(ggml_cgraph* graph, const Builders& build);
 
     const GraphInputs& inputs() const { return copy_.inputs(); }
     const std::vector<StoreNode>& stores() const { return stores_; }
@@ -62,6 +72,7 @@ class Rewire {
                             float limit);
     void attend(ggml_cgraph* graph, const ggml_tensor* node, const AttentionSite& site, const BuildAttention& build);
     void recur(ggml_cgraph* graph, const ggml_tensor* node, const RecurrenceSite& site, const BuildRecurrence& build);
+    void multiply(const ggml_tensor* node, const BuildProduct& build);
     void note_store(int layer, const ggml_tensor* node);
     KvTensors stored_at(const AttentionSite& site);
     void check_in_place_nodes() const;

@@ -15,9 +15,20 @@ extern "C" {
 // Verifies the conservation law of the cells (no two blocks overlap, used + free == n_ctx, a token a cell).
 enum hw_status hw_cache_check(hw_cache* cache, char* err, size_t err_size);
 
-// hw_cache_pass_size for such weights, on a CPU with or without AVX-512.
-enum hw_status hw_pass_size(const struct hw_weight_share* weights, int32_t n_weights, bool has_avx512, int32_t n,
-                            int32_t* rows, char* err, size_t err_size);
+// The rows that a pass of n tokens is given (hw_cache_pass_size) where n_batch is no limit.
+int32_t hw_pass_size(int32_t n);
+
+enum hw_product_by {
+    HW_PRODUCT_GGML = 0,   // its operation MUL_MAT, with weights that it has repacked
+    HW_PRODUCT_PLAIN = 1,  // kernel/product-plain.cpp
+    HW_PRODUCT_KERNEL = 2  // the one for this CPU
+};
+// out [n_rows, n_out] = x [n_rows, n_in] times weights, which are rows of n_in numbers of a ggml_type, as in a file.
+// Errors: HW_ERROR_UNSUPPORTED: another type than q4_0, q4_K and q6_K, a CPU for which ggml repacks nothing of the
+// first two, or for which there is no kernel. HW_ERROR_ARGUMENT: n_in is no multiple of a block, or n_out none of 8
+// (q4_0, q4_K). HW_ERROR_MEMORY.
+enum hw_status hw_product(int32_t type, int64_t n_in, int64_t n_out, const void* weights, const float* x,
+                          int64_t n_rows, enum hw_product_by by, float* out, char* err, size_t err_size);
 
 // One recurrence, and blocks that have nothing but its states (kernel/recurrence.h, cache/block-maps.h). Unlike a
 // cache, it takes what it is given as it is: blocks must exist, and tokens of a pass must be those of its views.
@@ -48,7 +59,7 @@ struct hw_recurrence_pass {
 };
 
 enum hw_recurrence_change {
-    HW_RECURRENCE_ADD = 0,       // block a
+    HW_RECURRENCE_ADD = 0,       // block a, anchored if b
     HW_RECURRENCE_REMOVE = 1,    // block a
     HW_RECURRENCE_TRUNCATE = 2,  // block a, to b tokens
     HW_RECURRENCE_SPLIT = 3,     // block a at b; the tail is block c
@@ -66,6 +77,12 @@ enum hw_status hw_recurrence_change(hw_recurrence* recurrence, enum hw_recurrenc
 // The last place at or before n where a block can be cut.
 int32_t hw_recurrence_last_cut(hw_recurrence* recurrence, int32_t block, int32_t n);
 int32_t hw_recurrence_n_segments(hw_recurrence* recurrence, int32_t block);
+struct hw_recurrence_counts {
+    int64_t n_links;   // what the views of the last pass read of what stands before their tokens
+    int64_t n_joined;  // hw_counts
+    int64_t n_bytes;   // of all blocks
+};
+struct hw_recurrence_counts hw_recurrence_count(hw_recurrence* recurrence);
 // Errors: HW_ERROR_MEMORY.
 enum hw_status hw_recurrence_run(hw_recurrence* recurrence, const struct hw_recurrence_pass* pass, char* err,
                                  size_t err_size);

@@ -18,7 +18,7 @@
 // Example: two workers over one prompt, each seeing the other's tokens
 //   hw_model * model;  hw_model_load(&params, &model, err, sizeof err);
 //   hw_cache * cache;  hw_cache_new(model, &cache_params, &cache, err, sizeof err);
-//   int32_t prompt, a, b;   hw_block_new(cache, &prompt, err, sizeof err); ... a, b alike
+//   int32_t prompt, a, b;   hw_block_new(cache, true, &prompt, err, sizeof err); ... a, b alike
 //   hw_decode(cache, {blocks: {prompt}, ...}, 1, ...);                              // prefill: n_outputs 0
 //   hw_decode(cache, {{prompt, b, a}, ...}, {{prompt, a, b}, ...}, 2, ...);         // one pass of both workers, each
 //                                                                                   // with n_outputs 1 and a sampler
@@ -265,7 +265,7 @@ int32_t hw_cache_node_times(hw_cache* cache, struct hw_node_time* rows, int32_t 
 // A matrix of weights that each token is multiplied with.
 struct hw_weight_share {
     int32_t type;      // a ggml_type
-    bool is_repacked;  // by ggml's CPU backend, which has kernels of four rows for some types
+    bool is_repacked;  // by ggml's CPU backend
     bool is_routed;    // experts, of which a token reads some
     double n_bytes;    // that one token reads
     double n_values;   // that one token is multiplied with
@@ -291,8 +291,9 @@ int32_t hw_cache_blocks(hw_cache* cache, int32_t* ids, int32_t* lens, int32_t ma
 // elsewhere then, moves that were begun are finished by the next call that needs cells, and what no window sees may
 // have been dropped.
 
-// A new empty block. Ids are never used again.
-enum hw_status hw_block_new(hw_cache* cache, int32_t* block, char* err, size_t err_size);
+// A new empty block. Ids are never used again. is_anchored: the same tokens stand before it in every view, as before a
+// prompt; then models with recurrent layers keep less of it, and its views elsewhere are HW_ERROR_ARGUMENT there.
+enum hw_status hw_block_new(hw_cache* cache, bool is_anchored, int32_t* block, char* err, size_t err_size);
 enum hw_status hw_block_len(hw_cache* cache, int32_t block, int32_t* len, char* err, size_t err_size);
 // The tokens that the block was made from: writes at most max of them, and how many there are to n.
 enum hw_status hw_block_tokens(hw_cache* cache, int32_t block, int32_t* tokens, int32_t max, int32_t* n, char* err,

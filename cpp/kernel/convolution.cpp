@@ -32,17 +32,17 @@ class Convolution {
           channels_(channels) {}
 
     // The last inputs of a run, 0 where it has fewer; or those of all its tokens.
-    void store(const RecurrentWork& work) const {
+    void store(const RecurrentWork& work, const RecurrentView& view) const {
         if (work.before.is_rows()) {
             for (int64_t i = 0; i < work.n_tokens; i++) {
                 put(input(work.first_token + i), row_of(recurrence_, work.after, work.run(i + 1), 0));
             }
             return;
         }
+        const Rows rows = rows_before(work, view, work.before.is_state);
         for (int64_t age = 0; age < d_k_; age++) {
             const int64_t before = age - work.n_tokens;
-            const float* from = before < 0 ? input(work.first_token + work.n_tokens - 1 - age)
-                                           : row_of(recurrence_, work.before.data, work.before, before);
+            const float* from = before < 0 ? input(work.first_token + work.n_tokens - 1 - age) : rows.at(before + 1);
             put(from, work.after + recurrence_.offset + age * n_channels_);
         }
     }
@@ -51,7 +51,7 @@ class Convolution {
         const RecurrentWork* works = plan_.works.data() + view.first_work;
         const int64_t first = works[0].first_token;
         const int64_t last = works[view.n_works - 1].first_token + works[view.n_works - 1].n_tokens;
-        const Rows before = rows_before(view);
+        const Rows before = rows_before(works[0], view, true);
         Inputs inputs;
         for (int64_t token = first; token < last; token++) {
             for (int64_t i = 0; i <= d_k_; i++) {
@@ -102,16 +102,18 @@ class Convolution {
         }
     };
 
-    // Those that the view has before its own tokens of this pass.
-    Rows rows_before(const RecurrentView& view) const {
+    // Those before the tokens of a work: in its run, and in the links of the view.
+    Rows rows_before(const RecurrentWork& work, const RecurrentView& view, bool sees_links) const {
         Rows rows;
         const auto add = [&](const RecurrentRun& run) {
             for (int64_t age = 0; age < std::min(run.n_tokens, d_k_) && rows.n < d_k_; age++) {
                 rows.data[static_cast<size_t>(rows.n++)] = row_of(recurrence_, run.data, run, age);
             }
         };
-        add(plan_.works[static_cast<size_t>(view.first_work)].before);
-        for (int32_t i = view.n_links; i-- > 0;) {
+        if (work.before.data != nullptr) {
+            add(work.before);
+        }
+        for (int32_t i = sees_links ? view.n_links : 0; i-- > 0;) {
             add(plan_.links[static_cast<size_t>(view.first_link + i)]);
         }
         return rows;
@@ -140,8 +142,10 @@ class Convolution {
 void run_convolution(const RecurrentPlan& plan, const Recurrence& recurrence, const ConvolutionTensors& tensors,
                      int ith, int nth) {
     const Convolution convolution(plan, recurrence, tensors, share_of(recurrence.shape.n_head, ith, nth));
-    for (const RecurrentWork& work : plan.works) {
-        convolution.store(work);
+    for (const RecurrentView& view : plan.views) {
+        for (int32_t i = 0; i < view.n_works; i++) {
+            convolution.store(plan.works[static_cast<size_t>(view.first_work + i)], view);
+        }
     }
     for (const RecurrentView& view : plan.views) {
         convolution.read(view);

@@ -6,19 +6,15 @@
 
 namespace hw {
 
-DeltaChunk::DeltaChunk(const RecurrenceShape& shape, float* scratch) : shape_(shape) {
-    const auto take = [&](int64_t n) {
-        scratch += n;
-        return scratch - n;
-    };
-    keys_ = take(most_tokens * shape.d_k);
-    keys_after_ = take(most_tokens * shape.d_k);
-    queries_ = take(most_tokens * shape.d_k);
-    among_keys_ = take(most_tokens * most_tokens);
-    among_queries_ = take(most_tokens * most_tokens);
-    ratios_ = take(most_tokens * most_tokens);
-    betas_ = take(most_tokens);
-    changes_ = take(most_tokens * std::max(shape.d_k, shape.d_v));
+DeltaChunk::DeltaChunk(const RecurrenceShape& shape, float* scratch) : MatrixChunk(shape, scratch) {
+    keys_ = floats(most_tokens * shape.d_k);
+    keys_after_ = floats(most_tokens * shape.d_k);
+    queries_ = floats(most_tokens * shape.d_k);
+    among_keys_ = floats(most_tokens * most_tokens);
+    among_queries_ = floats(most_tokens * most_tokens);
+    ratios_ = floats(most_tokens * most_tokens);
+    betas_ = floats(most_tokens);
+    changes_ = floats(most_tokens * std::max(shape.d_k, shape.d_v));
 }
 
 size_t DeltaChunk::n_floats(const RecurrenceShape& shape) {
@@ -27,7 +23,7 @@ size_t DeltaChunk::n_floats(const RecurrenceShape& shape) {
 
 int64_t DeltaChunk::take(const TokenRows& tokens, const float* q, int64_t q_row) {
     tokens_ = tokens;
-    n_ = std::min(tokens.n, most_tokens);
+    n_ = n_sources_ = std::min(tokens.n, most_tokens);
     const int64_t d = shape_.d_k;
     for (int64_t i = 0; i < n_; i++) {
         const float* k = tokens.rows + i * tokens.stride;
@@ -90,11 +86,7 @@ void DeltaChunk::apply(float* matrix, int64_t n, bool has_values, float* reads, 
         }
     }
     if (reads != nullptr) {
-        for (int64_t i = 0; i < n_; i++) {
-            std::fill_n(reads + i * reads_row, n, 0.0f);
-        }
-        loops_.multiply(n_, n, d, {queries_, d, 1}, matrix, n, reads, reads_row);
-        loops_.multiply(n_, n, n_, {among_queries_, n_, 1}, changes_, n, reads, reads_row);
+        read(matrix, n, n_, reads, reads_row);
     }
     loops_.scale(matrix, d * n, ratios_[(n_ - 1) * n_] * tokens_.rows[d + shape_.d_v]);
     loops_.multiply(d, n, n_, {keys_after_, n_, 1}, changes_, n, matrix, n);

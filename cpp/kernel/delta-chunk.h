@@ -25,18 +25,11 @@ class DeltaChunk final : public MatrixChunk {
   private:
     void weigh(const float* q, int64_t q_row);
 
-    const RecurrenceShape& shape_;
-    TokenRows tokens_ = {};
-    int64_t n_ = 0;
-    float* keys_;           // [tokens, d_k]: k_i, times what it has decayed
-    float* keys_after_;     // [d_k, tokens]: k_i, times what is left of it in the end
-    float* queries_;        // [tokens, d_k]
-    float* among_keys_;     // [tokens, tokens]: of each token, what those before it do to its u
-    float* among_queries_;  // likewise, to what it reads
-    float* ratios_;         // [tokens, tokens]: c_i / c_j
-    float* betas_;          // [tokens]
-    float* changes_;        // [tokens, d_v or d_k]: u_i
-    const StateLoops& loops_ = state_loops();
+    float* keys_;        // [tokens, d_k]: k_i, times what it has decayed
+    float* keys_after_;  // [d_k, tokens]: k_i, times what is left of it in the end
+    float* among_keys_;  // [tokens, tokens]: of each token, what those before it do to its u
+    float* ratios_;      // [tokens, tokens]: c_i / c_j
+    float* betas_;       // [tokens]
 };
 
 }  // namespace hw

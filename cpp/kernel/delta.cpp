@@ -34,7 +34,7 @@ class DeltaTokens final : public MatrixTokens {
 
 void run_delta(const RecurrentPlan& plan, const Recurrence& recurrence, const DeltaTensors& tensors, float* scratch,
                int ith, int nth) {
-    run_heads<MatrixHead, DeltaTokens>(plan, recurrence, tensors, scratch, ith, nth);
+    run_heads<MatrixHead, DeltaTokens>(plan, recurrence, tensors, scratch, 1, ith, nth);
 }
 
 }  // namespace hw

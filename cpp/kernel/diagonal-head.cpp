@@ -33,7 +33,7 @@ void go_on(const Head& head, const RecurrentRun& run, float* decays, float* stat
         }
         return;
     }
-    const float* by = head.map(run.data);
+    const float* by = head.state(run.data);
     const float* added = by + shape.n_decay;
     for (int64_t i = 0; i < shape.d_v * shape.d_k; i++) {
         state[i] = state[i] * by[shape.n_decay == 1 ? 0 : i % shape.d_k] + added[i];
@@ -44,30 +44,35 @@ void go_on(const Head& head, const RecurrentRun& run, float* decays, float* stat
 }  // namespace
 
 DiagonalHead::DiagonalHead(const RecurrentPlan& plan, const Recurrence& recurrence, const DiagonalTokens& tokens,
-                           float* scratch, int64_t head)
+                           const ReadOrder& order, float* scratch, int64_t head)
     : plan_(plan),
       head_(recurrence, head),
       shape_(recurrence.shape),
       tokens_(tokens),
       bonus_(tokens.bonus()),
-      n_itself_(bonus_ != nullptr ? 0 : 1),
+      order_(order),
       queries_(scratch),
       state_(queries_ + plan.n_tokens * shape_.d_k),
       row_(state_ + shape_.d_v * shape_.d_k),
       reads_(row_ + shape_.n_row()) {}
 
 void DiagonalHead::run() const {
-    for (const RecurrentWork& work : plan_.works) {
-        update(work);
+    for (const RecurrentView& view : plan_.views) {
+        for (int32_t i = 0; i < view.n_works; i++) {
+            update(plan_.works[static_cast<size_t>(view.first_work + i)], view);
+        }
     }
     for (const RecurrentView& view : plan_.views) {
-        read(view);
+        if (order_.leaves_out(plan_, view)) {
+            read_composed(view);
+        }
     }
+    order_.each(1, [&](const ReadOrder::Read* read, int64_t) { read_run(read->token, read->run); });
 }
 
 // The run with the tokens of the pass; of a map also what each of them reads of it, and its query for what stands
 // before.
-void DiagonalHead::update(const RecurrentWork& work) const {
+void DiagonalHead::update(const RecurrentWork& work, const RecurrentView& view) const {
     if (work.before.is_rows()) {
         for (int64_t i = 0; i < work.n_tokens; i++) {
             float* row = head_.row(work, i);
@@ -76,13 +81,16 @@ void DiagonalHead::update(const RecurrentWork& work) const {
         }
         return;
     }
-    float* decays = head_.map(work.after);
+    float* decays = head_.state(work.after);
     float* state = decays + shape_.n_decay;
-    if (work.before.n_tokens > 0) {
-        std::copy_n(head_.map(work.before.data), shape_.n_decay + shape_.d_v * shape_.d_k, decays);
+    if (work.before.data != nullptr) {
+        std::copy_n(head_.state(work.before.data), shape_.n_decay + shape_.d_v * shape_.d_k, decays);
     } else {
         std::fill_n(decays, shape_.n_decay, 1.0f);
         std::fill_n(state, shape_.d_v * shape_.d_k, 0.0f);
+        if (work.before.is_state) {
+            go_on_links(view, state);
+        }
     }
     for (int64_t token = work.first_token; token < work.first_token + work.n_tokens; token++) {
         step(token, decays, state);
@@ -119,21 +127,19 @@ void DiagonalHead::step(int64_t token, float* decays, float* state) const {
     }
 }
 
-// Adds what the tokens read of the runs before their own.
-void DiagonalHead::read(const RecurrentView& view) const {
-    const RecurrentWork& first = plan_.works[static_cast<size_t>(view.first_work)];
-    const RecurrentWork& last = plan_.works[static_cast<size_t>(view.first_work + view.n_works - 1)];
-    if (2 * (last.first_token + last.n_tokens - first.first_token) > shape_.d_k) {
-        return read_composed(view);
+// state, behind the links of a view.
+void DiagonalHead::go_on_links(const RecurrentView& view, float* state) const {
+    for (int32_t i = 0; i < view.n_links; i++) {
+        go_on(head_, plan_.links[static_cast<size_t>(view.first_link + i)], nullptr, state, reads_);
     }
-    read_back(plan_, view, n_itself_, [&](int64_t token, const RecurrentRun& run, bool) { read_run(token, run); });
 }
 
+// Adds what a token reads of a run before it.
 void DiagonalHead::read_run(int64_t token, const RecurrentRun& run) const {
     if (run.is_rows()) {
         return state_loops().diagonal_back(head_.rows(run), query_of(token), tokens_.out(token));
     }
-    const float* decays = head_.map(run.data);
+    const float* decays = head_.state(run.data);
     read_map(token, decays, decays + shape_.n_decay);
 }
 
@@ -151,14 +157,12 @@ void DiagonalHead::add_read(int64_t token, const float* state) const {
 // Runs from the first to the last; their states are composed.
 void DiagonalHead::read_composed(const RecurrentView& view) const {
     std::fill_n(state_, shape_.d_v * shape_.d_k, 0.0f);
-    for (int32_t i = 0; i < view.n_links; i++) {
-        go_on(head_, plan_.links[static_cast<size_t>(view.first_link + i)], nullptr, state_, reads_);
-    }
+    go_on_links(view, state_);
     for (int32_t i = 0; i < view.n_works; i++) {
         const RecurrentWork& work = plan_.works[static_cast<size_t>(view.first_work + i)];
         for (int64_t k = 0; k < work.n_tokens; k++) {
             if (work.before.is_rows()) {
-                read_run(work.first_token + k, work.run(k + n_itself_));
+                read_run(work.first_token + k, work.run(k + order_.n_itself()));
             }
             add_read(work.first_token + k, state_);
         }
@@ -175,7 +179,7 @@ void join_diagonals(const Recurrence& recurrence, const std::vector<RecurrentRun
     std::vector<float> reads(static_cast<size_t>(shape.d_v));
     for (int64_t number = 0; number < shape.n_head; number++) {
         const Head head(recurrence, number);
-        float* decays = head.map(out);
+        float* decays = head.state(out);
         float* state = decays + shape.n_decay;
         std::fill_n(decays, shape.n_decay, 1.0f);
         std::fill_n(state, shape.d_v * shape.d_k, 0.0f);

@@ -22,14 +22,14 @@ class DiagonalTokens {
 class DiagonalHead {
   public:
     // scratch: diagonal_scratch() numbers.
-    DiagonalHead(const RecurrentPlan& plan, const Recurrence& recurrence, const DiagonalTokens& tokens, float* scratch,
-                 int64_t head);
+    DiagonalHead(const RecurrentPlan& plan, const Recurrence& recurrence, const DiagonalTokens& tokens,
+                 const ReadOrder& order, float* scratch, int64_t head);
 
     void run() const;
 
   private:
-    void update(const RecurrentWork& work) const;
-    void read(const RecurrentView& view) const;
+    void update(const RecurrentWork& work, const RecurrentView& view) const;
+    void go_on_links(const RecurrentView& view, float* state) const;
     void begin(int64_t token, const float* row) const;
     void step(int64_t token, float* decays, float* state) const;
     void read_run(int64_t token, const RecurrentRun& run) const;
@@ -43,11 +43,11 @@ class DiagonalHead {
     const RecurrenceShape& shape_;
     const DiagonalTokens& tokens_;
     const float* bonus_;
-    int32_t n_itself_;  // 1: a token reads its run up to itself; 0: to the one before
-    float* queries_;    // [tokens, d_k]: for the runs before those that were read
-    float* state_;      // [d_v, d_k]
-    float* row_;        // of a token
-    float* reads_;      // [d_v]
+    const ReadOrder& order_;
+    float* queries_;  // [tokens, d_k]: for the runs before those that were read
+    float* state_;    // [d_v, d_k]
+    float* row_;      // of a token
+    float* reads_;    // [d_v]
     const StateLoops& loops_ = state_loops();
 };
 

@@ -43,7 +43,7 @@ class MambaTokens final : public DiagonalTokens {
 
 void run_diagonal(const RecurrentPlan& plan, const Recurrence& recurrence, const DiagonalTensors& tensors,
                   float* scratch, int ith, int nth) {
-    run_heads<DiagonalHead, MambaTokens>(plan, recurrence, tensors, scratch, ith, nth);
+    run_heads<DiagonalHead, MambaTokens>(plan, recurrence, tensors, scratch, 1, ith, nth);
 }
 
 }  // namespace hw

@@ -47,7 +47,8 @@ class LinearTokens final : public DiagonalTokens {
 
 void run_linear(const RecurrentPlan& plan, const Recurrence& recurrence, const LinearTensors& tensors, float* scratch,
                 int ith, int nth) {
-    run_heads<DiagonalHead, LinearTokens>(plan, recurrence, tensors, scratch, ith, nth);
+    run_heads<DiagonalHead, LinearTokens>(plan, recurrence, tensors, scratch, tensors.bonus != nullptr ? 0 : 1, ith,
+                                          nth);
 }
 
 }  // namespace hw

@@ -27,18 +27,20 @@ class MatrixTokens {
 class MatrixHead {
   public:
     // scratch: matrix_scratch() numbers.
-    MatrixHead(const RecurrentPlan& plan, const Recurrence& recurrence, const MatrixTokens& tokens, float* scratch,
-               int64_t head);
+    MatrixHead(const RecurrentPlan& plan, const Recurrence& recurrence, const MatrixTokens& tokens,
+               const ReadOrder& order, float* scratch, int64_t head);
 
     void run() const;
 
+    static constexpr int64_t most_together = 8;  // tokens that read a run at once
+
   private:
-    void update(const RecurrentWork& work, bool is_first) const;
-    void update_map(const RecurrentWork& work, float* map, bool is_first) const;
+    void update(const RecurrentWork& work, const RecurrentView& view, bool is_first) const;
+    void update_map(const RecurrentWork& work, float* state, float* matrix, bool is_first) const;
     void begin(int64_t token) const;
-    void read(const RecurrentView& view) const;
-    void read_run(int64_t token, const RecurrentRun& run, bool is_first) const;
-    void read_map(int64_t token, const float* map, bool is_first) const;
+    void read(const ReadOrder::Read* reads, int64_t n) const;
+    void read_rows(int64_t token, const RecurrentRun& run) const;
+    void compose(const RecurrentView& view) const;
     void read_composed(const RecurrentView& view) const;
     void go_on(const RecurrentRun& run, bool is_first) const;
     float* query_of(int64_t token) const { return queries_ + token * d_k_; }
@@ -48,10 +50,12 @@ class MatrixHead {
     const Head head_;
     const int64_t number_, d_k_, d_v_;
     const MatrixTokens& tokens_;
-    float* queries_;  // [tokens, d_k]: for the runs before those that were read
-    float* state_;    // [d_k, d_v]
-    float* next_;     // likewise, or [d_k]
-    float* rows_;     // of a chunk
+    const ReadOrder& order_;
+    float* queries_;   // [tokens, d_k]: for the runs before those that were read
+    float* state_;     // [d_k, d_v]
+    float* next_;      // likewise
+    float* together_;  // [most_together, d_k]: queries that read at once; then [.., d_v or d_k]: what they read
+    float* rows_;      // of a chunk
     const std::unique_ptr<MatrixChunk> chunk_;
     const StateLoops& loops_ = state_loops();
 };

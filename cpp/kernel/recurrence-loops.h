@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernel/read-order.h"
 #include "kernel/recurrence.h"
 #include "kernel/state-loops.h"
 
@@ -30,13 +31,16 @@ class Head {
   public:
     Head(const Recurrence& recurrence, int64_t head)
         : shape_(recurrence.shape),
-          offset_(recurrence.offset + recurrence.shape.n_floats() / static_cast<size_t>(recurrence.shape.n_head) *
-                                          static_cast<size_t>(head)),
+          offset_(recurrence.offset + part(shape_.n_state_floats(), head)),
+          matrix_offset_(recurrence.matrix_offset + part(shape_.n_matrix_floats(), head)),
           rows_offset_(static_cast<int64_t>(recurrence.rows_offset) + head * recurrence.shape.n_row()) {}
 
     const RecurrenceShape& shape() const { return shape_; }
-    const float* map(const float* all) const { return all + offset_; }
-    float* map(float* all) const { return all + offset_; }
+    // Of a map, all but its A.
+    const float* state(const float* all) const { return all + offset_; }
+    float* state(float* all) const { return all + offset_; }
+    const float* matrix(const float* all) const { return all + matrix_offset_; }
+    float* matrix(float* all) const { return all + matrix_offset_; }
     // Where token i of a work goes, which adds to rows.
     float* row(const RecurrentWork& work, int64_t i) const {
         return work.after + rows_offset_ * work.before.n_room +
@@ -52,41 +56,27 @@ class Head {
     }
 
   private:
+    // Where that of a head begins in n numbers of all heads.
+    size_t part(size_t n, int64_t head) const {
+        return n / static_cast<size_t>(shape_.n_head) * static_cast<size_t>(head);
+    }
+
     const RecurrenceShape& shape_;
     size_t offset_;
+    size_t matrix_offset_;
     int64_t rows_offset_;
 };
 
-// Calls read(token, run, is_first) for what stands before each token of a view, from its own run back; is_first: of the
-// view. Runs of rows that tokens go to are among that, up to them, without them where n_itself is 0; maps are not.
-template <class Read>
-void read_back(const RecurrentPlan& plan, const RecurrentView& view, int32_t n_itself, const Read& read) {
-    for (int32_t i = 0; i < view.n_works; i++) {
-        const RecurrentWork& own = plan.works[static_cast<size_t>(view.first_work + i)];
-        for (int32_t k = 0; k < own.n_tokens; k++) {
-            const int64_t token = own.first_token + k;
-            if (own.before.is_rows()) {
-                read(token, own.run(k + n_itself), i == 0 && view.n_links == 0);
-            }
-            for (int32_t before = i; before-- > 0;) {
-                read(token, plan.works[static_cast<size_t>(view.first_work + before)].run(),
-                     before == 0 && view.n_links == 0);
-            }
-            for (int32_t link = view.n_links; link-- > 0;) {
-                read(token, plan.links[static_cast<size_t>(view.first_link + link)], link == 0);
-            }
-        }
-    }
-}
-
-// The heads of thread ith of nth: OneHead goes through a pass, Tokens are its tokens as a head has them.
+// The heads of thread ith of nth: OneHead goes through a pass, Tokens are its tokens as a head has them. n_itself: of
+// ReadOrder. Views of many tokens read runs composed: that takes as long as some tokens do.
 template <class OneHead, class Tokens, class Tensors>
-void run_heads(const RecurrentPlan& plan, const Recurrence& recurrence, const Tensors& tensors, float* scratch, int ith,
-               int nth) {
+void run_heads(const RecurrentPlan& plan, const Recurrence& recurrence, const Tensors& tensors, float* scratch,
+               int32_t n_itself, int ith, int nth) {
+    const ReadOrder order(plan, recurrence.shape.d_k / 2, n_itself);
     const Share heads = share_of(recurrence.shape.n_head, ith, nth);
     for (int64_t head = heads.begin; head < heads.end; head++) {
         const Tokens tokens(recurrence.shape, tensors, head);
-        OneHead(plan, recurrence, tokens, scratch, head).run();
+        OneHead(plan, recurrence, tokens, order, scratch, head).run();
     }
 }
 

@@ -6,18 +6,21 @@
 
 namespace hw {
 
-size_t RecurrenceShape::n_floats() const {
-    switch (kind) {
-        case RecurrenceKind::convolution:
-            return static_cast<size_t>(d_k * n_head);
-        case RecurrenceKind::diagonal:
-        case RecurrenceKind::linear:
-            return static_cast<size_t>(n_head * (n_decay + d_v * d_k));
-        case RecurrenceKind::delta:
-        case RecurrenceKind::wkv7:
-            break;
+namespace {
+
+bool has_matrix(RecurrenceKind kind) { return kind == RecurrenceKind::delta || kind == RecurrenceKind::wkv7; }
+
+}  // namespace
+
+size_t RecurrenceShape::n_state_floats() const {
+    if (kind == RecurrenceKind::convolution) {
+        return static_cast<size_t>(d_k * n_head);
     }
-    return static_cast<size_t>(n_head * (d_v + d_k) * d_k);
+    return static_cast<size_t>(n_head * ((has_matrix(kind) ? 0 : n_decay) + d_v * d_k));
+}
+
+size_t RecurrenceShape::n_matrix_floats() const {
+    return has_matrix(kind) ? static_cast<size_t>(n_head * d_k * d_k) : 0;
 }
 
 int64_t RecurrenceShape::n_row() const {
@@ -63,13 +66,9 @@ const float* HeadRows::at(int64_t token, int64_t head) const {
 }
 
 void lay_out(std::vector<Recurrence>* recurrences) {
-    size_t n_map = 0;
-    size_t n_row = 1;
-    for (const Recurrence& recurrence : *recurrences) {
-        n_map += recurrence.shape.n_floats();
-        n_row += recurrence.shape.n_row_floats();
-    }
-    const int64_t n_rows = std::min(static_cast<int64_t>(n_map / n_row), most_rows);
+    lay_out(recurrences, 0);
+    const size_t n_row = std::max(row_floats(*recurrences), size_t{1});
+    const int64_t n_rows = std::min(static_cast<int64_t>(map_floats(*recurrences) / n_row), most_rows);
     lay_out(recurrences, n_rows < least_rows ? 0 : n_rows);
 }
 
@@ -77,10 +76,26 @@ void lay_out(std::vector<Recurrence>* recurrences, int64_t n_rows) {
     size_t offset = 0;
     size_t rows_offset = 0;
     for (Recurrence& recurrence : *recurrences) {
-        recurrence = {recurrence.shape, offset, rows_offset, n_rows};
-        offset += recurrence.shape.n_floats();
+        recurrence = {recurrence.shape, offset, 0, rows_offset, n_rows};
+        offset += recurrence.shape.n_state_floats();
         rows_offset += recurrence.shape.n_row_floats();
     }
+    for (Recurrence& recurrence : *recurrences) {
+        recurrence.matrix_offset = offset;
+        offset += recurrence.shape.n_matrix_floats();
+    }
+}
+
+size_t map_floats(const std::vector<Recurrence>& recurrences) {
+    return recurrences.empty() ? 0 : recurrences.back().matrix_offset + recurrences.back().shape.n_matrix_floats();
+}
+
+size_t state_floats(const std::vector<Recurrence>& recurrences) {
+    return recurrences.empty() ? 0 : recurrences.front().matrix_offset;
+}
+
+size_t row_floats(const std::vector<Recurrence>& recurrences) {
+    return recurrences.empty() ? 0 : recurrences.back().rows_offset + recurrences.back().shape.n_row_floats();
 }
 
 void join_runs(const Recurrence& recurrence, const std::vector<RecurrentRun>& runs, float* out) {

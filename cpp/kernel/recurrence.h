@@ -21,6 +21,10 @@
 // A run of few tokens is kept as what its tokens were, a row each: that takes less to write and to read than a map, a
 // row is added where the others lie, and the run can be cut anywhere, for a row knows nothing of the others.
 //
+// What stands behind the same tokens in every view, as a prompt does, is kept as a state: S as all of them leave it,
+// from the begin of the view on. It is half as large where a map has a matrix, and takes half as long; nothing before
+// it is read.
+//
 // As in attention, all runs take the tokens of the pass first; then every token reads through its view:
 //
 //   y = q (its own run up to itself) + (q A of that) (the run before) + ...       vectors by matrices, or, for many
@@ -44,13 +48,15 @@ constexpr int64_t max_convolution = 32;
 
 enum class RecurrenceKind : int32_t { convolution, diagonal, delta, linear, wkv7 };
 
-// A map, and the rows of a run, [n_head] where a head comes first:
+// A map, and the rows of a run:
 //   convolution       [d_k, n_head]                        inputs, the newest first
 //                     rows [n_room, n_head]                an input each
 //   diagonal, linear  [n_head, n_decay + d_v * d_k]        decays, then S [d_v, d_k]
 //                     rows [n_head, n_room, n_row()]       b, x, decays; k, v, w
-//   delta, wkv7       [n_head, (d_v + d_k) * d_k]          S [d_k, d_v], then A [d_k, d_k]
+//   delta, wkv7       [n_head, d_k, d_v]                   S; and [n_head, d_k, d_k]: A
 //                     rows [n_head, n_room, n_row()]       k, v, decays, beta; k, v, w, a, b
+//
+// The matrices A of all recurrences stand behind all else: a state is a map without them.
 struct RecurrenceShape {
     RecurrenceKind kind;
     int64_t n_head;   // convolution: channels
@@ -60,19 +66,26 @@ struct RecurrenceShape {
     float scale = 1;  // linear: of what is read
     float slope = 0;  // linear, with one decay a head: exp(-slope m), where m is the head's slope of ALiBi
 
-    size_t n_floats() const;      // numbers of a map
-    int64_t n_row() const;        // of a row, of a head; convolution: of all
-    size_t n_row_floats() const;  // of a row, of all heads
+    size_t n_state_floats() const;   // numbers of a map, but for
+    size_t n_matrix_floats() const;  // its A
+    int64_t n_row() const;           // of a row, of a head; convolution: of all
+    size_t n_row_floats() const;     // of a row, of all heads
     bool operator==(const RecurrenceShape& other) const;
 };
 
 // One recurrence of a model.
 struct Recurrence {
     RecurrenceShape shape;
-    size_t offset;       // of its part of a map of all
-    size_t rows_offset;  // of its part of a row of all
-    int64_t n_rows;      // that a run of rows may have; 0: there are none
+    size_t offset;         // of its part of a map of all
+    size_t matrix_offset;  // of its A
+    size_t rows_offset;    // of its part of a row of all
+    int64_t n_rows;        // that a run of rows may have; 0: there are none
 };
+
+// Numbers of all: of a map, a state, a row. 0 where there are no recurrences.
+size_t map_floats(const std::vector<Recurrence>& recurrences);
+size_t state_floats(const std::vector<Recurrence>& recurrences);
+size_t row_floats(const std::vector<Recurrence>& recurrences);
 
 // Sets all but the shapes. n_rows: as many as take the place of a map, but for few.
 constexpr int64_t most_rows = 64;
@@ -83,31 +96,35 @@ void lay_out(std::vector<Recurrence>* recurrences, int64_t n_rows);
 
 // What tokens one behind the other do to states. data: of all recurrences.
 struct RecurrentRun {
-    const float* data;  // a map, or rows
-    int64_t n_tokens;
-    int64_t n_room;     // rows that there is room for where they lie; 0: it is a map
+    const float* data;  // a map, a state, or rows
+    int64_t n_tokens;   // of a state, all from the begin of the view on
+    int64_t n_room;     // rows that there is room for where they lie; 0: it is a map, or a state
     int64_t first_row;  // where the run begins in them
+    bool is_state = false;
 
     bool is_rows() const { return n_room > 0; }
 };
 
 // Tokens of a pass, side by side, that go to the end of a run.
 struct RecurrentWork {
-    RecurrentRun before;  // the run without them, of the same form; no tokens: it begins with them
-    float* after;         // the run with them, written: another map, or the rows of `before`
+    RecurrentRun before;  // the run without them, of the same form; no data: it begins with them, a state behind the
+                          // links of the view
+    float* after;         // the run with them, written: another map or state, or the rows of `before`
     int32_t first_token;
     int32_t n_tokens;
 
     // With the first n of them.
-    RecurrentRun run(int64_t n) const { return {after, before.n_tokens + n, before.n_room, before.first_row}; }
+    RecurrentRun run(int64_t n) const {
+        return {after, before.n_tokens + n, before.n_room, before.first_row, before.is_state};
+    }
     RecurrentRun run() const { return run(n_tokens); }
 };
 
 struct RecurrentView {
-    int32_t first_link;  // runs before its own tokens, first to last, with their tokens of this pass
-    int32_t n_links;
+    int32_t first_link;  // runs before its own tokens, first to last, with their tokens of this pass; only the first
+    int32_t n_links;     // may be a state
     int32_t first_work;  // one behind the other, its tokens too; what the first one adds to is no link
-    int32_t n_works;
+    int32_t n_works;     // all or none make states
 };
 
 struct RecurrentPlan {
@@ -192,7 +209,7 @@ void run_linear(const RecurrentPlan& plan, const Recurrence& recurrence, const L
 void run_wkv7(const RecurrentPlan& plan, const Recurrence& recurrence, const Wkv7Tensors& tensors, float* scratch,
               int ith, int nth);
 
-// out: the map of runs, one behind the other. Another one than theirs.
+// out: the map of runs, one behind the other, or the state, where the first one is. Another one than theirs.
 void join_runs(const Recurrence& recurrence, const std::vector<RecurrentRun>& runs, float* out);
 // Copies a run of rows behind the n_tokens of another one, which has room for them.
 void copy_rows(const Recurrence& recurrence, const RecurrentRun& run, const RecurrentRun& before, float* rows);

@@ -51,26 +51,39 @@ void multiply_tile(int64_t k, Matrix a, const float* b, int64_t b_row, float* ou
     }
 }
 
-// All rows of `vecs` vectors of columns.
+// m rows, a multiple of tile_rows, of `vecs` vectors of columns.
 template <int vecs>
 void multiply_panel(int64_t m, int64_t k, Matrix a, const float* b, int64_t b_row, float* out, int64_t out_row) {
-    int64_t i = 0;
-    for (; i + tile_rows <= m; i += tile_rows) {
+    for (int64_t i = 0; i < m; i += tile_rows) {
         multiply_tile<tile_rows, vecs>(k, {a.data + i * a.row, a.row, a.column}, b, b_row, out + i * out_row, out_row);
-    }
-    for (; i < m; i++) {
-        multiply_tile<1, vecs>(k, {a.data + i * a.row, a.row, a.column}, b, b_row, out + i * out_row, out_row);
     }
 }
 
+// Fewer rows than a tile has, from column j on, in tiles of `vecs` vectors, then in smaller ones: as many sums as other
+// tiles have, or each addition would wait for the one before.
+template <int rows, int vecs>
+void multiply_rows(int64_t j, int64_t n, int64_t k, Matrix a, const float* b, int64_t b_row, float* out,
+                   int64_t out_row) {
+    for (; j + vecs * width <= n; j += vecs * width) {
+        multiply_tile<rows, vecs>(k, a, b + j, b_row, out + j, out_row);
+    }
+    if constexpr (vecs > 1) multiply_rows<rows, vecs / 2>(j, n, k, a, b, b_row, out, out_row);
+}
+
 void multiply(int64_t m, int64_t n, int64_t k, Matrix a, const float* b, int64_t b_row, float* out, int64_t out_row) {
+    const int64_t in_tiles = m - m % tile_rows;
     int64_t j = 0;
     for (; j + tile_vecs * width <= n; j += tile_vecs * width) {
-        multiply_panel<tile_vecs>(m, k, a, b + j, b_row, out + j, out_row);
+        multiply_panel<tile_vecs>(in_tiles, k, a, b + j, b_row, out + j, out_row);
     }
     for (; j + width <= n; j += width) {
-        multiply_panel<1>(m, k, a, b + j, b_row, out + j, out_row);
+        multiply_panel<1>(in_tiles, k, a, b + j, b_row, out + j, out_row);
     }
+    const Matrix rest_of_a = {a.data + in_tiles * a.row, a.row, a.column};
+    float* rest_of_out = out + in_tiles * out_row;
+    if (m - in_tiles == 1) multiply_rows<1, 4 * tile_vecs>(0, n, k, rest_of_a, b, b_row, rest_of_out, out_row);
+    if (m - in_tiles == 2) multiply_rows<2, 2 * tile_vecs>(0, n, k, rest_of_a, b, b_row, rest_of_out, out_row);
+    if (m - in_tiles == 3) multiply_rows<3, tile_vecs>(0, n, k, rest_of_a, b, b_row, rest_of_out, out_row);
     for (int64_t i = 0; i < m && j < n; i++) {
         for (int64_t l = 0; l < k; l++) {
             const float factor = a.data[i * a.row + l * a.column];

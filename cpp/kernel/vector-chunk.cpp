@@ -15,18 +15,14 @@ constexpr float most_decayed = 1e12f;
 }  // namespace
 
 VectorChunk::VectorChunk(const RecurrenceShape& shape, float* scratch)
-    : shape_(shape), is_delta_(shape.kind == RecurrenceKind::delta) {
-    const auto take = [&](int64_t n) {
-        scratch += n;
-        return scratch - n;
-    };
-    decayed_ = take((most_tokens + 1) * shape.d_k);
-    takers_ = take(most_tokens * shape.d_k);
-    queries_ = take(most_tokens * shape.d_k);
-    sources_ = take(2 * most_tokens * shape.d_k);
-    among_takers_ = take(2 * most_tokens * most_tokens);
-    among_queries_ = take(2 * most_tokens * most_tokens);
-    changes_ = take(2 * most_tokens * std::max(shape.d_k, shape.d_v));
+    : MatrixChunk(shape, scratch), is_delta_(shape.kind == RecurrenceKind::delta) {
+    decayed_ = floats((most_tokens + 1) * shape.d_k);
+    takers_ = floats(most_tokens * shape.d_k);
+    queries_ = floats(most_tokens * shape.d_k);
+    sources_ = floats(2 * most_tokens * shape.d_k);
+    among_takers_ = floats(2 * most_tokens * most_tokens);
+    among_queries_ = floats(2 * most_tokens * most_tokens);
+    changes_ = floats(2 * most_tokens * std::max(shape.d_k, shape.d_v));
     std::fill_n(decayed_, shape.d_k, 1.0f);
 }
 
@@ -133,11 +129,7 @@ void VectorChunk::apply(float* matrix, int64_t n, bool has_values, float* reads,
         loops_.multiply(1, n, i, {among_takers_ + i * n_sources_, 0, 1}, changes_, n, changes_ + i * n, n);
     }
     if (reads != nullptr) {
-        for (int64_t i = 0; i < n_; i++) {
-            std::fill_n(reads + i * reads_row, n, 0.0f);
-        }
-        loops_.multiply(n_, n, d, {queries_, d, 1}, matrix, n, reads, reads_row);
-        loops_.multiply(n_, n, n_used, {among_queries_, n_sources_, 1}, changes_, n, reads, reads_row);
+        read(matrix, n, n_used, reads, reads_row);
     }
     for (int64_t l = 0; l < d; l++) {
         loops_.scale(matrix + l * n, n, decayed(n_)[l]);

@@ -9,6 +9,8 @@
 //   q_i reads (C_i q_i) M + sum over j <= i of (C_i q_i) ((b_j / C_j) u_j + (k_j / C_j) v_j)
 //   M <- diag(C_n) M + sum over j of (C_n b_j / C_j) u_j + (C_n k_j / C_j) v_j
 //
+// The sources of changes are, of each token, what it puts back (u), then its key (v); of Kimi's they are the same.
+//
 // A chunk ends where a row has decayed so far that these quotients would be out of range.
 #pragma once
 
@@ -34,19 +36,11 @@ class VectorChunk final : public MatrixChunk {
     const float* row(int64_t i) const { return tokens_.rows + i * tokens_.stride; }
     const float* decayed(int64_t i) const { return decayed_ + i * shape_.d_k; }  // C_i; C_0 is 1
 
-    const RecurrenceShape& shape_;
     const bool is_delta_;
-    TokenRows tokens_ = {};
-    int64_t n_ = 0;
-    int64_t n_sources_ = 0;  // 2 n: of each token what it puts back, then its key; Kimi: n, they are the same
-    float* decayed_;         // [1 + tokens, d_k]
-    float* takers_;          // [tokens, d_k]: C_i-1 a_i
-    float* queries_;         // [tokens, d_k]: C_i q_i
-    float* sources_;         // [d_k, n_sources]: / C_j, then what is left of them in the end
-    float* among_takers_;    // [tokens, n_sources]
-    float* among_queries_;   // likewise
-    float* changes_;         // [n_sources, d_v or d_k]: u_i, then v_i
-    const StateLoops& loops_ = state_loops();
+    float* decayed_;       // [1 + tokens, d_k]
+    float* takers_;        // [tokens, d_k]: C_i-1 a_i
+    float* sources_;       // [d_k, sources]: / C_j, then what is left of them in the end
+    float* among_takers_;  // [tokens, sources]
 };
 
 }  // namespace hw

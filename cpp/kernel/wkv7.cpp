@@ -30,7 +30,7 @@ class Wkv7Tokens final : public MatrixTokens {
 
 void run_wkv7(const RecurrentPlan& plan, const Recurrence& recurrence, const Wkv7Tensors& tensors, float* scratch,
               int ith, int nth) {
-    run_heads<MatrixHead, Wkv7Tokens>(plan, recurrence, tensors, scratch, ith, nth);
+    run_heads<MatrixHead, Wkv7Tokens>(plan, recurrence, tensors, scratch, 1, ith, nth);
 }
 
 }  // namespace hw

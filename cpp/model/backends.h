@@ -23,6 +23,7 @@ class Backends {
     // Bytes of host memory that a scheduler allocated for its graph.
     size_t n_host_bytes(ggml_backend_sched_t scheduler) const;
     ggml_backend_t cpu() const { return all_.back(); }
+    bool has_devices() const { return all_.size() > 1; }  // others than the CPU
     // The backend of a device; NULL: none of these.
     ggml_backend_t of(ggml_backend_dev_t device) const;
 

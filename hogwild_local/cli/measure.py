@@ -152,11 +152,13 @@ class _Bench:
         self.rng = random.Random(plan.seed)
         self.tokens = [self.rng.randrange(self.n_vocab) for _ in range(context)]
         self.cache = stack.enter_context(SharedCache(model, n_ctx, **plan.of_cache()))
-        self.block = self.cache.block("prompt")
+        self.block = self.cache.block("prompt", anchored=True)
         self.costs = Costs.of(self.cache, model.metadata)
-        self.llamas = {"on": stack.enter_context(LlamaBaseline(model, n_ctx, n_most, *types))}
+        # llama.cpp's sequences cannot share a prompt that is longer than what its windows hold: then they hold all.
+        baseline = partial(LlamaBaseline, model, n_ctx, n_most, *types, swa_full=n_most > 1)
+        self.llamas = {"on": stack.enter_context(baseline())}
         with suppress(OutOfMemory):  # it makes none with quantized values
-            self.llamas["off"] = stack.enter_context(LlamaBaseline(model, n_ctx, n_most, *types, flash_attention=False))
+            self.llamas["off"] = stack.enter_context(baseline(flash_attention=False))
 
     def prefill(self) -> Row:
         # Short prompts are repeated, to fill about as much time as a long one takes. The first, short one is not

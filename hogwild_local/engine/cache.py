@@ -96,9 +96,11 @@ class SharedCache(Counters):
             n_bytes = sum(device.cache_bytes for device in self.devices)
             tell(INFO, f"hogwild: n_ctx is {self.n_ctx}, which takes {n_bytes / MIB:.1f} MiB\n")
 
-    def block(self, name: str = "") -> CacheBlock:
-        """A new empty block. The name is for people."""
-        return CacheBlock(self, name, self._change(self._ledger.open))
+    def block(self, name: str = "", anchored: bool = False) -> CacheBlock:
+        """A new empty block. The name is for people. anchored: in every view that has it the same tokens stand before
+        it, or none, as before a prompt. Models with recurrent layers then keep less of it, and compute it in less time;
+        of these a view that has it elsewhere raises InvalidArgument, and so does append(it)."""
+        return CacheBlock(self, name, self._change(partial(self._ledger.open, anchored)))
 
     def copy(self, block: CacheBlock, name: str = "") -> CacheBlock:
         """A new block that holds what this one holds. Raises CacheFull, OutOfMemory, ComputeError: nothing is changed

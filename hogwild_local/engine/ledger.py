@@ -78,8 +78,8 @@ class Ledger:
                 self._holders.forget(block)
         self.is_known = True
 
-    def open(self) -> Held:
-        return self._made(self._native.new_block(), 0)
+    def open(self, is_anchored: bool) -> Held:
+        return self._made(self._native.new_block(is_anchored), 0)
 
     def split(self, block: int, n: int) -> Held:
         """The tail is a block of its own."""

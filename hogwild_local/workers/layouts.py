@@ -87,7 +87,7 @@ class Layout(ABC):
             raise Busy(f"this {self.name} layout is in use by another run: pass each run its own")
         self._cache, self._before = cache, before
         try:
-            self.shared = self._block("shared")
+            self.shared = self._block("shared", anchored=True)
             self._fed(self.shared, prompt)
             self.header = [self._static("header", header)] if header else []
             self.separator = [self._static("separator", separator)] if separator else []
@@ -227,10 +227,10 @@ class Layout(ABC):
     def _opened(self) -> None:  # noqa: B027
         """Called at the end of open(): set up what else the layout keeps."""
 
-    def _block(self, name: str) -> Block:
+    def _block(self, name: str, anchored: bool = False) -> Block:
         """A new empty block that close() frees."""
         assert self._cache is not None
-        block = self._cache.block(name)
+        block = self._cache.block(name, anchored)
         self.blocks.append(block)
         return block
 

@@ -14,8 +14,9 @@
 #include "engine/blocks.h"
 
 // There are no recurrent layers here, and none of their kernels, which want flags of their own.
-size_t hw::RecurrenceShape::n_floats() const { std::abort(); }
-size_t hw::RecurrenceShape::n_row_floats() const { std::abort(); }
+size_t hw::map_floats(const std::vector<Recurrence>& recurrences) { return recurrences.size(); }
+size_t hw::state_floats(const std::vector<Recurrence>& recurrences) { return recurrences.size(); }
+size_t hw::row_floats(const std::vector<Recurrence>& recurrences) { return recurrences.size(); }
 void hw::join_runs(const Recurrence&, const std::vector<RecurrentRun>&, float*) { std::abort(); }
 void hw::copy_rows(const Recurrence&, const RecurrentRun&, const RecurrentRun&, float*) { std::abort(); }
 
@@ -159,7 +160,7 @@ class Trial {
     void step() {
         try {
             if (known_.size() < 2) {
-                known_[blocks_.add()] = {};
+                known_[blocks_.add(false)] = {};
                 return;
             }
             const int32_t block = any();

@@ -11,7 +11,7 @@ from .host import devices, free_host_memory, gpus, rpc_load, rpc_server
 from .kernel import attention, attention_isas
 from .library import ffi, lib
 from .model import NativeModel
-from .parts import Recurrence, pass_size
+from .parts import Recurrence, pass_size, product
 from .sampler import NativeSampler
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "gpus",
     "lib",
     "pass_size",
+    "product",
     "rpc_load",
     "rpc_server",
 ]

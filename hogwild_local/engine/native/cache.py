@@ -163,8 +163,8 @@ class NativeCache(Object):
     def check(self) -> None:
         self._do(lib.hw_cache_check)
 
-    def new_block(self) -> int:
-        return self._int(lib.hw_block_new)
+    def new_block(self, is_anchored: bool = False) -> int:
+        return self._int(lib.hw_block_new, is_anchored)
 
     def free_blocks(self, blocks: Sequence[int]) -> None:
         """Those that were freed already are none any more: it may be called again after an interrupt."""

@@ -52,6 +52,10 @@ class Recurrence:
     def n_segments(self, block: int) -> int:
         return int(lib.hw_recurrence_n_segments(self._pointer, block))
 
+    def count(self, name: str) -> int:
+        """A count of struct hw_recurrence_counts."""
+        return int(getattr(lib.hw_recurrence_count(self._pointer), name))
+
     def run(
         self,
         views: Sequence[tuple[Sequence[int], int]],
@@ -77,9 +81,17 @@ class Recurrence:
         call(lib.hw_recurrence_run, self._pointer, wanted)
 
 
-def pass_size(weights: Sequence[tuple[int, bool, bool, float, float]], has_avx512: bool, n: int) -> int:
-    """The rule behind NativeCache.pass_size for given weights."""
-    shares = ffi.new("struct hw_weight_share[]", list(weights))
-    rows = ffi.new("int32_t *")
-    call(lib.hw_pass_size, shares, len(weights), has_avx512, n, rows)
-    return int(rows[0])
+def pass_size(n: int) -> int:
+    """The rule behind NativeCache.pass_size, without n_batch."""
+    return int(lib.hw_pass_size(n))
+
+
+PRODUCT_BY = ("ggml", "plain", "kernel")
+
+
+def product(kind: int, weights: bytes, x: Floats, n_out: int, by: str) -> Floats:
+    """x [n_rows, n_in] times weights (n_out rows of n_in numbers, as in a file). kind: a ggml_type."""
+    out: Floats = np.empty((len(x), n_out), np.float32)
+    data, rows, result = ffi.from_buffer(weights), ffi.from_buffer("float[]", x), ffi.from_buffer("float[]", out)
+    call(lib.hw_product, kind, x.shape[1], n_out, data, rows, len(x), PRODUCT_BY.index(by), result)
+    return out
