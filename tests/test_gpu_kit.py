@@ -130,6 +130,13 @@ def test_a_step_in_anothers_place_is_there_where_that_one_told_nothing(run_steps
     assert record.steps["c"].why == "exit code 1: ==ERROR== ERR_NVGPUCTRPERM"
 
 
+def test_a_step_that_an_earlier_run_left_out_is_gone_when_another_tells_the_same(run_steps: Callable[..., Any]) -> None:
+    told = "echo '{\"n\": 1}' > {out}"
+    steps = [("a", told, {}), ("b", told, {"instead_of": ("a",)})]
+    assert outcomes(run_steps(steps, minutes=0.0)) == {"a": "left out", "b": "left out"}
+    assert outcomes(run_steps(steps)) == {"a": "done"}
+
+
 def test_a_command_that_a_signal_ended_is_told_with_its_name(run_steps: Callable[..., Any]) -> None:
     record = run_steps([("a", "echo so far; kill -SEGV $$", {})])
     assert record.steps["a"].why == "SIGSEGV: so far"

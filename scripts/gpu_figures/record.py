@@ -46,6 +46,11 @@ class Record:
         self.steps[name] = result
         self._write()
 
+    def drop(self, name: str) -> None:
+        """What an earlier run said of it no longer counts."""
+        if self.steps.pop(name, None) is not None:
+            self._write()
+
     def is_done(self, name: str) -> bool:
         return name in self.steps and self.steps[name].status == "done"
 

@@ -105,6 +105,7 @@ class Runner:
 
     def _take(self, step: Step) -> None:
         if any(map(self.record.has_figures, step.instead_of)):
+            self.record.drop(step.name)
             return
         wanting = [name for name in step.needs if not self._wait_for(name)]
         if wanting:
