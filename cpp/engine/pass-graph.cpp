@@ -80,7 +80,7 @@ PassGraph::PassGraph(GraphSource& source, const KvStore& store, Backends& backen
       spec_(source.spec()),
       attentions_(passes.size()),
       recurrent_(spec_.recurrences, size.n_tokens, n_threads),
-      products_(backends.has_devices()) {
+      products_(backends.has_devices(), n_threads) {
     LogScope log;
     const SourceGraph& from = source.of(size.n_tokens, size.n_outputs);
     const size_t n_nodes = count_nodes(from, passes);

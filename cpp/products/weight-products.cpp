@@ -9,8 +9,9 @@ namespace hw {
 
 namespace {
 
-// Whoever is done first waits for half a part on average; asking for one takes far less.
-constexpr int32_t parts_a_thread = 32;
+// Weights that are read at once, about. Small enough that nobody waits long for the last part, large enough to be worth
+// the asking.
+constexpr int64_t part_bytes = 32 << 10;
 
 // A row of numbers side by side for each token.
 bool is_rows(const ggml_tensor* x) {
@@ -34,7 +35,7 @@ ggml_tensor* WeightProducts::build(ggml_context* ctx, const ggml_tensor* node, g
     if (!weights || !is_rows(x) || x->ne[1] >= limit_of(*weights)) {
         return nullptr;
     }
-    nodes_.push_back(std::make_unique<Node>(*weights));
+    nodes_.push_back(std::make_unique<Node>(*weights, n_threads_));
     ggml_tensor* rows = quantized(ctx, *nodes_.back(), x);
     return ggml_custom_4d(ctx, GGML_TYPE_F32, weights->n_out, x->ne[1], 1, 1, &rows, 1, multiply, GGML_N_TASKS_MAX,
                           nodes_.back().get());
@@ -69,21 +70,32 @@ void WeightProducts::quantize(ggml_tensor* dst, int ith, int nth, void* data) {
     }
 }
 
-// Each thread asks once too often: who is the last to do so makes the node ready for its next run.
-void WeightProducts::multiply(ggml_tensor* dst, int, int nth, void* data) {
+// Each thread goes through a share of its own, in order, as memory likes it; then it helps the others with theirs. Who
+// leaves last makes the node ready for its next run.
+void WeightProducts::multiply(ggml_tensor* dst, int ith, int nth, void* data) {
     Node& node = *static_cast<Node*>(data);
     const ggml_tensor* rows = dst->src[0];
     const int64_t n = n_groups(node.weights);
-    const auto n_parts = static_cast<int32_t>(std::min<int64_t>(n, nth * parts_a_thread));
-    int32_t part = node.next.fetch_add(1);
-    for (; part < n_parts; part = node.next.fetch_add(1)) {
-        const int64_t first = n * part / n_parts;
-        const int64_t last = n * (part + 1) / n_parts;
-        product_kernel()->multiply(node.weights, static_cast<const std::byte*>(rows->data), rows->ne[1], first,
-                                   last - first, static_cast<float*>(dst->data));
+    const int64_t group_bytes = node.weights.n_in * 4;  // 8 outputs of 4 bits
+    const int64_t n_at_once = std::max<int64_t>(1, part_bytes / group_bytes);
+    for (int i = 0; i < nth; i++) {
+        const int owner = (ith + i) % nth;
+        const int64_t end = n * (owner + 1) / nth;
+        std::atomic<int64_t>& n_taken = node.shares[static_cast<size_t>(owner)].n_taken;
+        for (;;) {
+            const int64_t first = n * owner / nth + n_taken.fetch_add(n_at_once);
+            if (first >= end) {
+                break;
+            }
+            product_kernel()->multiply(node.weights, static_cast<const std::byte*>(rows->data), rows->ne[1], first,
+                                       std::min(n_at_once, end - first), static_cast<float*>(dst->data));
+        }
     }
-    if (part == n_parts + nth - 1) {
-        node.next.store(0);
+    if (node.n_left.fetch_add(1) == nth - 1) {
+        for (Share& share : node.shares) {
+            share.n_taken.store(0);
+        }
+        node.n_left.store(0);
     }
 }
 
