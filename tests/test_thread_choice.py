@@ -104,7 +104,7 @@ def test_fewer_threads_compute_the_same_bits(tiny_path: Callable[..., Path]) -> 
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ({}, "GOMP_SPINCOUNT = '1000'"),
+        ({}, "GOMP_SPINCOUNT = '10000'"),
         ({"GOMP_SPINCOUNT": "77"}, "GOMP_SPINCOUNT = '77'"),
         ({"OMP_WAIT_POLICY": "passive"}, "GOMP_SPINCOUNT = '0'"),
     ],

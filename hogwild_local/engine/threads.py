@@ -13,9 +13,9 @@ from pathlib import Path
 BYTES_A_THREAD = 4 << 20
 
 # Turns of libgomp's waiting loop. Its default is 300,000, some milliseconds at each meeting: where another process has
-# taken the core of the thread that all wait for, they keep it from coming back. After this many, some microseconds,
+# taken the core of the thread that all wait for, they keep it from coming back. After this many, some ten microseconds,
 # they sleep; most meetings of a pass are shorter.
-SPIN_COUNT = "1000"
+SPIN_COUNT = "10000"
 
 
 def default_threads(path: str | os.PathLike[str]) -> int:
