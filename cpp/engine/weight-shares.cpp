@@ -11,12 +11,8 @@ bool is_product_with_weights(const ggml_tensor* node) {
     if (node->op != GGML_OP_MUL_MAT && node->op != GGML_OP_MUL_MAT_ID) {
         return false;
     }
-    ggml_backend_buffer_t buffer = node->src[0]->buffer;
-    if (buffer == nullptr || ggml_backend_buffer_get_usage(buffer) != GGML_BACKEND_BUFFER_USAGE_WEIGHTS) {
-        return false;
-    }
-    ggml_backend_dev_t device = ggml_backend_buft_get_device(ggml_backend_buffer_get_type(buffer));
-    return device == nullptr || ggml_backend_dev_type(device) == GGML_BACKEND_DEVICE_TYPE_CPU;
+    const ggml_tensor* weights = node->src[0];
+    return lies_on_cpu(weights) && ggml_backend_buffer_get_usage(weights->buffer) == GGML_BACKEND_BUFFER_USAGE_WEIGHTS;
 }
 
 hw_weight_share share_of(const ggml_tensor* node) {

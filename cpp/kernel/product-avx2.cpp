@@ -231,8 +231,8 @@ void multiply(const Weights& weights, const std::byte* rows, int64_t n_rows, int
 
 extern const ProductKernel product_avx2;
 extern const ProductKernel product_beside_avx512;
-const ProductKernel product_avx2 = {quantize_avx2, multiply, 0};
-const ProductKernel product_beside_avx512 = {quantize_avx2, multiply, 9};
+const ProductKernel product_avx2 = {{quantize_q4_0_avx2, quantize_q4_k_avx2, quantize_q6_k_avx2}, multiply, 0};
+const ProductKernel product_beside_avx512 = {{quantize_q4_0_avx2, quantize_q4_k_avx2, quantize_q6_k_avx2}, multiply, 9};
 
 }  // namespace hw
 #endif

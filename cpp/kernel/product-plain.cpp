@@ -120,17 +120,9 @@ void quantize_k(const float* x, int64_t n_in, int8_t* numbers, float* scales, in
     }
 }
 
-void quantize(WeightKind kind, const float* x, int64_t n_in, std::byte* row) {
-    const QuantizedRow parts = quantized_row(kind, n_in, row);
-    const auto run = kind == WeightKind::q4_0   ? quantize_q4_0
-                     : kind == WeightKind::q4_k ? quantize_k<Q4KBlock::n_parts>
-                                                : quantize_k<Q6KBlock::n_parts>;
-    run(x, n_in, const_cast<int8_t*>(parts.numbers), const_cast<float*>(parts.scales),
-        const_cast<int32_t*>(parts.sums));
-}
-
 }  // namespace
 
-const ProductKernel product_plain = {quantize, multiply, 0};
+const ProductKernel product_plain = {
+    {quantize_q4_0, quantize_k<Q4KBlock::n_parts>, quantize_k<Q6KBlock::n_parts>}, multiply, 0};
 
 }  // namespace hw

@@ -89,13 +89,14 @@ void quantize_k(const float* x, int64_t n_in, int8_t* numbers, float* scales, in
 
 }  // namespace
 
-void quantize_avx2(WeightKind kind, const float* x, int64_t n_in, std::byte* row) {
-    const QuantizedRow parts = quantized_row(kind, n_in, row);
-    const auto run = kind == WeightKind::q4_0   ? quantize_q4_0
-                     : kind == WeightKind::q4_k ? quantize_k<Q4KBlock::n_parts>
-                                                : quantize_k<Q6KBlock::n_parts>;
-    run(x, n_in, const_cast<int8_t*>(parts.numbers), const_cast<float*>(parts.scales),
-        const_cast<int32_t*>(parts.sums));
+void quantize_q4_0_avx2(const float* x, int64_t n_in, int8_t* numbers, float* scales, int32_t* sums) {
+    quantize_q4_0(x, n_in, numbers, scales, sums);
+}
+void quantize_q4_k_avx2(const float* x, int64_t n_in, int8_t* numbers, float* scales, int32_t* sums) {
+    quantize_k<Q4KBlock::n_parts>(x, n_in, numbers, scales, sums);
+}
+void quantize_q6_k_avx2(const float* x, int64_t n_in, int8_t* numbers, float* scales, int32_t* sums) {
+    quantize_k<Q6KBlock::n_parts>(x, n_in, numbers, scales, sums);
 }
 
 }  // namespace hw

@@ -39,6 +39,12 @@ QuantizedRow quantized_row(WeightKind kind, int64_t n_in, const std::byte* row) 
             reinterpret_cast<const int32_t*>(scales + n_blocks(kind, n_in))};
 }
 
+void quantize_row(const ProductKernel& kernel, WeightKind kind, const float* x, int64_t n_in, std::byte* row) {
+    const QuantizedRow parts = quantized_row(kind, n_in, row);
+    kernel.quantize_for[static_cast<size_t>(kind)](x, n_in, const_cast<int8_t*>(parts.numbers),
+                                                   const_cast<float*>(parts.scales), const_cast<int32_t*>(parts.sums));
+}
+
 const ProductKernel* product_kernel() {
 #if defined(__x86_64__)
     static const bool avx2 =

@@ -69,9 +69,11 @@ struct QuantizedRow {
 size_t quantized_bytes(WeightKind kind, int64_t n_in);
 QuantizedRow quantized_row(WeightKind kind, int64_t n_in, const std::byte* row);
 
+// x [n_in] -> the parts of a QuantizedRow.
+using Quantize = void (*)(const float* x, int64_t n_in, int8_t* numbers, float* scales, int32_t* sums);
+
 struct ProductKernel {
-    // x: [n_in] -> row: quantized_bytes()
-    void (*quantize)(WeightKind kind, const float* x, int64_t n_in, std::byte* row);
+    Quantize quantize_for[3];  // by WeightKind
     // out [n_rows, n_out], of the outputs from 8 * first on, 8 * n_groups of them, or as many as there are. rows:
     // n_rows quantized ones.
     void (*multiply)(const Weights& weights, const std::byte* rows, int64_t n_rows, int64_t first, int64_t n_groups,
@@ -79,6 +81,9 @@ struct ProductKernel {
     // From so many rows on ggml's own kernels for repacked weights may be faster; 0: never.
     int64_t repacked_limit;
 };
+
+// x [n_in] -> row: quantized_bytes()
+void quantize_row(const ProductKernel& kernel, WeightKind kind, const float* x, int64_t n_in, std::byte* row);
 
 // The same in plain sight: one number after the other, sums in double. What the tests compare with.
 extern const ProductKernel product_plain;

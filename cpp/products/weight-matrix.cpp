@@ -92,11 +92,14 @@ bool lies_as_read(const ggml_tensor* weights, WeightKind kind) {
     if (kind != WeightKind::q6_k) {
         return is_repacked(weights) && weights->ne[1] % 8 == 0;
     }
-    ggml_backend_buffer_t buffer = weights->buffer;
-    if (buffer == nullptr || is_repacked(weights) || !ggml_backend_buffer_is_host(buffer)) {
+    return lies_on_cpu(weights) && !is_repacked(weights) && ggml_backend_buffer_is_host(weights->buffer);
+}
+
+bool lies_on_cpu(const ggml_tensor* weights) {
+    if (weights->buffer == nullptr) {
         return false;
     }
-    ggml_backend_dev_t device = ggml_backend_buft_get_device(ggml_backend_buffer_get_type(buffer));
+    ggml_backend_dev_t device = ggml_backend_buft_get_device(ggml_backend_buffer_get_type(weights->buffer));
     return device == nullptr || ggml_backend_dev_type(device) == GGML_BACKEND_DEVICE_TYPE_CPU;
 }
 
@@ -149,28 +152,34 @@ std::vector<float> WeightMatrix::multiply(const ProductKernel& kernel, const flo
     const size_t n_bytes = quantized_bytes(weights.kind, weights.n_in);
     std::vector<std::byte> rows(n_bytes * static_cast<size_t>(n_rows));
     for (int64_t row = 0; row < n_rows; row++) {
-        kernel.quantize(weights.kind, x + row * weights.n_in, weights.n_in,
-                        rows.data() + static_cast<size_t>(row) * n_bytes);
+        quantize_row(kernel, weights.kind, x + row * weights.n_in, weights.n_in,
+                     rows.data() + static_cast<size_t>(row) * n_bytes);
     }
     std::vector<float> result(static_cast<size_t>(n_rows * weights.n_out));
     kernel.multiply(weights, rows.data(), n_rows, 0, n_groups(weights), result.data());
     return result;
 }
 
+// Each kind when it is asked for first: most models have one or two.
 bool is_layout_known(ggml_type type) {
-    static const bool q4_0 = find_out(GGML_TYPE_Q4_0);
-    static const bool q4_k = find_out(GGML_TYPE_Q4_K);
-    static const bool q6_k = find_out(GGML_TYPE_Q6_K);
-    switch (type) {
-        case GGML_TYPE_Q4_0:
-            return q4_0;
-        case GGML_TYPE_Q4_K:
-            return q4_k;
-        case GGML_TYPE_Q6_K:
-            return q6_k;
-        default:
-            return false;
+    const std::optional<WeightKind> kind = kind_of(type);
+    if (!kind) {
+        return false;
     }
+    switch (*kind) {
+        case WeightKind::q4_0: {
+            static const bool q4_0 = find_out(GGML_TYPE_Q4_0);
+            return q4_0;
+        }
+        case WeightKind::q4_k: {
+            static const bool q4_k = find_out(GGML_TYPE_Q4_K);
+            return q4_k;
+        }
+        case WeightKind::q6_k:
+            break;
+    }
+    static const bool q6_k = find_out(GGML_TYPE_Q6_K);
+    return q6_k;
 }
 
 }  // namespace hw

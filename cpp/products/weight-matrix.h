@@ -15,6 +15,8 @@ namespace hw {
 // Of a type that our kernels multiply with.
 std::optional<WeightKind> kind_of(ggml_type type);
 
+// Whether weights lie in this machine's memory, and not on a device.
+bool lies_on_cpu(const ggml_tensor* weights);
 // Whether weights of a model lie in memory that ggml's CPU backend has repacked.
 bool is_repacked(const ggml_tensor* weights);
 // Whether they lie on the CPU in the way that our kernels read their kind.

@@ -65,8 +65,8 @@ void WeightProducts::quantize(ggml_tensor* dst, int ith, int nth, void* data) {
     for (int64_t row = ith; row < dst->ne[1]; row += nth) {
         const auto at = static_cast<size_t>(row);
         const char* numbers = static_cast<const char*>(x->data) + at * x->nb[1];
-        product_kernel()->quantize(weights.kind, reinterpret_cast<const float*>(numbers), weights.n_in,
-                                   static_cast<std::byte*>(dst->data) + at * dst->nb[1]);
+        quantize_row(*product_kernel(), weights.kind, reinterpret_cast<const float*>(numbers), weights.n_in,
+                     static_cast<std::byte*>(dst->data) + at * dst->nb[1]);
     }
 }
 
