@@ -37,6 +37,7 @@ def server() -> Iterator[Server]:
     with rpc_server() as running:
         yield running
 
+
 # Lightning attention is many operations. Of half an arwkv7 llama.cpp's graph does not tell which of several tensors of
 # one name goes to the other device: it is refused.
 HYBRIDS_THERE = [
