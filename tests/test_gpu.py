@@ -57,16 +57,16 @@ def test_prompts_of_recurrent_layers_on_a_gpu_give_the_logits_of_the_cpu(
     with Model(tiny_path(name), n_gpu_layers=0, n_threads=1) as model, SharedCache(model, **options) as cache:
         wanted = story_of_prompts(cache)
         n_gpu_layers = -1 if part == "all" else n_layers(model) // 2 + 1  # the last one is the output
-    try:
-        with (
-            Model(tiny_path(name), n_gpu_layers=n_gpu_layers, n_threads=1) as model,
-            SharedCache(model, **options) as cache,
-        ):
+    with Model(tiny_path(name), n_gpu_layers=n_gpu_layers, n_threads=1) as model:
+        try:
+            cache = SharedCache(model, **options)
+        except UnsupportedModel as error:
+            if "one device that has all of the model's operations" not in str(error):
+                raise
+            pytest.skip("the device lacks an operation")
+        with cache:
             got = story_of_prompts(cache)
             assert cache.n_composed > 0
-    except UnsupportedModel as error:
-        assert "one device that has all of the model's operations" in str(error)
-        pytest.skip("the device lacks an operation")
     assert np.isfinite(got).all()
     assert np.abs(got - wanted).max() <= F16_SHARE * np.abs(wanted).max()
 
