@@ -154,8 +154,9 @@ def test_other_types_and_sizes_are_refused_by_name() -> None:
 
 
 def decoded(cache: SharedCache, feeds: Sequence[Sequence[int]]) -> np.ndarray:
+    """A prompt of as many rows as are ours on every CPU, then the workers' tokens."""
     prompt = cache.block("prompt")
-    cache.decode([([prompt], range(30))])
+    cache.decode([([prompt], range(8))])
     own = [cache.block(f"worker {i}") for i in range(len(feeds))]
     for tokens in zip(*feeds, strict=True):
         logits = cache.decode([([prompt, block], [token]) for block, token in zip(own, tokens, strict=True)])
