@@ -2,9 +2,7 @@
 
 #include <vector>
 
-#if defined(__x86_64__)
-#include <cpuid.h>
-#endif
+#include "kernel/cpu.h"
 
 namespace hw {
 
@@ -35,25 +33,6 @@ int64_t sums_a_block(WeightKind kind) {
     return Q6KBlock::n_parts / 2;
 }
 
-#if defined(__x86_64__)
-bool has_avx2() {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
-}
-
-bool has_avx512() { return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw"); }
-
-#if defined(HW_AVX_VNNI)
-// Not every compiler knows its name. Its registers are those of AVX2.
-bool has_avx_vnni() {
-    unsigned eax = 0;
-    unsigned ebx = 0;
-    unsigned ecx = 0;
-    unsigned edx = 0;
-    return has_avx2() && __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0 && (eax >> 4 & 1) != 0;
-}
-#endif
-#endif
-
 }  // namespace
 
 size_t quantized_bytes(WeightKind kind, int64_t n_in) {
@@ -77,9 +56,7 @@ const ProductKernel* const* product_kernels() {
     static const std::vector<const ProductKernel*> kernels = [] {
         std::vector<const ProductKernel*> found;
 #if defined(__x86_64__)
-        if (has_avx512() && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni")) {
-            found.push_back(&product_avx512_vnni);
-        }
+        if (has_avx512_vnni()) found.push_back(&product_avx512_vnni);
 #if defined(HW_AVX_VNNI)
         if (has_avx_vnni()) found.push_back(&product_avx_vnni);
 #endif
@@ -94,12 +71,8 @@ const ProductKernel* const* product_kernels() {
 // With AVX-512 ggml multiplies 16 rows with 16 outputs at once, in vectors of 512 bits, with VNNI where it was built
 // so. Ours have half of that width, whether with VNNI or without; which is faster was never measured.
 int64_t repacked_limit() {
-#if defined(__x86_64__)
     static const bool avx512 = has_avx512();
     return avx512 ? 9 : 0;
-#else
-    return 0;
-#endif
 }
 
 }  // namespace hw
