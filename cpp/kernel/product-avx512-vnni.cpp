@@ -1,5 +1,5 @@
-// The kernel for products for AVX-512 with VNNI (Ice Lake, Zen 4 and later). Vectors of
-// 256 bits have 32 registers there, so more rows share what is unpacked, and instructions broadcast what they read.
+// The kernel for products for AVX-512 with VNNI (Ice Lake, Zen 4 and later): with vectors of 256 bits, but 32
+// registers, so that more rows share what is unpacked.
 #if defined(__x86_64__)
 #include <immintrin.h>
 

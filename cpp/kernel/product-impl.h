@@ -1,9 +1,10 @@
 // The kernel for products (kernel/product.h), once per instruction set. Included by kernel/product-<isa>.cpp, which
 // defines before, with vectors of 256 bits:
-//   max_tile: rows that are computed together: their sums, four vectors of weights and what is between fit into
-//   registers add_dots(sums, weights, x): sums and the products of four inputs of each of 8 outputs whole(sums): of
-//   each output one sum, of 32 bits scaled(sums, scales): whole sums times scales that wide(eight of 16 bits) has
-//   brought to their form add_pairs(sum, a, b): of 32 bits each, and of a and b the products of two words each
+//   max_tile: rows computed together; their sums, four vectors of weights and what is between fit into registers
+//   add_dots(sums, weights, x): sums and the products of four inputs of each of 8 outputs
+//   whole(sums): of each output one sum, of 32 bits
+//   scaled(sums, scales): whole sums times scales, in the form that wide(eight words) gives them
+//   add_pairs(sum, a, b): sums of 32 bits, and of a and b the products of two words each
 //   HW_PRODUCT, HW_PRODUCT_NAME: the kernel that is defined here, and its name.
 // As in kernel-impl.h everything is in an anonymous namespace, and nothing of std:: is called. Sums of integers are
 // exact, and floats are computed here: all instruction sets give the same bits.

@@ -1,6 +1,5 @@
 // Sums as VNNI makes them: four products of bytes, or two of words, go into a sum of 32 bits at once. Each of its two
-// forms, VEX and EVEX, has names of its own for the instructions: see kernel/product-avx-vnni.cpp,
-// product-avx512-vnni.cpp.
+// forms has names of its own for these instructions: kernel/product-avx-vnni.cpp, kernel/product-avx512-vnni.cpp.
 #pragma once
 
 namespace hw {
