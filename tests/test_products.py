@@ -148,6 +148,8 @@ def test_other_types_and_sizes_are_refused_by_name() -> None:
         product(Type.Q8_0, bytes(34 * 8), np.zeros((1, 32), np.float32), 8, "plain")
     with pytest.raises(UnsupportedModel, match="no kernel avx9"):
         product(Type.Q4_0, bytes(18 * 8), np.zeros((1, 32), np.float32), 8, "avx9")
+    with pytest.raises(InvalidArgument, match="type -1 is no ggml_type"):
+        product(-1, bytes(18 * 8), np.zeros((1, 32), np.float32), 8, "plain")
     for n_in, n_out in [(33, 8), (32, 7)]:
         with pytest.raises(InvalidArgument, match="cannot be multiplied"):
             product(Type.Q4_0, bytes(18 * 16), np.zeros((1, n_in), np.float32), n_out, "plain")
