@@ -14,7 +14,7 @@ namespace hw {
 // The tokens of a pass, as a head has them.
 class MatrixTokens {
   public:
-    MatrixTokens(const HeadRows& queries, float* out, float scale) : queries(queries), out(out), scale(scale) {}
+    MatrixTokens(const HeadRows& q, float* y, float factor) : queries(q), out(y), scale(factor) {}
     virtual ~MatrixTokens() = default;
     // A row of a run.
     virtual void put_row(int64_t token, float* row) const = 0;
