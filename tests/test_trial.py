@@ -122,6 +122,25 @@ def test_a_large_file_is_tried_without_its_weights(
     Model(tiny_path(shape), n_threads=1).close()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the system cannot be asked")
+def test_a_large_file_is_read_by_the_system_while_it_is_tried(
+    tiny_path: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, int]] = []
+    is_asked = threading.Event()
+
+    def advise(opened: int, begin: int, n: int, advice: int) -> None:
+        asked.append((str(Path(f"/proc/self/fd/{opened}").readlink()), advice))
+        is_asked.set()
+
+    monkeypatch.setattr(os, "posix_fadvise", advise)
+    monkeypatch.setattr(trial, "_run", lambda command, what: 0 if is_asked.wait(10) else 1)
+    monkeypatch.setattr(trial, "WHOLE", 1)
+    file = tiny_path("llama")
+    trial.try_file(os.fsencode(file))
+    assert asked == [(str(file.resolve()), os.POSIX_FADV_WILLNEED)]
+
+
 @pytest.mark.parametrize("most_whole", [0, trial.WHOLE])
 def test_a_damaged_vocabulary_is_an_error_also_without_the_rest(
     most_whole: int, tiny_path: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

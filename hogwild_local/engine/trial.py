@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Thread
 
 from ..disk import cache_folder
 from ..errors import HogwildError, ModelError, OutOfMemory
@@ -79,8 +80,21 @@ def _try(file: Path, adapters: Sequence[Path], n_loras: int) -> None:
     paths = [*map(os.fsencode, (file, *adapters))]
     if sum(part.stat().st_size for part in _parts(file)) <= WHOLE:
         _run(_command("compute", n_loras, paths), what)
-    elif _run(_short_command(paths[: 1 + n_loras]), what) == trial_child.REFUSED:
+        return
+    for part in _parts(file):
+        Thread(target=_read_ahead, args=(part,), daemon=True).start()
+    if _run(_short_command(paths[: 1 + n_loras]), what) == trial_child.REFUSED:
         _run(_command("vocabulary", 0, paths[:1]), what)  # which may be loaded without the rest
+
+
+def _read_ahead(file: Path) -> None:
+    """Asks the system to read the file while it is tried, where it can be asked: its disk would be idle."""
+    if sys.platform == "linux":
+        try:
+            with file.open("rb") as opened:
+                os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
+        except OSError:
+            pass  # it is read when it is loaded
 
 
 def _command(how: str, n_loras: int, paths: Sequence[bytes]) -> list[str | bytes]:
