@@ -28,12 +28,15 @@ inline __m256i six_bits(const Q6KBlock& block, int64_t half, int64_t n) {
     return _mm256_or_si256(low, _mm256_and_si256(moved, two));
 }
 
-// Scales of two parts, 16 bits each, for the eight sums of each.
-inline __m256i scales_of(__m128i scales, int part) {
-    const auto first = static_cast<char>(part);
-    const auto last = static_cast<char>(part + 1);
-    const __m128i bytes = _mm_unpacklo_epi64(_mm_set1_epi8(first), _mm_set1_epi8(last));
-    return _mm256_cvtepi8_epi16(_mm_shuffle_epi8(scales, bytes));
+// 16 bits each: of even parts, of odd ones.
+inline __m256i halves_of(__m128i parts) {
+    return _mm256_cvtepi8_epi16(
+        _mm_shuffle_epi8(parts, _mm_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15)));
+}
+
+// Scales of two parts, the pair-th of these, for the eight sums of each.
+inline __m256i scales_of(__m256i halves, int pair) {
+    return _mm256_shuffle_epi8(halves, _mm256_set1_epi16(static_cast<int16_t>(514 * pair + 256)));
 }
 
 // Of R rows: out[row * stride].
@@ -47,11 +50,12 @@ struct Q6KTile {
         for (int64_t b = 0; b < n_blocks; b++) {
             const Block& block = blocks[b];
             const __m128i parts = _mm_loadu_si128(reinterpret_cast<const __m128i*>(block.parts));
+            const __m256i halves = halves_of(parts);
             __m256i dots[R] = {};
             for (int half = 0; half < 2; half++) {
                 for (int n = 0; n < 4; n++) {
                     const __m256i weights = six_bits(block, half, n);
-                    const __m256i scales = scales_of(parts, 8 * half + 2 * n);
+                    const __m256i scales = scales_of(halves, 4 * half + n);
                     for (int r = 0; r < R; r++) {
                         const __m256i x = load(rows[r].numbers + b * Block::n_inputs + 128 * half + 32 * n);
                         dots[r] = add_pairs(dots[r], scales, _mm256_maddubs_epi16(weights, x));
