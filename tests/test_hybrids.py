@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -33,8 +34,10 @@ def text(model: Model, n: int, seed: int = 0) -> list[int]:
 
 
 @contextmanager
-def cache_of(model: Model, n_ctx: int = 512, n_batch: int = 64) -> Iterator[SharedCache]:
-    with SharedCache(model, n_ctx=n_ctx, n_batch=n_batch, type_k="f32", type_v="f32") as cache:
+def cache_of(
+    model: Model, n_ctx: int = 512, n_batch: int = 64, attention: Literal["auto", "composed"] = "auto"
+) -> Iterator[SharedCache]:
+    with SharedCache(model, n_ctx, "f32", "f32", n_batch, attention) as cache:
         yield cache
         cache.check()
 
@@ -133,13 +136,14 @@ def test_copies_and_halves_and_bytes_go_on_as_the_block_would(name: str, single:
         assert difference(feed(cache, [others[0], own], [5]), expected) < TOLERANCE
 
 
+@pytest.mark.parametrize("attention", ["auto", "composed"])
 def test_anchored_blocks_one_behind_the_other_are_the_uncut_text_whatever_is_done_to_them(
-    name: str, single: Load
+    attention: Literal["auto", "composed"], name: str, single: Load
 ) -> None:
     model = single(name)
     tokens, step = text(model, 160), text(model, 3, 1)
     expected = uncut(model, [*tokens, *step, 5])
-    with cache_of(model, n_batch=30) as cache, cache_of(model) as other:
+    with cache_of(model, n_batch=30, attention=attention) as cache, cache_of(model) as other:
         first, second, history, own = (cache.block(who, who != "own") for who in ("a", "b", "history", "own"))
         feed(cache, [first], tokens[:70])
         feed(cache, [first, second], tokens[70:150])
@@ -160,6 +164,30 @@ def test_anchored_blocks_one_behind_the_other_are_the_uncut_text_whatever_is_don
             feed(cache, [*blocks, own], [5])
         kept = [*tokens[:70], *tokens[70 : 70 + len(second)]]
         assert difference(feed(cache, [first, second, own], [5]), uncut(model, [*kept, 5])) < TOLERANCE
+
+
+def test_the_states_of_prompts_are_the_same_by_operations_of_ggml_as_by_our_kernel(name: str, single: Load) -> None:
+    """Also where a pass has other tokens before and behind those of prompts, and a second prompt."""
+    model = single(name)
+    prompt, more, other = (text(model, n, n) for n in (180, 90, 70))
+    rows, counts = [], []
+    attention: Literal["auto", "composed"]
+    for attention in ("auto", "composed"):
+        with cache_of(model, 1024, 192, attention) as cache:
+            first, second, third = (cache.block(anchored=True) for _ in range(3))
+            alice, bob = cache.block(), cache.block()
+            views: list[DecodeView] = [([first], prompt)]
+            views_of_pass: list[list[DecodeView]] = [
+                views,
+                [([first, alice], [5]), ([first, second], more), ([first, alice, bob], [6, 7, 8]), ([third], other)],
+                [([first, second, bob], [9]), ([third, alice], [4])],
+            ]
+            rows.append([row for of_pass in views_of_pass for row in cache.decode(of_pass)])
+            counts.append(cache.n_composed)
+    assert all(difference(*pair) < TOLERANCE for pair in zip(*rows, strict=True))
+    assert counts[0] == 0
+    assert counts[1] % 7 == 0  # places where the prompts can be cut, of each recurrence
+    assert (counts[1] > 0) == (name != "minimax-01")  # whose recurrence is many operations
 
 
 def test_a_block_is_cut_where_its_states_are_kept_and_nowhere_else(name: str, single: Load) -> None:

@@ -7,7 +7,8 @@
 
 namespace hw {
 
-AttentionChoice::AttentionChoice(const ModelSpec& spec, hw_attention wanted, ggml_type type_k) {
+AttentionChoice::AttentionChoice(const ModelSpec& spec, hw_attention wanted, ggml_type type_k)
+    : wants_ggml_(wanted == HW_ATTENTION_GGML || wanted == HW_ATTENTION_COMPOSED) {
     for (const auto& [index, layer] : spec.layers) {
         const bool is_host = is_host_memory(layer.buffer_type);
         if (wanted == HW_ATTENTION_FUSED && !is_host) {

@@ -25,6 +25,8 @@ class AttentionChoice {
     // Throws HW_ERROR_ARGUMENT where fused attention is wanted, and a layer lies elsewhere.
     AttentionChoice(const ModelSpec& spec, hw_attention wanted, ggml_type type_k);
 
+    // Whether ggml's operations are wanted also where our kernels could compute: then states of recurrent layers too.
+    bool wants_ggml() const { return wants_ggml_; }
     // Whether flash attention is wanted of some layer.
     bool may_flash() const { return may_flash_; }
     // What a store must have beside the cells of blocks: free ones for mirrors; and in all a number of cells so that a
@@ -43,6 +45,7 @@ class AttentionChoice {
   private:
     std::set<int> fused_layers_;
     FlashRules rules_;
+    bool wants_ggml_;
     bool may_flash_;          // wanted of some layer
     bool has_flash_ = false;  // and its device has it
 };

@@ -101,6 +101,7 @@ struct Join {
 struct MapPass {
     RecurrentPlan plan;
     std::map<int32_t, Segments> after;  // of the own blocks
+    std::vector<Map> begins;            // of views, see RecurrentView
 };
 
 class BlockMaps {
@@ -133,6 +134,8 @@ class BlockMaps {
     // Of a pass; may join segments, which changes nothing of what blocks hold. Throws HW_ERROR_ARGUMENT (a state would
     // not stand where it belongs), HW_ERROR_MEMORY.
     MapPass plan(const std::vector<FedView>& views);
+    // For who computes states from what their views' links leave. Throws HW_ERROR_MEMORY.
+    void add_begins(MapPass* pass) const;
     void commit(MapPass pass);
 
     // As bytes (docs/block-format.md).

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "cache/block-maps.h"
+#include "kernel/read-order.h"
 
 namespace hw {
 
@@ -209,6 +210,18 @@ MapPass BlockMaps::plan(const std::vector<FedView>& views) {
         }
     }
     return pass;
+}
+
+void BlockMaps::add_begins(MapPass* pass) const {
+    RecurrentPlan& plan = pass->plan;
+    for (RecurrentView& view : plan.views) {
+        const RecurrentRun* links = plan.links.data() + view.first_link;
+        const bool are_joined = view.n_links > 1 || (view.n_links == 1 && !links[0].is_state);
+        if (makes_states(plan, view) && are_joined) {
+            pass->begins.push_back((links[0].is_state ? states_ : maps_).take());
+            view.begin = pass->begins.back().get();
+        }
+    }
 }
 
 void BlockMaps::commit(MapPass pass) {

@@ -223,11 +223,11 @@ MapPass Cache::plan_maps(const hw_view* views, const Pass& pass) {
     return blocks_->maps().plan(fed);
 }
 
-PassGraph& Cache::graph_for(const std::vector<Pass>& passes) {
+PassGraph& Cache::graph_for(const std::vector<Pass>& passes, const RecurrentPlan& recurrent) {
     const Pass& pass = passes.front();
     const PassSize size = size_of_pass(pass.n_tokens(), pass.n_outputs(), n_batch_);
     const auto found = std::find_if(graphs_.begin(), graphs_.end(),
-                                    [&](const PassGraph& graph) { return graph.serves(passes, size); });
+                                    [&](const PassGraph& graph) { return graph.serves(passes, recurrent, size); });
     if (found != graphs_.end()) {
         graphs_.splice(graphs_.begin(), graphs_, found);
         return graphs_.front();
@@ -242,7 +242,7 @@ PassGraph& Cache::graph_for(const std::vector<Pass>& passes) {
     }
     if (!graphs_.empty()) {
         try {
-            return build_graph(passes, size);
+            return build_graph(passes, recurrent, size);
         } catch (const Error& error) {
             if (error.status() != HW_ERROR_MEMORY) {
                 throw;
@@ -252,16 +252,16 @@ PassGraph& Cache::graph_for(const std::vector<Pass>& passes) {
         graphs_.clear();  // those of other sizes hold buffers, and can be built again
         source_.forget();
     }
-    return build_graph(passes, size);
+    return build_graph(passes, recurrent, size);
 }
 
 // Tokens that fill up a batch are stored in the cell behind the last one of a table, which is in no block.
-PassGraph& Cache::build_graph(const std::vector<Pass>& passes, const PassSize& size) {
+PassGraph& Cache::build_graph(const std::vector<Pass>& passes, const RecurrentPlan& recurrent, const PassSize& size) {
     std::vector<int64_t> spare_cells;
     for (const CellSpace& space : blocks_->spaces()) {
         spare_cells.push_back(space.spare_cell());
     }
-    graphs_.emplace_front(source_, *store_, backends_, passes, size, std::move(spare_cells), *choice_,
+    graphs_.emplace_front(source_, *store_, backends_, passes, recurrent, size, std::move(spare_cells), *choice_,
                           model_->n_threads());
     counts_.n_graphs++;
     return graphs_.front();
@@ -344,6 +344,7 @@ bool Cache::may_take_fewer_threads() const {
 // What a pass that was computed leaves behind, but for its tokens.
 void Cache::note(const std::vector<Pass>& passes, const PassGraph& graph) {
     counts_.n_scores += graph.n_scores(passes);
+    counts_.n_composed += graph.n_composed_states();
     size_t space = 0;
     for (KeptMirrors& mirrors : mirrors_) {
         const Pass& pass = passes[space];
@@ -359,8 +360,11 @@ void Cache::note(const std::vector<Pass>& passes, const PassGraph& graph) {
 // One pass. There is room for the tokens of the views, and their blocks have origins.
 void Cache::compute(const hw_view* views, int32_t n_views, LayerHook* hook) {
     const std::vector<Pass> passes = plan_passes(views, n_views);
-    PassGraph& graph = graph_for(passes);
     MapPass maps = plan_maps(views, passes.front());
+    PassGraph& graph = graph_for(passes, maps.plan);
+    if (graph.n_composed_states() > 0) {
+        blocks_->maps().add_begins(&maps);
+    }
     backends_.set_n_threads(hook == nullptr ? n_threads_.n() : model_->n_threads_chunk());
     auto mirrors = mirrors_.begin();
     for (const Pass& pass : passes) {

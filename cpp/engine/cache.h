@@ -75,8 +75,8 @@ class Cache {
     void note(const std::vector<Pass>& passes, const PassGraph& graph);
     std::vector<Pass> plan_passes(const hw_view* views, int32_t n_views);
     MapPass plan_maps(const hw_view* views, const Pass& pass);
-    PassGraph& graph_for(const std::vector<Pass>& passes);
-    PassGraph& build_graph(const std::vector<Pass>& passes, const PassSize& size);
+    PassGraph& graph_for(const std::vector<Pass>& passes, const RecurrentPlan& recurrent);
+    PassGraph& build_graph(const std::vector<Pass>& passes, const RecurrentPlan& recurrent, const PassSize& size);
 
     std::mutex mutex_;
     ModelPtr model_;

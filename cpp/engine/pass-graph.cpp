@@ -24,6 +24,7 @@ namespace {
 constexpr size_t nodes_a_site = 24;
 constexpr size_t nodes_a_group = 16;  // of a site; of views that share no block
 constexpr size_t nodes_a_block = 16;  // of a site
+constexpr size_t nodes_a_state = 24;  // of a recurrence
 
 // Each product may have its rows quantized by a node of its own.
 size_t count_products(ggml_cgraph* graph) {
@@ -35,7 +36,7 @@ size_t count_products(ggml_cgraph* graph) {
 }
 
 // Each copy of a query's rotation is at most all that follows from a ROPE.
-size_t count_nodes(const SourceGraph& source, const std::vector<Pass>& passes) {
+size_t count_nodes(const SourceGraph& source, const std::vector<Pass>& passes, const RecurrentPlan& recurrent) {
     const size_t n_sites = source.sites.size();
     size_t n =
         static_cast<size_t>(ggml_graph_size(source.graph)) + count_products(source.graph) + n_sites * nodes_a_site;
@@ -43,6 +44,9 @@ size_t count_nodes(const SourceGraph& source, const std::vector<Pass>& passes) {
         const size_t n_views = std::max(pass.blocks.size(), static_cast<size_t>(pass.max_pairs)) + 4;
         n += pass.groups.size() * n_sites * nodes_a_group +
              n_views * (n_sites * nodes_a_block + source.rope_results.size());
+    }
+    for (const StateTokens& view : state_tokens(recurrent)) {
+        n += source.recurrences.size() * nodes_a_state * (2 + view.n_tokens.size());
     }
     return n;
 }
@@ -73,17 +77,17 @@ std::vector<float> query_scales(const std::vector<int32_t>& positions, const Que
 }  // namespace
 
 PassGraph::PassGraph(GraphSource& source, const KvStore& store, Backends& backends, const std::vector<Pass>& passes,
-                     const PassSize& size, std::vector<int64_t> spare_cells, const AttentionChoice& choice,
-                     int32_t n_threads)
+                     const RecurrentPlan& recurrent, const PassSize& size, std::vector<int64_t> spare_cells,
+                     const AttentionChoice& choice, int32_t n_threads)
     : size_(size),
       spare_cells_(std::move(spare_cells)),
       spec_(source.spec()),
       attentions_(passes.size()),
-      recurrent_(spec_.recurrences, size.n_tokens, n_threads),
+      recurrent_(spec_.recurrences, size.n_tokens, n_threads, recurrent, choice.wants_ggml()),
       products_(backends.has_devices(), n_threads) {
     LogScope log;
     const SourceGraph& from = source.of(size.n_tokens, size.n_outputs);
-    const size_t n_nodes = count_nodes(from, passes);
+    const size_t n_nodes = count_nodes(from, passes, recurrent);
     ctx_ = new_context(n_nodes, n_nodes);
     graph_ = ggml_new_graph_custom(ctx_.get(), n_nodes, false);
 
@@ -121,8 +125,8 @@ void PassGraph::build(const SourceGraph& from, const ModelSpec& spec, const KvSt
         }
         return used->build(in);
     };
-    const auto recur = [&](ggml_context* ctx, size_t index, const std::vector<ggml_tensor*>& sources) {
-        return recurrent_.build(ctx, index, sources);
+    const auto recur = [&](ggml_context* ctx, const RecurrenceSite& site, const std::vector<ggml_tensor*>& sources) {
+        return recurrent_.build(ctx, site, sources);
     };
     const auto multiply = [&](ggml_context* ctx, const ggml_tensor* node, ggml_tensor* x) {
         return products_.build(ctx, node, x);
@@ -137,6 +141,9 @@ void PassGraph::choose_backends(const Backends& backends, const KvStore& store) 
     bool is_all_offloaded = true;
     for (const auto& entry : store.layers()) {
         is_all_offloaded = is_all_offloaded && backends.of(device_of(entry.second.k)) != backends.cpu();
+    }
+    for (const ComposedStates::Placed& placed : recurrent_.states().placed()) {
+        ggml_backend_sched_set_tensor_backend(scheduler_.get(), placed.node, backends.of(placed.device));
     }
     for (int i = 0; i < ggml_graph_n_nodes(graph_); i++) {
         ggml_tensor* node = ggml_graph_node(graph_, i);
@@ -154,8 +161,8 @@ void PassGraph::choose_backends(const Backends& backends, const KvStore& store) 
     }
 }
 
-bool PassGraph::serves(const std::vector<Pass>& passes, const PassSize& size) const {
-    bool serves = size == size_;
+bool PassGraph::serves(const std::vector<Pass>& passes, const RecurrentPlan& recurrent, const PassSize& size) const {
+    bool serves = size == size_ && recurrent_.serves(recurrent);
     for (size_t space = 0; space < passes.size(); space++) {
         for (const auto& used : attentions_[space]) {
             serves = serves && used.second->serves(passes[space]);
@@ -189,6 +196,7 @@ void PassGraph::set_inputs(const std::vector<Pass>& passes) {
     set_positions(inputs_.positions, positions, spec_.n_pos_per_token);
     set_positions(inputs_.view_positions, view_positions, spec_.n_pos_per_token);
     set_input(inputs_.out_ids, outputs);
+    recurrent_.states().set_inputs();
     set_input(inputs_.query_scales, query_scales(pass.view_positions, spec_.temperature, n));
     for (size_t space = 0; space < passes.size(); space++) {
         std::vector<int64_t> cells(passes[space].cells);

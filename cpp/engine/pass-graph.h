@@ -19,15 +19,19 @@ namespace hw {
 class PassGraph {
   public:
     // Throws HW_ERROR_UNSUPPORTED, HW_ERROR_MEMORY.
-    // passes: one for each space, as all that follow. spare_cells: where the tokens that fill up the batch go.
+    // passes: one for each space, as all that follow. recurrent: of the same pass. spare_cells: where the tokens that
+    // fill up the batch go.
     PassGraph(GraphSource& source, const KvStore& store, Backends& backends, const std::vector<Pass>& passes,
-              const PassSize& size, std::vector<int64_t> spare_cells, const AttentionChoice& choice, int32_t n_threads);
+              const RecurrentPlan& recurrent, const PassSize& size, std::vector<int64_t> spare_cells,
+              const AttentionChoice& choice, int32_t n_threads);
 
     // Whether this graph can compute a pass of that size.
-    bool serves(const std::vector<Pass>& passes, const PassSize& size) const;
+    bool serves(const std::vector<Pass>& passes, const RecurrentPlan& recurrent, const PassSize& size) const;
     int32_t n_tokens() const { return size_.n_tokens; }
     // Of a layer of each space, for each form of attention in use there, see Attention::n_scores.
     int64_t n_scores(const std::vector<Pass>& passes) const;
+    // States of recurrent layers that a run makes by ggml's own operations.
+    int64_t n_composed_states() const { return recurrent_.states().n_states(); }
     // hook: what is to happen between the stores of each layer and its attention; NULL: nothing. Throws
     // HW_ERROR_COMPUTE, and what the hook throws. times: what times its nodes, where there is no hook; NULL: nothing.
     // recurrent: of the same pass.

@@ -8,13 +8,15 @@ namespace hw {
 
 namespace {
 
-// Whether a tensor is the state of a layer, fetched from where llama.cpp keeps them.
-bool is_state(const ggml_tensor* tensor, const StateLeaves& states) {
+// Where llama.cpp keeps the state of a layer that a tensor is fetched from; NULL: it is none.
+const ggml_tensor* state_of(const ggml_tensor* tensor, const StateLeaves& states) {
     while (is_view(tensor) || tensor->op == GGML_OP_CONT || tensor->op == GGML_OP_GET_ROWS) {
         tensor = tensor->src[0];
     }
-    return states.count(tensor) != 0;
+    return states.count(tensor) != 0 ? tensor : nullptr;
 }
+
+bool is_state(const ggml_tensor* tensor, const StateLeaves& states) { return state_of(tensor, states) != nullptr; }
 
 // Numbers of a token that our kernel reads: F32, side by side up to this dimension.
 void check_rows(const ggml_tensor* node, const ggml_tensor* source, int n_dims) {
@@ -196,6 +198,20 @@ RecurrenceSite read_lightning(const ggml_tensor* node) {
     return {0, {RecurrenceKind::linear, q->ne[1], q->ne[0], v->ne[0], 1, 1.0f, slope}, {q, k, v}};
 }
 
+// Itself, or behind a CONCAT.
+const ggml_tensor* state_read_by(const ggml_tensor* node, const StateLeaves& states) {
+    for (const ggml_tensor* source : node->src) {
+        if (source == nullptr) {
+            continue;
+        }
+        const ggml_tensor* state = state_of(source->op == GGML_OP_CONCAT ? source->src[0] : source, states);
+        if (state != nullptr) {
+            return state;
+        }
+    }
+    return nullptr;
+}
+
 }  // namespace
 
 StateLeaves find_states(ggml_cgraph* graph) {
@@ -244,6 +260,7 @@ RecurrenceSites find_recurrences(ggml_cgraph* graph, const StateLeaves& states) 
                 }
         }
         site.index = found.size();
+        site.state = state_read_by(node, states);
         found.emplace(node, std::move(site));
     }
     return found;

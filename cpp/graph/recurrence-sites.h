@@ -28,6 +28,8 @@ struct RecurrenceSite {
     //   linear       q [d_k, H, T], k, v [d_v, H, T]; where tokens decay: w [d_k, H, T]; RWKV-6: bonus [d_k, H]
     //   wkv7         r [d_k, H, T], w, k, v [d_v, H, T], a [d_k, H, T], b
     std::vector<const ggml_tensor*> sources;
+    // Where llama.cpp keeps the state: on the device where the layer lies. NULL: many nodes read it, not one.
+    const ggml_tensor* state = nullptr;
 };
 
 using RecurrenceSites = std::map<const ggml_tensor*, RecurrenceSite>;  // by the node whose place the result takes

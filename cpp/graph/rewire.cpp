@@ -121,7 +121,7 @@ void Rewire::recur(ggml_cgraph* graph, const ggml_tensor* node, const Recurrence
     for (const ggml_tensor* source : site.sources) {
         sources.push_back(copy_.of(source));
     }
-    ggml_tensor* result = build(copy_.ctx(), site.index, sources);
+    ggml_tensor* result = build(copy_.ctx(), site, sources);
     copy_.put(node, result);
     ggml_set_name(result, node->name);
     ggml_build_forward_expand(graph, result);

@@ -35,7 +35,7 @@ using BuildAttention = std::function<ggml_tensor*(const SiteInputs&)>;
 
 // -> the result that takes the place of a recurrence's node. sources: copies of RecurrenceSite::sources.
 using BuildRecurrence =
-    std::function<ggml_tensor*(ggml_context*, size_t index, const std::vector<ggml_tensor*>& sources)>;
+    std::function<ggml_tensor*(ggml_context*, const RecurrenceSite& site, const std::vector<ggml_tensor*>& sources)>;
 
 // -> the result that takes the place of a product with weights; NULL: it stays as it is. x: the copy of its rows.
 using BuildProduct = std::function<ggml_tensor*(ggml_context*, const ggml_tensor* node, ggml_tensor* x)>;

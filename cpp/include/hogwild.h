@@ -249,6 +249,7 @@ struct hw_counts {
     // States of recurrent layers that were joined, one for each block and recurrence: a few in a pass, of what was fed
     // in earlier ones.
     int64_t n_joined;
+    int64_t n_composed;       // and that ggml's own operations made of prompts, as on devices; else our CPU kernel does
     int64_t n_graphs;         // graphs built, each for passes of one size
     int64_t n_source_graphs;  // graphs that llama.cpp was asked for to build those of, which takes longer
 };

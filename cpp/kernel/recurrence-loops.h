@@ -39,6 +39,7 @@ class Head {
     // Of a map, all but its A.
     const float* state(const float* all) const { return all + offset_; }
     float* state(float* all) const { return all + offset_; }
+    int64_t offset() const { return static_cast<int64_t>(offset_); }  // of that
     const float* matrix(const float* all) const { return all + matrix_offset_; }
     float* matrix(float* all) const { return all + matrix_offset_; }
     // Where token i of a work goes, which adds to rows.

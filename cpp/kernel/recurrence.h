@@ -125,6 +125,9 @@ struct RecurrentView {
     int32_t n_links;     // may be a state
     int32_t first_work;  // one behind the other, its tokens too; what the first one adds to is no link
     int32_t n_works;     // all or none make states
+    // Room for the state that the links leave, all of them joined, where the works are computed from that. NULL: there
+    // are no links, or one that is a state; or the works are computed from the links.
+    float* begin = nullptr;
 };
 
 struct RecurrentPlan {

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "model/devices.h"
+
 namespace hw {
 
 namespace {
@@ -50,8 +52,12 @@ Wkv7Tensors wkv7_tensors(const ggml_tensor* dst) {
 
 }  // namespace
 
-RecurrentNodes::RecurrentNodes(const std::vector<Recurrence>& recurrences, int32_t n_tokens, int32_t n_threads)
-    : recurrences_(recurrences), n_tokens_(n_tokens) {
+RecurrentNodes::RecurrentNodes(const std::vector<Recurrence>& recurrences, int32_t n_tokens, int32_t n_threads,
+                               const RecurrentPlan& plan, bool composes_all)
+    : recurrences_(recurrences),
+      n_tokens_(n_tokens),
+      composes_all_(composes_all),
+      states_(state_tokens(plan), n_tokens) {
     size_t n_scratch = 0;
     for (const Recurrence& recurrence : recurrences) {
         n_scratch = std::max(n_scratch, recurrent_scratch(recurrence.shape, n_tokens));
@@ -61,18 +67,47 @@ RecurrentNodes::RecurrentNodes(const std::vector<Recurrence>& recurrences, int32
     }
 }
 
-ggml_tensor* RecurrentNodes::build(ggml_context* ctx, size_t index, std::vector<ggml_tensor*> sources) {
-    const Recurrence& recurrence = recurrences_.at(index);
+ggml_tensor* RecurrentNodes::build(ggml_context* ctx, const RecurrenceSite& site,
+                                   const std::vector<ggml_tensor*>& sources) {
+    const Recurrence& recurrence = recurrences_.at(site.index);
+    ggml_backend_dev_t cpu = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
+    ggml_backend_dev_t device = site.state != nullptr ? device_of(site.state) : nullptr;
+    device = device != nullptr ? device : cpu;  // of the CPU's memory ggml does not say
+    const bool composes = site.state != nullptr && (composes_all_ || device != cpu);
+    may_compose_ |= composes;
+    if (composes && states_.is_needed()) {
+        const auto rest = [&](const std::vector<ggml_tensor*>& of_rest, int32_t n) {
+            return build_kernel(ctx, recurrence, of_rest, n, &rest_plan_);
+        };
+        ggml_tensor* result = states_.build(ctx, site, recurrence, sources, device, rest);
+        if (result != nullptr) {
+            return result;
+        }
+    }
+    return build_kernel(ctx, recurrence, sources, n_tokens_, &plan_);
+}
+
+ggml_tensor* RecurrentNodes::build_kernel(ggml_context* ctx, const Recurrence& recurrence,
+                                          std::vector<ggml_tensor*> sources, int32_t n_tokens,
+                                          const RecurrentPlan* const* plan) {
     const RecurrenceShape& shape = recurrence.shape;
-    nodes_.push_back(std::make_unique<Node>(Node{this, &recurrence}));
-    return ggml_custom_4d(ctx, GGML_TYPE_F32, shape.d_v * shape.n_head, n_tokens_, 1, 1, sources.data(),
+    nodes_.push_back(std::make_unique<Node>(Node{this, &recurrence, plan}));
+    return ggml_custom_4d(ctx, GGML_TYPE_F32, shape.d_v * shape.n_head, n_tokens, 1, 1, sources.data(),
                           static_cast<int>(sources.size()), run, static_cast<int>(scratch_.size()),
                           nodes_.back().get());
 }
 
+void RecurrentNodes::set_plan(const RecurrentPlan* plan) {
+    plan_ = plan;
+    if (states_.n_states() > 0) {
+        rest_ = without_states(*plan);
+        states_.set_plan(plan);
+    }
+}
+
 void RecurrentNodes::run(ggml_tensor* dst, int ith, int nth, void* data) {
     const Node& node = *static_cast<const Node*>(data);
-    const RecurrentPlan& plan = *node.all->plan_;
+    const RecurrentPlan& plan = **node.plan;
     const Recurrence& recurrence = *node.recurrence;
     float* scratch = const_cast<float*>(node.all->scratch_[static_cast<size_t>(ith)].data());
     switch (recurrence.shape.kind) {

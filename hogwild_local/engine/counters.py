@@ -48,6 +48,12 @@ class Counters:
         return self._native.count("n_joined")
 
     @property
+    def n_composed(self) -> int:
+        """States of recurrent layers that prompts left and ggml's own operations made, one for each place where a prompt
+        can be cut and recurrence: on devices that have them. Else our kernel makes them on the CPU."""
+        return self._native.count("n_composed")
+
+    @property
     def n_graphs(self) -> int:
         """Graphs that were built: one for each size of a pass, and of what its attention reads."""
         return self._native.count("n_graphs")
