@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from gpu_helper import GPUS, needs_gpu
 from isolated import run_isolated
-from test_rpc import F16_SHARE, story
+from test_rpc import F16_SHARE, HYBRIDS_THERE, n_layers, story, story_of_prompts
 from test_traces import BOUND_OF_F16_SUMS, BOUNDS, REFERENCE, TRACES, check_replay
 
 from hogwild_local import Model, SharedCache
 from hogwild_local.cli.baseline import LlamaBaseline
+from hogwild_local.errors import UnsupportedModel
 from hogwild_local.options import AttentionForm
 
 pytestmark = needs_gpu
@@ -46,6 +47,28 @@ def test_layers_on_a_gpu_give_the_logits_of_the_cpu(
     assert np.isfinite(got).all()
     share = F16_SHARE if cache_type != "q8_0" else 3 * F16_SHARE  # 8 bits instead of 11, after the Hadamard matrix
     assert np.abs(got - wanted).max() <= share * np.abs(wanted).max()
+
+
+@pytest.mark.parametrize(("name", "part"), HYBRIDS_THERE)
+def test_prompts_of_recurrent_layers_on_a_gpu_give_the_logits_of_the_cpu(
+    name: str, part: str, tiny_path: Path_of
+) -> None:
+    options = {"n_ctx": 512, "type_k": "f32", "type_v": "f32"}
+    with Model(tiny_path(name), n_gpu_layers=0, n_threads=1) as model, SharedCache(model, **options) as cache:
+        wanted = story_of_prompts(cache)
+        n_gpu_layers = -1 if part == "all" else n_layers(model) // 2 + 1  # the last one is the output
+    with Model(tiny_path(name), n_gpu_layers=n_gpu_layers, n_threads=1) as model:
+        try:
+            cache = SharedCache(model, **options)
+        except UnsupportedModel as error:
+            if "one device that has all of the model's operations" not in str(error):
+                raise
+            pytest.skip("the device lacks an operation")
+        with cache:
+            got = story_of_prompts(cache)
+            assert cache.n_composed > 0
+    assert np.isfinite(got).all()
+    assert np.abs(got - wanted).max() <= F16_SHARE * np.abs(wanted).max()
 
 
 def test_one_sequence_on_a_gpu_has_the_logits_of_llama_decode_there(tiny_path: Path_of) -> None:

@@ -109,10 +109,6 @@ with Model(sys.argv[1], n_threads=1) as model:
         change = ffi.cast("enum hw_recurrence_change", number)
         assert lib.hw_recurrence_change(maps[0], change, 0, 0, 0, text, 256) == lib.HW_ERROR_ARGUMENT
         print(ffi.string(text).decode())
-        by, row = ffi.cast("enum hw_product_by", number), ffi.new("float[]", 256)
-        arguments = [2, 32, 8, ffi.new("char[]", 256), row, 1, by, row, text, 256]
-        assert lib.hw_product(*arguments) == lib.HW_ERROR_ARGUMENT
-        print(ffi.string(text).decode())
         print(lib.hw_token_special(model._native._pointer, ffi.cast("enum hw_token_kind", number)))
 lib.hw_recurrence_free(maps[0])
 """
@@ -125,7 +121,6 @@ lib.hw_recurrence_free(maps[0])
             f"attention is {number}, no value of hw_attention",
             f"split_mode is {number}, no value of hw_split",
             f"change is {number}, no value of hw_recurrence_change",
-            f"type 2, or {number}, no value of hw_product_by",
             "-1",
         )
     ]

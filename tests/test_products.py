@@ -10,10 +10,12 @@ from gguf import GGMLQuantizationType as Type
 from gguf.quants import dequantize
 
 from hogwild_local import SharedCache
-from hogwild_local.engine.native import product
+from hogwild_local.engine.native import product, product_kernels
 from hogwild_local.engine.node_times import timed_nodes
 from hogwild_local.errors import InvalidArgument, UnsupportedModel
 
+FAST = product_kernels()[:-1] or ["none"]
+every_kernel = pytest.mark.parametrize("kernel", FAST)
 KINDS = [Type.Q4_0, Type.Q4_K, Type.Q6_K]
 BLOCK = {Type.Q4_0: 32, Type.Q4_K: 256, Type.Q6_K: 256}
 N_BYTES = {Type.Q4_0: 18, Type.Q4_K: 144, Type.Q6_K: 210}
@@ -23,7 +25,7 @@ SCALES = {Type.Q4_0: [0], Type.Q4_K: [0, 2], Type.Q6_K: [208]}
 
 def is_repacked() -> bool:
     try:
-        product(Type.Q4_0, bytes(18 * 8), np.zeros((1, 32), np.float32), 8, "kernel")
+        product(Type.Q4_0, bytes(18 * 8), np.zeros((1, 32), np.float32), 8, FAST[0])
     except UnsupportedModel:
         return False
     return True
@@ -49,43 +51,47 @@ def random_rows(n_rows: int, n_in: int, seed: int) -> np.ndarray:
 
 
 @needs_a_kernel
+@every_kernel
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 @pytest.mark.parametrize("n_rows", [1, 2, 3])
 @pytest.mark.parametrize(("blocks", "n_out"), [(1, 8), (3, 40), (16, 1016)])
-def test_a_product_has_the_bits_of_ggmls_kernel_of_one_row(kind, n_rows, blocks, n_out) -> None:
+def test_a_product_has_the_bits_of_ggmls_kernel_of_one_row(kernel, kind, n_rows, blocks, n_out) -> None:
     n_in = blocks * BLOCK[kind]
     weights, x = random_weights(kind, n_in, n_out, 1), random_rows(n_rows, n_in, 2)
-    np.testing.assert_array_equal(product(kind, weights, x, n_out, "kernel"), product(kind, weights, x, n_out, "ggml"))
+    np.testing.assert_array_equal(product(kind, weights, x, n_out, kernel), product(kind, weights, x, n_out, "ggml"))
 
 
 @needs_a_kernel
+@every_kernel
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-@pytest.mark.parametrize("n_rows", [4, 5, 8, 31])
-def test_rows_are_what_they_are_alone(kind, n_rows) -> None:
+@pytest.mark.parametrize("n_rows", [4, 5, 6, 8, 31])
+def test_rows_are_what_they_are_alone(kernel, kind, n_rows) -> None:
     """ggml's kernel of four rows adds up in another order for q4_K; ours does not know how many rows there are."""
     n_in, n_out = 4 * BLOCK[kind], 24
     weights, x = random_weights(kind, n_in, n_out, 3), random_rows(n_rows, n_in, 4)
-    together = product(kind, weights, x, n_out, "kernel")
-    alone = np.concatenate([product(kind, weights, x[i : i + 1], n_out, "kernel") for i in range(n_rows)])
+    together = product(kind, weights, x, n_out, kernel)
+    alone = np.concatenate([product(kind, weights, x[i : i + 1], n_out, kernel) for i in range(n_rows)])
     np.testing.assert_array_equal(together, alone)
     others = product(kind, weights, x, n_out, "ggml")
     assert np.abs(together - others).max() <= 1e-5 * np.abs(others).max()
 
 
 @needs_a_kernel
+@every_kernel
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 @pytest.mark.parametrize("n_rows", [1, 6])
-def test_the_plain_form_gives_the_same(kind, n_rows) -> None:
+def test_the_plain_form_gives_the_same(kernel, kind, n_rows) -> None:
     """It adds up in double precision: floats of 24 bits over some blocks differ by less than 1e-5 of the largest."""
     n_in, n_out = 3 * BLOCK[kind], 16
     weights, x = random_weights(kind, n_in, n_out, 5), random_rows(n_rows, n_in, 6)
-    plain, fast = (product(kind, weights, x, n_out, by) for by in ("plain", "kernel"))
+    plain, fast = (product(kind, weights, x, n_out, by) for by in ("plain", kernel))
     assert np.abs(plain - fast).max() <= 1e-5 * np.abs(plain).max()
 
 
 @needs_a_kernel
+@every_kernel
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-def test_a_product_is_that_of_the_weights_as_they_are_documented(kind) -> None:
+def test_a_product_is_that_of_the_weights_as_they_are_documented(kernel, kind) -> None:
     """By gguf's own reading of a file. Activations lose half a step of 1/127 of their block's largest, and their scales
     are f16, or floats."""
     n_in, n_out, n_rows = 2 * BLOCK[kind], 16, 5
@@ -93,13 +99,14 @@ def test_a_product_is_that_of_the_weights_as_they_are_documented(kind) -> None:
     read = dequantize(np.frombuffer(weights, np.uint8).reshape(n_out, -1), kind)
     steps = np.abs(x.reshape(n_rows, -1, BLOCK[kind])).max(-1) / 127
     lost = steps @ np.abs(read).reshape(n_out, -1, BLOCK[kind]).sum(-1).T / 2 + 2**-11 * (np.abs(x) @ np.abs(read).T)
-    assert (np.abs(product(kind, weights, x, n_out, "kernel") - x @ read.T) <= 1.01 * lost).all()
+    assert (np.abs(product(kind, weights, x, n_out, kernel) - x @ read.T) <= 1.01 * lost).all()
 
 
 @needs_a_kernel
+@every_kernel
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 @pytest.mark.parametrize("value", [127.0, -127.0, 0.0])
-def test_the_largest_numbers_do_not_overflow(kind, value) -> None:
+def test_the_largest_numbers_do_not_overflow(kernel, kind, value) -> None:
     n_in, n_out = BLOCK[kind], 8
     blocks = np.full((n_out, N_BYTES[kind]), 0xFF, np.uint8)
     for at in SCALES[kind]:
@@ -107,44 +114,51 @@ def test_the_largest_numbers_do_not_overflow(kind, value) -> None:
     x = np.full((4, n_in), value, np.float32)
     x[1] *= 1e-42  # a denormal scale
     x[2] *= 1e3
-    results = [product(kind, blocks.tobytes(), x, n_out, by) for by in ("kernel", "plain", "ggml")]
+    results = [product(kind, blocks.tobytes(), x, n_out, by) for by in (kernel, "plain", "ggml")]
     assert np.isfinite(results[0]).all()
     for other in results[1:]:
         np.testing.assert_allclose(results[0], other, rtol=1e-6)
 
 
 @needs_a_kernel
+@every_kernel
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-def test_a_row_that_is_no_number_leaves_the_others_as_they_are(kind) -> None:
+def test_a_row_that_is_no_number_leaves_the_others_as_they_are(kernel, kind) -> None:
     n_in, n_out = 2 * BLOCK[kind], 8
     weights, x = random_weights(kind, n_in, n_out, 9), random_rows(4, n_in, 10)
-    clean = product(kind, weights, x, n_out, "kernel")
+    clean = product(kind, weights, x, n_out, kernel)
     x[1], x[2, 5] = np.nan, np.inf
-    for by in ("kernel", "plain"):
+    for by in (kernel, "plain"):
         result = product(kind, weights, x, n_out, by)
         np.testing.assert_allclose(result[[0, 3]], clean[[0, 3]], rtol=1e-4, atol=1e-5 * np.abs(clean).max())
         assert not np.isfinite(result[[1, 2]]).any()
 
 
 @needs_a_kernel
+@every_kernel
 @pytest.mark.parametrize("n_out", [1, 7, 9, 20])
-def test_weights_of_6_bits_have_any_number_of_outputs(n_out) -> None:
+def test_weights_of_6_bits_have_any_number_of_outputs(kernel, n_out) -> None:
     weights, x = random_weights(Type.Q6_K, 512, n_out, 13), random_rows(3, 512, 14)
-    ours, ggmls = (product(Type.Q6_K, weights, x, n_out, by) for by in ("kernel", "ggml"))
+    ours, ggmls = (product(Type.Q6_K, weights, x, n_out, by) for by in (kernel, "ggml"))
     np.testing.assert_array_equal(ours, ggmls)
 
 
 def test_other_types_and_sizes_are_refused_by_name() -> None:
     with pytest.raises(UnsupportedModel, match="type"):
-        product(Type.Q8_0, bytes(34 * 8), np.zeros((1, 32), np.float32), 8, "kernel")
+        product(Type.Q8_0, bytes(34 * 8), np.zeros((1, 32), np.float32), 8, "plain")
+    with pytest.raises(UnsupportedModel, match="no kernel avx9"):
+        product(Type.Q4_0, bytes(18 * 8), np.zeros((1, 32), np.float32), 8, "avx9")
+    with pytest.raises(InvalidArgument, match="type -1 is no ggml_type"):
+        product(-1, bytes(18 * 8), np.zeros((1, 32), np.float32), 8, "plain")
     for n_in, n_out in [(33, 8), (32, 7)]:
         with pytest.raises(InvalidArgument, match="cannot be multiplied"):
             product(Type.Q4_0, bytes(18 * 16), np.zeros((1, n_in), np.float32), n_out, "plain")
 
 
 def decoded(cache: SharedCache, feeds: Sequence[Sequence[int]]) -> np.ndarray:
+    """A prompt of as many rows as are ours on every CPU, then the workers' tokens."""
     prompt = cache.block("prompt")
-    cache.decode([([prompt], range(30))])
+    cache.decode([([prompt], range(8))])
     own = [cache.block(f"worker {i}") for i in range(len(feeds))]
     for tokens in zip(*feeds, strict=True):
         logits = cache.decode([([prompt, block], [token]) for block, token in zip(own, tokens, strict=True)])

@@ -37,6 +37,7 @@ def server() -> Iterator[Server]:
     with rpc_server() as running:
         yield running
 
+
 # Lightning attention is many operations. Of half an arwkv7 llama.cpp's graph does not tell which of several tensors of
 # one name goes to the other device: it is refused.
 HYBRIDS_THERE = [
@@ -83,6 +84,16 @@ def story(cache: SharedCache, n_vocab: int) -> np.ndarray:
     return np.concatenate(rows)
 
 
+def story_of_prompts(cache: SharedCache) -> np.ndarray:
+    """Two prompts, one behind the other and beside a worker; then two workers. All logits."""
+    prompt, turn = (cache.block(name, anchored=True) for name in ("prompt", "turn"))
+    a, b = (cache.block(name) for name in ("a", "b"))
+    rows = list(cache.decode([([prompt], [*range(150)])]))
+    rows += cache.decode([([prompt, turn], [*range(30, 70)]), ([prompt, a], [7])])
+    rows += cache.decode([([prompt, turn, a, b], [1, 2]), ([prompt, turn, b, a], [3])])
+    return np.array(rows)
+
+
 @needs_rpc
 @pytest.mark.parametrize("part", ["all", "half"])
 @pytest.mark.parametrize("cache_type", ["f32", "f16"])
@@ -117,22 +128,15 @@ def test_prompts_of_recurrent_layers_on_a_server_are_computed_there(
     model = single(name)
     n_gpu_layers = -1 if part == "all" else n_layers(model) // 2 + 1  # the last one is the output
 
-    def logits_of(cache: SharedCache) -> np.ndarray:
-        prompt, turn, alice, bob = (cache.block(who, who in ("prompt", "turn")) for who in ("prompt", "turn", "a", "b"))
-        rows = list(cache.decode([([prompt], [*range(150)])]))
-        rows += cache.decode([([prompt, turn], [*range(30, 70)]), ([prompt, alice], [7])])
-        rows += cache.decode([([prompt, turn, alice, bob], [1, 2]), ([prompt, turn, bob, alice], [3])])
-        return np.array(rows)
-
     options = {"n_ctx": 512, "type_k": "f32", "type_v": "f32"}
     with SharedCache(model, **options) as cache:
-        wanted = logits_of(cache)
+        wanted = story_of_prompts(cache)
         assert cache.n_composed == 0
     with (
         isolated(tiny_path(name), n_gpu_layers, 1, rpc=server.address) as remote,
         SharedCache(remote, **options) as cache,
     ):
-        got = logits_of(cache)
+        got = story_of_prompts(cache)
         assert cache.n_composed > 0
     assert np.abs(got - wanted).max() <= 1e-3
 

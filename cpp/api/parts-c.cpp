@@ -1,6 +1,7 @@
 // Parts of the library alone, for tests.
 #include <algorithm>
 #include <memory>
+#include <string>
 #include <thread>
 #include <utility>
 
@@ -116,7 +117,7 @@ void run_part(const Recurrence& recurrence, const RecurrentPlan& plan, const hw_
 }
 
 std::vector<float> product(ggml_type type, int64_t n_in, int64_t n_out, const void* weights, const float* x,
-                           int64_t n_rows, hw_product_by by) {
+                           int64_t n_rows, const std::string& by) {
     if (!kind_of(type)) {
         fail(HW_ERROR_UNSUPPORTED, "there is no kernel for weights of type %d", static_cast<int>(type));
     }
@@ -125,13 +126,16 @@ std::vector<float> product(ggml_type type, int64_t n_in, int64_t n_out, const vo
         fail(HW_ERROR_ARGUMENT, "weights [%d, %d] and %d rows cannot be multiplied", static_cast<int>(n_in),
              static_cast<int>(n_out), static_cast<int>(n_rows));
     }
-    const ProductKernel* kernel = by == HW_PRODUCT_KERNEL ? product_kernel() : &product_plain;
-    if (kernel == nullptr) {
-        fail(HW_ERROR_UNSUPPORTED, "there is no kernel for this CPU");
+    const ProductKernel* kernel = by == product_plain.name ? &product_plain : nullptr;
+    for (const ProductKernel* const* one = product_kernels(); *one != nullptr; ++one) {
+        kernel = by == (*one)->name ? *one : kernel;
+    }
+    if (kernel == nullptr && by != "ggml") {
+        fail(HW_ERROR_UNSUPPORTED, "this CPU has no kernel %s", by.c_str());
     }
     const LogScope log;
     const WeightMatrix matrix(type, n_in, n_out, weights);
-    return by == HW_PRODUCT_GGML ? matrix.multiply(x, n_rows) : matrix.multiply(*kernel, x, n_rows);
+    return kernel == nullptr ? matrix.multiply(x, n_rows) : matrix.multiply(*kernel, x, n_rows);
 }
 
 }  // namespace
@@ -148,15 +152,26 @@ hw_status hw_cache_check(hw_cache* cache, char* err, size_t err_size) {
 
 int32_t hw_pass_size(int32_t n) { return hw::rows_for(n); }
 
+const char* hw_product_kernels(void) {
+    static const std::string names = [] {
+        std::string all;
+        for (const hw::ProductKernel* const* one = hw::product_kernels(); *one != nullptr; ++one) {
+            all += std::string((*one)->name) + ",";
+        }
+        return all + hw::product_plain.name;
+    }();
+    return names.c_str();
+}
+
 hw_status hw_product(int32_t type, int64_t n_in, int64_t n_out, const void* weights, const float* x, int64_t n_rows,
-                     enum hw_product_by by, float* out, char* err, size_t err_size) {
+                     const char* by, float* out, char* err, size_t err_size) {
     return guard(err, err_size, [&] {
         not_null(static_cast<const std::byte*>(weights), "weights");
         not_null(x, "x");
         not_null(out, "out");
-        const int32_t way = hw::number_of(by);
-        if (type < 0 || type >= GGML_TYPE_COUNT || way < HW_PRODUCT_GGML || way > HW_PRODUCT_KERNEL) {
-            hw::fail(HW_ERROR_ARGUMENT, "type %d, or %d, no value of hw_product_by", type, way);
+        not_null(by, "by");
+        if (type < 0 || type >= GGML_TYPE_COUNT) {
+            hw::fail(HW_ERROR_ARGUMENT, "type %d is no ggml_type", type);
         }
         const std::vector<float> result = product(static_cast<ggml_type>(type), n_in, n_out, weights, x, n_rows, by);
         std::copy(result.begin(), result.end(), out);

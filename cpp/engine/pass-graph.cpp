@@ -25,6 +25,7 @@ constexpr size_t nodes_a_site = 24;
 constexpr size_t nodes_a_group = 16;  // of a site; of views that share no block
 constexpr size_t nodes_a_block = 16;  // of a site
 constexpr size_t nodes_a_state = 24;  // of a recurrence
+constexpr size_t nodes_a_recurrence = 24;
 
 // Each product may have its rows quantized by a node of its own.
 size_t count_products(ggml_cgraph* graph) {
@@ -38,8 +39,8 @@ size_t count_products(ggml_cgraph* graph) {
 // Each copy of a query's rotation is at most all that follows from a ROPE.
 size_t count_nodes(const SourceGraph& source, const std::vector<Pass>& passes, const RecurrentPlan& recurrent) {
     const size_t n_sites = source.sites.size();
-    size_t n =
-        static_cast<size_t>(ggml_graph_size(source.graph)) + count_products(source.graph) + n_sites * nodes_a_site;
+    size_t n = static_cast<size_t>(ggml_graph_size(source.graph)) + count_products(source.graph) +
+               n_sites * nodes_a_site + source.recurrences.size() * nodes_a_recurrence;
     for (const Pass& pass : passes) {
         const size_t n_views = std::max(pass.blocks.size(), static_cast<size_t>(pass.max_pairs)) + 4;
         n += pass.groups.size() * n_sites * nodes_a_group +
@@ -144,6 +145,9 @@ void PassGraph::choose_backends(const Backends& backends, const KvStore& store) 
     }
     for (const ComposedStates::Placed& placed : recurrent_.states().placed()) {
         ggml_backend_sched_set_tensor_backend(scheduler_.get(), placed.node, backends.of(placed.device));
+    }
+    for (ggml_tensor* node : recurrent_.nodes_here()) {
+        ggml_backend_sched_set_tensor_backend(scheduler_.get(), node, backends.cpu());
     }
     for (int i = 0; i < ggml_graph_n_nodes(graph_); i++) {
         ggml_tensor* node = ggml_graph_node(graph_, i);

@@ -29,6 +29,7 @@ llama_context_params graph_context_params(uint32_t n_ctx) {
     params.n_outputs_max = 1;
     params.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_ENABLED;
     params.kv_unified = true;
+    params.op_offload = false;  // it is never run, and what its nodes exchange between devices must be found again
     params.no_perf = true;
     return params;
 }

@@ -72,11 +72,24 @@ class Originals {
         const auto weight = weights_.find(name.original);
         ggml_tensor* found = !alike.empty()             ? alike[0]
                              : weight != weights_.end() ? weight->second
-                                                        : ggml_graph_get_tensor(graph_, name.original.c_str());
+                                                        : anywhere(copy, name);
         if (found == nullptr || !is_alike(found, copy)) {
             fail(HW_ERROR_UNSUPPORTED, "devices exchange '%s', which its graph does not have", name.original.c_str());
         }
         return found;
+    }
+
+    // Inputs; and nodes without numbers, which backends that order a graph anew may put behind those that read them
+    // (the tokens but the last one, where there is one).
+    ggml_tensor* anywhere(const ggml_tensor* copy, const CopyName& name) const {
+        std::vector<ggml_tensor*> alike;
+        for (int i = 0; i < ggml_graph_n_nodes(graph_); i++) {
+            ggml_tensor* node = ggml_graph_node(graph_, i);
+            if (node->name == name.original && is_alike(node, copy)) {
+                alike.push_back(node);
+            }
+        }
+        return alike.size() == 1 ? alike[0] : ggml_graph_get_tensor(graph_, name.original.c_str());
     }
 
     // Some names stand once in every layer. A node that nothing reads is read through a copy: the last one of that name
@@ -84,7 +97,10 @@ class Originals {
     ggml_tensor* last_of(const std::vector<ggml_tensor*>& alike, const CopyName& name) {
         ggml_tensor* last = alike.back();
         if (read_.count(last) != 0 || !copied_.insert({name.device, last}).second) {
-            fail(HW_ERROR_UNSUPPORTED, "devices exchange one of several tensors named '%s'", name.original.c_str());
+            fail(HW_ERROR_UNSUPPORTED,
+                 "devices exchange one of several tensors named '%s': with all layers on one device that has all of "
+                 "the model's operations, or n_gpu_layers=0, they do not",
+                 name.original.c_str());
         }
         return last;
     }

@@ -18,17 +18,16 @@ enum hw_status hw_cache_check(hw_cache* cache, char* err, size_t err_size);
 // The rows that a pass of n tokens is given (hw_cache_pass_size) where n_batch is no limit.
 int32_t hw_pass_size(int32_t n);
 
-enum hw_product_by {
-    HW_PRODUCT_GGML = 0,   // its operation MUL_MAT, with weights that it has repacked
-    HW_PRODUCT_PLAIN = 1,  // kernel/product-plain.cpp
-    HW_PRODUCT_KERNEL = 2  // the one for this CPU
-};
+// Names of the kernels for products that this CPU can run, best first, "plain" (kernel/product-plain.cpp) last;
+// separated by ','.
+const char* hw_product_kernels(void);
 // out [n_rows, n_out] = x [n_rows, n_in] times weights, which are rows of n_in numbers of a ggml_type, as in a file.
+// by: one of those names; "ggml": its operation MUL_MAT, with weights that it has repacked.
 // Errors: HW_ERROR_UNSUPPORTED: another type than q4_0, q4_K and q6_K, a CPU for which ggml repacks nothing of the
-// first two, or for which there is no kernel. HW_ERROR_ARGUMENT: n_in is no multiple of a block, or n_out none of 8
+// first two, or which has no kernel of that name. HW_ERROR_ARGUMENT: n_in is no multiple of a block, or n_out none of 8
 // (q4_0, q4_K). HW_ERROR_MEMORY.
 enum hw_status hw_product(int32_t type, int64_t n_in, int64_t n_out, const void* weights, const float* x,
-                          int64_t n_rows, enum hw_product_by by, float* out, char* err, size_t err_size);
+                          int64_t n_rows, const char* by, float* out, char* err, size_t err_size);
 
 // What a pass took: seconds, seconds of CPU of all threads, and how often one was taken off its core.
 struct hw_pass_time {

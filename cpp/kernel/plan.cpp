@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "kernel/cpu.h"
 #include "kernel/kernel.h"
 
 namespace hw {
@@ -19,12 +20,8 @@ const AttnIsa* const* attn_isas() {
     static const std::vector<const AttnIsa*> isas = [] {
         std::vector<const AttnIsa*> found;
 #if defined(__x86_64__)
-        const bool avx2 =
-            __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
-        const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-        if (avx512) found.push_back(&attn_isa_avx512);
-        if (avx2) found.push_back(&attn_isa_avx2);
+        if (has_avx512()) found.push_back(&attn_isa_avx512);
+        if (has_avx2()) found.push_back(&attn_isa_avx2);
 #elif defined(__aarch64__)
         found.push_back(&attn_isa_neon);
 #endif

@@ -120,9 +120,10 @@ void quantize_k(const float* x, int64_t n_in, int8_t* numbers, float* scales, in
     }
 }
 
+constexpr Quantize quantize_for[] = {quantize_q4_0, quantize_k<Q4KBlock::n_parts>, quantize_k<Q6KBlock::n_parts>};
+
 }  // namespace
 
-const ProductKernel product_plain = {
-    {quantize_q4_0, quantize_k<Q4KBlock::n_parts>, quantize_k<Q6KBlock::n_parts>}, multiply, 0};
+const ProductKernel product_plain = {"plain", quantize_for, multiply};
 
 }  // namespace hw

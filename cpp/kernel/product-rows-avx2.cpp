@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "kernel/product-avx2.h"
+#include "kernel/product.h"
 
 namespace hw {
 namespace {
@@ -89,15 +89,8 @@ void quantize_k(const float* x, int64_t n_in, int8_t* numbers, float* scales, in
 
 }  // namespace
 
-void quantize_q4_0_avx2(const float* x, int64_t n_in, int8_t* numbers, float* scales, int32_t* sums) {
-    quantize_q4_0(x, n_in, numbers, scales, sums);
-}
-void quantize_q4_k_avx2(const float* x, int64_t n_in, int8_t* numbers, float* scales, int32_t* sums) {
-    quantize_k<Q4KBlock::n_parts>(x, n_in, numbers, scales, sums);
-}
-void quantize_q6_k_avx2(const float* x, int64_t n_in, int8_t* numbers, float* scales, int32_t* sums) {
-    quantize_k<Q6KBlock::n_parts>(x, n_in, numbers, scales, sums);
-}
+extern const Quantize quantize_avx2[3];
+const Quantize quantize_avx2[3] = {quantize_q4_0, quantize_k<Q4KBlock::n_parts>, quantize_k<Q6KBlock::n_parts>};
 
 }  // namespace hw
 #endif

@@ -1,10 +1,17 @@
 #include "kernel/product.h"
 
+#include <vector>
+
+#include "kernel/cpu.h"
+
 namespace hw {
 
 #if defined(__x86_64__)
-extern const ProductKernel product_avx2;           // compiled with its own flags
-extern const ProductKernel product_beside_avx512;  // ggml has kernels for many rows there
+extern const ProductKernel product_avx2;  // each in a source of its own, compiled with its own flags
+extern const ProductKernel product_avx512_vnni;
+#if defined(HW_AVX_VNNI)
+extern const ProductKernel product_avx_vnni;
+#endif
 #endif
 
 namespace {
@@ -45,15 +52,27 @@ void quantize_row(const ProductKernel& kernel, WeightKind kind, const float* x, 
                                                    const_cast<float*>(parts.scales), const_cast<int32_t*>(parts.sums));
 }
 
-const ProductKernel* product_kernel() {
+const ProductKernel* const* product_kernels() {
+    static const std::vector<const ProductKernel*> kernels = [] {
+        std::vector<const ProductKernel*> found;
 #if defined(__x86_64__)
-    static const bool avx2 =
-        __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
-    static const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw");
-    if (avx512) return &product_beside_avx512;
-    if (avx2) return &product_avx2;
+        if (has_avx512_vnni()) found.push_back(&product_avx512_vnni);
+#if defined(HW_AVX_VNNI)
+        if (has_avx_vnni()) found.push_back(&product_avx_vnni);
 #endif
-    return nullptr;
+        if (has_avx2()) found.push_back(&product_avx2);
+#endif
+        found.push_back(nullptr);
+        return found;
+    }();
+    return kernels.data();
+}
+
+// With AVX-512 ggml multiplies 16 rows with 16 outputs at once, in vectors of 512 bits, with VNNI where it was built
+// so. Ours have half of that width, whether with VNNI or without; which is faster was never measured.
+int64_t repacked_limit() {
+    static const bool avx512 = has_avx512();
+    return avx512 ? 9 : 0;
 }
 
 }  // namespace hw

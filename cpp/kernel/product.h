@@ -1,6 +1,6 @@
 // Products of a pass's rows with weights of 4 and 6 bits. ggml's CPU backend unpacks weights for each row anew (those
-// of 4 bits also for four at once); here up to four rows, whatever their number, share what is read and unpacked. So a
-// pass of two or three workers costs little more than one of a single worker.
+// of 4 bits also for four at once); here up to four rows, or eight, whatever their number, share what is read and
+// unpacked. So a pass of two or three workers costs little more than one of a single worker.
 //
 // Weights of 4 bits lie as ggml repacks them, the numbers of eight outputs side by side; those of 6 bits as in a file.
 // Activations are quantized to 8 bits, as ggml does it, once for all products that read them. Sums of integers are
@@ -73,13 +73,12 @@ QuantizedRow quantized_row(WeightKind kind, int64_t n_in, const std::byte* row);
 using Quantize = void (*)(const float* x, int64_t n_in, int8_t* numbers, float* scales, int32_t* sums);
 
 struct ProductKernel {
-    Quantize quantize_for[3];  // by WeightKind
+    const char* name;
+    const Quantize* quantize_for;  // by WeightKind
     // out [n_rows, n_out], of the outputs from 8 * first on, 8 * n_groups of them, or as many as there are. rows:
     // n_rows quantized ones.
     void (*multiply)(const Weights& weights, const std::byte* rows, int64_t n_rows, int64_t first, int64_t n_groups,
                      float* out);
-    // From so many rows on ggml's own kernels for repacked weights may be faster; 0: never.
-    int64_t repacked_limit;
 };
 
 // x [n_in] -> row: quantized_bytes()
@@ -88,8 +87,13 @@ void quantize_row(const ProductKernel& kernel, WeightKind kind, const float* x, 
 // The same in plain sight: one number after the other, sums in double. What the tests compare with.
 extern const ProductKernel product_plain;
 
-// The best one for this CPU; null: there is none, and ggml's own kernels are to be used.
-const ProductKernel* product_kernel();
+// Those that this CPU can run, best first; null ends them.
+const ProductKernel* const* product_kernels();
+// The best; null: there is none, and ggml's own kernels are to be used.
+inline const ProductKernel* product_kernel() { return *product_kernels(); }
+
+// From so many rows on ggml's own kernels for repacked weights may be faster on this CPU; 0: never.
+int64_t repacked_limit();
 
 // Scales and mins of a part of 8 outputs: 6 bits each, in 12 bytes.
 inline void part_scales(const uint8_t* part, uint8_t scales[8], uint8_t mins[8]) {

@@ -1,5 +1,7 @@
 #include "kernel/state-loops.h"
 
+#include "kernel/cpu.h"
+
 namespace hw {
 
 extern const StateLoops state_loops_generic;  // each in a source of its own, compiled with its own flags
@@ -10,9 +12,8 @@ extern const StateLoops state_loops_avx512;
 
 const StateLoops& state_loops() {
 #if defined(__x86_64__)
-    static const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-    static const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                               __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+    static const bool avx2 = has_avx2();
+    static const bool avx512 = has_avx512();
     if (avx512) return state_loops_avx512;
     if (avx2) return state_loops_avx2;
 #endif

@@ -46,7 +46,7 @@ int64_t WeightProducts::limit_of(const Weights& weights) const {
     if (weights.kind == WeightKind::q6_k) {
         return has_devices_ ? 32 : none;  // from there on ggml gives weights that are not repacked to a device
     }
-    return product_kernel()->repacked_limit > 0 ? product_kernel()->repacked_limit : none;
+    return repacked_limit() > 0 ? repacked_limit() : none;
 }
 
 ggml_tensor* WeightProducts::quantized(ggml_context* ctx, const Node& node, ggml_tensor* x) {

@@ -5,6 +5,7 @@
 
 #include "graph/graph-inputs.h"
 #include "kernel/state-layout.h"
+#include "recurrence/host-sources.h"
 
 namespace hw {
 
@@ -16,22 +17,6 @@ ggml_tensor* tokens_of(ggml_context* ctx, ggml_tensor* tensor, int dim, int64_t 
     ne[static_cast<size_t>(dim)] = n;
     return ggml_view_4d(ctx, tensor, ne[0], ne[1], ne[2], ne[3], tensor->nb[1], tensor->nb[2], tensor->nb[3],
                         static_cast<size_t>(first) * tensor->nb[dim]);
-}
-
-// Which dimension of a source goes over tokens; -1: none.
-int token_dim(RecurrenceKind kind, size_t source) {
-    switch (kind) {
-        case RecurrenceKind::convolution:  // rows of inputs; weights
-            return source == 0 ? 1 : -1;
-        case RecurrenceKind::diagonal:  // x, dt, a, b, c
-            return source == 1 ? 1 : source == 2 ? -1 : 2;
-        case RecurrenceKind::linear:  // q, k, v, w, bonus
-            return source == 4 ? -1 : 2;
-        case RecurrenceKind::delta:
-        case RecurrenceKind::wkv7:
-            break;
-    }
-    return 2;
 }
 
 // As ggml's operation takes it, see kernel/state-layout.h.
@@ -64,6 +49,10 @@ struct ComposedStates::Made {
     std::vector<ggml_tensor*> outputs = {};    // of each view [numbers, tokens]
     std::vector<ggml_tensor*> nodes = {};      // that a device is to compute
 
+    int token_dim(size_t source) const {
+        const bool are_rows = recurrence.shape.kind == RecurrenceKind::convolution && source == 0;
+        return are_rows ? 1 : hw::token_dim(recurrence.shape, sources, source);
+    }
     ggml_tensor* computed(ggml_tensor* node) {
         nodes.push_back(node);
         return node;
@@ -85,7 +74,7 @@ ggml_tensor* ComposedStates::Made::step(ggml_tensor* state, ggml_tensor* ids, in
     const RecurrenceKind kind = recurrence.shape.kind;
     std::vector<ggml_tensor*> in;
     for (size_t i = 0; i < sources.size(); i++) {
-        const int dim = token_dim(kind, i);
+        const int dim = token_dim(i);
         ggml_tensor* part = dim < 0 ? sources[i] : tokens_of(ctx, sources[i], dim, first, n);
         const bool may_lie_apart =
             (kind == RecurrenceKind::delta && i < 3) || (kind == RecurrenceKind::diagonal && i != 1);
@@ -241,7 +230,7 @@ std::vector<ggml_tensor*> ComposedStates::rest_of(Made* made) const {
     std::vector<ggml_tensor*> result;
     for (size_t i = 0; i < made->sources.size(); i++) {
         ggml_tensor* source = made->sources[i];
-        const int dim = token_dim(made->recurrence.shape.kind, i);
+        const int dim = made->token_dim(i);
         std::vector<ggml_tensor*> parts;
         if (dim < 0) {
             parts.push_back(source);

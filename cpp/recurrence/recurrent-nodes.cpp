@@ -75,16 +75,19 @@ ggml_tensor* RecurrentNodes::build(ggml_context* ctx, const RecurrenceSite& site
     device = device != nullptr ? device : cpu;  // of the CPU's memory ggml does not say
     const bool composes = site.state != nullptr && (composes_all_ || device != cpu);
     may_compose_ |= composes;
+    const auto here = [&](const std::vector<ggml_tensor*>& of_kernel) {
+        return device != cpu ? host_.of(ctx, recurrence.shape, of_kernel) : of_kernel;
+    };
     if (composes && states_.is_needed()) {
         const auto rest = [&](const std::vector<ggml_tensor*>& of_rest, int32_t n) {
-            return build_kernel(ctx, recurrence, of_rest, n, &rest_plan_);
+            return build_kernel(ctx, recurrence, here(of_rest), n, &rest_plan_);
         };
         ggml_tensor* result = states_.build(ctx, site, recurrence, sources, device, rest);
         if (result != nullptr) {
             return result;
         }
     }
-    return build_kernel(ctx, recurrence, sources, n_tokens_, &plan_);
+    return build_kernel(ctx, recurrence, here(sources), n_tokens_, &plan_);
 }
 
 ggml_tensor* RecurrentNodes::build_kernel(ggml_context* ctx, const Recurrence& recurrence,

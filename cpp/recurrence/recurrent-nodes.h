@@ -12,6 +12,7 @@
 #include "ggml.h"
 #include "graph/recurrence-sites.h"
 #include "recurrence/composed-states.h"
+#include "recurrence/host-sources.h"
 
 namespace hw {
 
@@ -30,6 +31,8 @@ class RecurrentNodes {
     void set_plan(const RecurrentPlan* plan);
     // Those that belong to a device, and the states that they make.
     const ComposedStates& states() const { return states_; }
+    // And those that belong to the CPU, beside our own.
+    const std::vector<ggml_tensor*>& nodes_here() const { return host_.nodes(); }
 
   private:
     struct Node {
@@ -49,6 +52,7 @@ class RecurrentNodes {
     RecurrentPlan rest_;  // of it, without states
     const RecurrentPlan* const rest_plan_ = &rest_;
     ComposedStates states_;
+    HostSources host_;
     std::vector<std::vector<float>> scratch_;  // of each thread
     std::vector<std::unique_ptr<Node>> nodes_;
 };

@@ -49,8 +49,8 @@ class Counters:
 
     @property
     def n_composed(self) -> int:
-        """States of recurrent layers that prompts left and ggml's own operations made, one for each place where a prompt
-        can be cut and recurrence: on devices that have them. Else our kernel makes them on the CPU."""
+        """States of recurrent layers that prompts left and ggml's own operations made, as on devices, one for each
+        place where a prompt can be cut and recurrence. Else our kernel makes them on the CPU."""
         return self._native.count("n_composed")
 
     @property

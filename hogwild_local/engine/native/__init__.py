@@ -11,7 +11,7 @@ from .host import devices, free_host_memory, gpus, rpc_load, rpc_server
 from .kernel import attention, attention_isas
 from .library import ffi, lib
 from .model import NativeModel
-from .parts import Recurrence, pass_size, product, thread_counts
+from .parts import Recurrence, pass_size, product, product_kernels, thread_counts
 from .sampler import NativeSampler
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "lib",
     "pass_size",
     "product",
+    "product_kernels",
     "rpc_load",
     "rpc_server",
     "thread_counts",

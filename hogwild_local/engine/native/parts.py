@@ -93,12 +93,15 @@ def pass_size(n: int) -> int:
     return int(lib.hw_pass_size(n))
 
 
-PRODUCT_BY = ("ggml", "plain", "kernel")
+def product_kernels() -> list[str]:
+    """The instruction sets of the kernel for products that this CPU can run, best first; last "plain"."""
+    return str(ffi.string(lib.hw_product_kernels()).decode()).split(",")
 
 
 def product(kind: int, weights: bytes, x: Floats, n_out: int, by: str) -> Floats:
-    """x [n_rows, n_in] times weights (n_out rows of n_in numbers, as in a file). kind: a ggml_type."""
+    """x [n_rows, n_in] times weights (n_out rows of n_in numbers, as in a file). kind: a ggml_type. by: a kernel, or
+    "ggml"."""
     out: Floats = np.empty((len(x), n_out), np.float32)
     data, rows, result = ffi.from_buffer(weights), ffi.from_buffer("float[]", x), ffi.from_buffer("float[]", out)
-    call(lib.hw_product, kind, x.shape[1], n_out, data, rows, len(x), PRODUCT_BY.index(by), result)
+    call(lib.hw_product, kind, x.shape[1], n_out, data, rows, len(x), by.encode(), result)
     return out

@@ -1,0 +1,21 @@
+// The kernel for products for AVX-VNNI (Alder Lake and later, Zen 5): AVX2 with VNNI, and no AVX-512.
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+#include <cstdint>
+
+namespace hw {
+namespace {
+
+constexpr int64_t max_tile = 4;
+
+inline __m256i add_dots(__m256i sums, __m256i weights, __m256i x) { return _mm256_dpbusd_avx_epi32(sums, weights, x); }
+inline __m256i add_pairs(__m256i sum, __m256i a, __m256i b) { return _mm256_dpwssd_avx_epi32(sum, a, b); }
+
+}  // namespace
+}  // namespace hw
+
+#define HW_PRODUCT product_avx_vnni
+#define HW_PRODUCT_NAME "avx-vnni"
+#include "kernel/product-vnni.h"
+#endif
