@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import platform
 import shutil
 from pathlib import Path
@@ -16,6 +17,8 @@ from selenium.webdriver.firefox.service import Service as FirefoxService
 from selenium.webdriver.remote.webdriver import WebDriver
 
 CHROME_ARGUMENTS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage")
+# What is loaded into the tests' own processes, as a sanitizer is, may crash a browser.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
 COMPLAINTS = {"SEVERE", "WARNING", "error", "warn"}
 
 
@@ -52,7 +55,8 @@ class Chromium:
             options.add_argument(argument)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
         options.add_experimental_option("prefs", {"download.default_directory": str(folder)})
-        self.driver, self.downloads = Chrome(options=options, service=ChromeService(driver)), folder
+        service = ChromeService(driver, env=ENVIRONMENT)
+        self.driver, self.downloads = Chrome(options=options, service=service), folder
 
     def resize(self, width: int, height: int) -> None:
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
@@ -86,7 +90,7 @@ class FirefoxEsr:
         options.set_preference("browser.download.folderList", 2)
         options.set_preference("browser.download.dir", str(folder))
         options.set_capability("webSocketUrl", True)
-        service = FirefoxService(driver, log_output=str(folder.parent / "geckodriver.log"))
+        service = FirefoxService(driver, env=ENVIRONMENT, log_output=str(folder.parent / "geckodriver.log"))
         self.driver, self.downloads = Firefox(options=options, service=service), folder
         self._complaints: list[str] = []
         self._addresses: set[str] = set()

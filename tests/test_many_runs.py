@@ -108,9 +108,11 @@ def test_random_schedules_of_eight_threads_lose_nothing(hogwild: Hogwild, seed: 
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(PATIENCE_S)
+        while thread.is_alive():  # however slow the machine: what counts is that some run ends
+            n_left = len(left)
+            thread.join(PATIENCE_S)
+            assert not thread.is_alive() or len(left) > n_left, "a run waits for ever"
     assert not failures, failures[0]
-    assert not any(thread.is_alive() for thread in threads), "a run waits for ever"
     assert len(left) == SCHEDULES // 4 // SEATS * SEATS
     assert set(left) <= {"run_ended", "closed", "dropped", "full"}
     assert left.count("run_ended") > len(left) // 4
