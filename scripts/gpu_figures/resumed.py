@@ -61,13 +61,15 @@ def main(file: Path, arguments: list[str]) -> int:
     while True:
         n_before = len(outcomes(file))
         code = subprocess.run(command, env={**os.environ, CHILD: "1"}, check=False).returncode
-        for name in [name for name, outcome in outcomes(file).items() if outcome == BEGUN]:
+        crashed = [name for name, outcome in outcomes(file).items() if outcome == BEGUN]
+        for name in crashed:
             write(file, "crashed", name)
         found = outcomes(file)
-        if code >= 0 or len(found) == n_before:
+        if (code >= 0 and not crashed) or len(found) == n_before:
             is_wrong = not {"failed", "crashed"}.isdisjoint(found.values())
             return int(is_wrong) or (0 if code == NO_TESTS and found else code)
-        print(f"\n{[*found][-1]}: the process ended here, by {signal.Signals(-code).name}", flush=True)
+        how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+        print(f"\n{[*found][-1]}: the process ended here, {how}", flush=True)
 
 
 if __name__ == "__main__":
