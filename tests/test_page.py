@@ -34,7 +34,8 @@ def test_workers_write_side_by_side_and_their_steps_move_into_the_history(page: 
 
 def test_a_reload_in_mid_run_goes_on_where_it_was(page: Page, gate: Gate) -> None:
     begin(page, gate, 3, 30)
-    page.until(lambda: len(page.texts("#history li")) == 2)
+    shown = ["A:d45-12=033;33", "B:ba85-13=027;72^40", "C:?a85b"]  # after all 30 passes: nothing comes meanwhile
+    page.until(lambda: len(page.texts("#history li")) == 2 and page.texts(".step") == shown)
     before = page.texts("#history li, .step, #messages .body")
     page.driver.refresh()
     page.until(lambda: page.texts("#history li, .step, #messages .body") == before)
