@@ -10,6 +10,7 @@ import pytest
 from merging_scene import N_BATCH, Made, blocked, in_thread, wait_for
 
 from hogwild_local import Model, SharedCache
+from hogwild_local.engine import turns
 from hogwild_local.engine.merging import Request
 from hogwild_local.engine.views import DecodeView
 from hogwild_local.errors import CacheFull, InvalidArgument
@@ -85,10 +86,10 @@ def test_a_prompt_that_is_cut_into_requests_keeps_its_place_among_prompts() -> N
     assert made.is_settled()
 
 
-def test_who_has_to_change_the_cache_before_it_asks_again_is_waited_for() -> None:
+def test_who_has_to_change_the_cache_before_it_asks_again_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """A step ends: its worker's run moves it into the history before the next pass, which begins with it."""
+    monkeypatch.setattr(turns, "PATIENCE_S", 1.0)  # a pass's own patience is too short for a busy machine
     made = Made(lambda n: 0.02)
-    made.merger._turns.patience = 1.0
     steady, changing = made.block(), made.block()
     n_passes = 12
 
