@@ -34,10 +34,6 @@ std::vector<int64_t> state_shape(const RecurrenceShape& shape) {
     return {shape.d_k, shape.d_v, shape.n_head};
 }
 
-bool has_operation(const RecurrenceShape& shape, const std::vector<ggml_tensor*>& sources) {
-    return shape.kind != RecurrenceKind::linear || sources.size() > 3;  // lightning attention is many
-}
-
 }  // namespace
 
 struct ComposedStates::Made {
@@ -100,9 +96,6 @@ ggml_tensor* ComposedStates::Made::step(ggml_tensor* state, ggml_tensor* ids, in
 ggml_tensor* ComposedStates::build(ggml_context* ctx, const RecurrenceSite& site, const Recurrence& recurrence,
                                    std::vector<ggml_tensor*> sources, ggml_backend_dev_t device,
                                    const BuildRest& rest) {
-    if (!has_operation(site.shape, sources)) {
-        return nullptr;
-    }
     const bool is_convolution = site.shape.kind == RecurrenceKind::convolution;
     Made made = {ctx, recurrence, sources, is_convolution && sources.size() == 1};
     const bool lie_turned = is_convolution && !made.is_shift;

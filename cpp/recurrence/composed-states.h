@@ -30,8 +30,8 @@ class ComposedStates {
     ComposedStates(std::vector<StateTokens> views, int32_t n_tokens) : views_(std::move(views)), n_tokens_(n_tokens) {}
 
     bool is_needed() const { return !views_.empty(); }
-    // What takes the place of a site's node: [numbers, T]. NULL: the device lacks an operation. sources: as
-    // RecurrenceSite::sources. recurrence: of the site; it must outlive this object.
+    // What takes the place of a site's node, which one operation computes (RecurrenceSite::state): [numbers, T]. NULL:
+    // the device lacks it. sources: as RecurrenceSite::sources. recurrence: of the site; it must outlive this object.
     ggml_tensor* build(ggml_context* ctx, const RecurrenceSite& site, const Recurrence& recurrence,
                        std::vector<ggml_tensor*> sources, ggml_backend_dev_t device, const BuildRest& rest);
 
