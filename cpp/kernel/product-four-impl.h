@@ -73,6 +73,7 @@ struct Q4Tile {
         __m256 sums[R] = {};
         for (int64_t b = 0; b < n_blocks; b++) {
             __m256i products[R];
+            ask_ahead<R, sizeof(Block)>(blocks + b);
             const Sixteen left = unpack(blocks[b], 0);
             for (int r = 0; r < R; r++) {
                 const int8_t* x = rows[r].numbers + b * Block::n_inputs;
@@ -151,6 +152,8 @@ struct Q4KTile {
             __m256i dots[R] = {};
             for (int64_t part = 0; part < Block::n_parts; part++) {
                 __m256i products[R];
+                constexpr size_t n_part = sizeof(Block) / Block::n_parts;
+                ask_ahead<R, n_part>(block.quants + static_cast<size_t>(part) * n_part);
                 const Sixteen left = unpack(block, part, 0);
                 for (int r = 0; r < R; r++) {
                     const int8_t* x = rows[r].numbers + b * Block::n_inputs + 32 * part;

@@ -17,6 +17,16 @@ namespace {
 
 inline __m256i load(const void* bytes) { return _mm256_loadu_si256(static_cast<const __m256i*>(bytes)); }
 
+// Asks for n bytes of weights some way behind `at`: beside the arithmetic of several rows the CPU does not read far
+// enough ahead by itself, beside that of one it does. What lies behind the last weights is asked for in vain.
+template <int R, size_t n>
+void ask_ahead(const void* at) {
+    constexpr size_t far = 2304;
+    for (size_t i = 0; R > 1 && i < n; i += 64) {
+        _mm_prefetch(reinterpret_cast<const char*>(reinterpret_cast<uintptr_t>(at) + far + i), _MM_HINT_T0);
+    }
+}
+
 }  // namespace
 }  // namespace hw
 

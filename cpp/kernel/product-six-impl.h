@@ -49,6 +49,7 @@ struct Q6KTile {
         __m256 sums[R] = {};
         for (int64_t b = 0; b < n_blocks; b++) {
             const Block& block = blocks[b];
+            ask_ahead<R, sizeof(Block)>(&block);
             const __m128i parts = _mm_loadu_si128(reinterpret_cast<const __m128i*>(block.parts));
             const __m256i halves = halves_of(parts);
             __m256i dots[R] = {};
