@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "model/devices.h"
 #include "model/ggml-context.h"
 
 namespace hw {
@@ -99,7 +100,7 @@ bool lies_on_cpu(const ggml_tensor* weights) {
     if (weights->buffer == nullptr) {
         return false;
     }
-    ggml_backend_dev_t device = ggml_backend_buft_get_device(ggml_backend_buffer_get_type(weights->buffer));
+    ggml_backend_dev_t device = device_of(weights);
     return device == nullptr || ggml_backend_dev_type(device) == GGML_BACKEND_DEVICE_TYPE_CPU;
 }
 

@@ -42,10 +42,10 @@ class ComposedStates {
     // Nodes that belong to a device.
     const std::vector<Placed>& placed() const { return placed_; }
     bool serves(const RecurrentPlan& plan) const { return views_ == state_tokens(plan); }
-    // What is computed from now on, and of which graph: serves(*plan).
+    // What is computed from now on: a plan that this serves.
     void set_plan(const RecurrentPlan* plan);
     void set_inputs() const;
-    // Tokens that are not here.
+    // Tokens of the pass that make no states.
     int32_t n_rest() const;
     // States that a run makes, of all sites.
     int64_t n_states() const { return static_cast<int64_t>(nodes_.size() - n_loads_); }
