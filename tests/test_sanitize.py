@@ -102,6 +102,14 @@ def test_a_fault_of_each_kind_is_reported(script: ModuleType, fault: str, tmp_pa
     assert {len(list(script.ours(text))) for text in texts} == {1}, texts
 
 
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc")
+@pytest.mark.parametrize("kind", ["address", "thread"])
+def test_a_process_that_crashes_does_not_end_well(script: ModuleType, kind: str, tmp_path: Path) -> None:
+    call = [sys.executable, "-c", "import ctypes; ctypes.string_at(0)"]
+    environment = script.environment(kind, tmp_path, tmp_path)
+    assert subprocess.run(call, env=environment, check=False, capture_output=True).returncode != 0
+
+
 def test_each_report_is_judged_alone(script: ModuleType) -> None:
     ours, foreign = RACE.format(frame="f cpp/kernel/plan.cpp:1"), RACE.format(frame="g")
     assert len(list(script.ours(foreign + ours + foreign + ours))) == 2
@@ -111,6 +119,9 @@ def test_what_is_left_out_exists(script: ModuleType) -> None:
     tests = SCRIPT.parent.parent / "tests"
     names = {*script.LEFT_OUT, *(f"test_{name}.py" for name in script.QUICK)}
     assert [name for name in names if not (tests / name).exists()] == []
+    for test in script.ALSO_LEFT_OUT:
+        file, name = test.split("[")[0].split("::")
+        assert f"def {name}(" in (tests / file).read_text(), test
 
 
 def test_what_is_not_reported_is_named_with_its_reason() -> None:
