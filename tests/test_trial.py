@@ -74,11 +74,12 @@ def whole_numbers(name: str) -> Change:
     return change
 
 
+ENDLESS = "does not come to an end"
 MUTANTS: dict[str, tuple[str, Change, str | None]] = {
     "token twice": ("llama", repeats_a_token, r"llama-vocab.cpp:\d+: GGML_ASSERT"),
     "whole numbers as weights": ("llama", whole_numbers("blk.0.ffn_up.weight"), "SIGSEGV"),
     "whole numbers as norm": ("llama", whole_numbers("blk.0.attn_norm.weight"), r"SIGABRT: binary-ops.cpp:\d+"),
-    "no rope dimension": ("gemma2", sets("rope.dimension_count", 0), "does not come to an end"),
+    "no rope dimension": ("gemma2", sets("rope.dimension_count", 0), ENDLESS),
     "four thousand million layers": ("llama", sets("block_count", 4294967293), "n_layer_all"),
     "experts used": ("grok", sets("expert_used_count", 77), "n_expert_used_max <="),
     "no experts used": ("grok", sets("expert_used_count", 0), "n_expert_used_max > 0"),
@@ -101,8 +102,9 @@ def use(path: Path) -> None:
 def test_a_mutant_is_a_model_or_a_typed_error(
     name: str, tiny_path: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trial, "MOST_S", 5.0)
     shape, change, said = MUTANTS[name]
+    if said == ENDLESS:
+        monkeypatch.setattr(trial, "MOST_S", 5.0)
     path = write_mutant(tiny_path(shape), tmp_path / "mutant.gguf", change)
     if said is None:
         use(path)
