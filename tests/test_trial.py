@@ -20,6 +20,22 @@ from hogwild_local.engine import trial
 from hogwild_local.engine.default_model import default_model_path
 from hogwild_local.errors import ModelError
 
+SAYS_MODULES = """
+def says_modules(code):
+    print(*sys.modules, flush=True)
+    leave(code)
+os._exit = says_modules
+trial_child.main()
+"""
+HIDES_THE_LIBRARY_ONCE = """
+from importlib import import_module
+def found_later(name):
+    if name == "_hogwild" and "llama_cpp.llama_cpp" not in sys.modules:
+        raise ImportError("libllama.so.0: cannot open shared object file")
+    return import_module(name)
+trial_child.importlib.import_module = found_later
+"""
+
 Paths = Callable[..., Path]
 Change = Callable[[dict[str, Any], dict[str, np.ndarray]], None]
 
@@ -165,18 +181,25 @@ def test_of_a_large_file_that_is_refused_the_vocabulary_is_tried(
         Model(path)
 
 
-def test_a_child_without_its_own_packages_tries_a_large_file(tiny_path: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It imports what llama_cpp's functions need and no more, of this process's places."""
+@pytest.mark.parametrize("finds_llama_cpp", [True, False])
+def test_the_child_of_a_large_file_loads_the_compiled_library_alone(
+    finds_llama_cpp: bool, tiny_path: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of this process's places, and none of the packages; of llama_cpp where the library finds no llama.cpp itself."""
     monkeypatch.setattr(trial, "WHOLE", 0)
-    ran: list[list[str | bytes]] = []
+    ran: list[list[str]] = []
     run = trial._run
     monkeypatch.setattr(trial, "_run", lambda command, what: ran.append(list(command)) or run(command, what))
     Model(tiny_path("llama"), n_threads=1).close()
-    [[_, *options, code, folder, _]] = ran
+    [[python, *options, code, refused, most, folder, path]] = ran
     assert options == ["-I", "-S", "-c"]
-    code = str(code).replace("trial_child.main()", "trial_child.c_functions(sys.argv[1]); print(*sys.modules)")
-    done = subprocess.run([sys.executable, *options, code, folder], capture_output=True, text=True, check=True)
-    assert not {"hogwild_local", "numpy", "jinja2"} & set(done.stdout.split())
+    before = "" if finds_llama_cpp else HIDES_THE_LIBRARY_ONCE
+    code = code.replace("; trial_child.main()", f"{before}\nos = trial_child.os\nleave = os._exit\n{SAYS_MODULES}")
+    done = subprocess.run([python, *options, code, refused, most, folder, path], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    imported = set(done.stdout.split())
+    assert not {"hogwild_local", "numpy", "jinja2", "diskcache"} & imported
+    assert ("llama_cpp" in imported) is not finds_llama_cpp
 
 
 @pytest.fixture

@@ -25,10 +25,11 @@ from threading import Thread
 
 from ..disk import cache_folder
 from ..errors import HogwildError, ModelError, OutOfMemory
-from . import trial_child
 from .default_model import default_model_path
 
 MOST_S = 30.0
+MOST_MEMORY = 4 * 2**30  # bytes of the child, weights that are mapped not counted
+REFUSED = 93  # how a child ends where llama.cpp refuses the file with an error; no signal's number, nor abort()'s
 WHOLE = 64 * 2**20  # bytes: a file that is loaded with its weights
 TRUST = "HOGWILD_TRUST"  # environment variable: 1 tries no file
 _PART = re.compile(r"-\d{5}-of-(\d{5})\.gguf$")
@@ -83,7 +84,7 @@ def _try(file: Path, adapters: Sequence[Path], n_loras: int) -> None:
         return
     for part in _parts(file):
         Thread(target=_read_ahead, args=(part,), daemon=True).start()
-    if _run(_short_command(paths[: 1 + n_loras]), what) == trial_child.REFUSED:
+    if _run(_short_command(paths[: 1 + n_loras]), what) == REFUSED:
         _run(_command("vocabulary", 0, paths[:1]), what)  # which may be loaded without the rest
 
 
@@ -103,11 +104,16 @@ def _command(how: str, n_loras: int, paths: Sequence[bytes]) -> list[str | bytes
 
 
 def _short_command(paths: Sequence[bytes]) -> list[str | bytes]:
-    llama_cpp = find_spec("llama_cpp")
-    folder = "" if llama_cpp is None or llama_cpp.origin is None else str(Path(llama_cpp.origin).parent)
-    places = [*sys.path, str(Path(trial_child.__file__).parent)]
+    places = [*sys.path, _folder_of("hogwild_local.engine._hogwild"), str(Path(__file__).parent / "native")]
     code = f"import sys; sys.path[:] = {places!r}; import trial_child; trial_child.main()"
-    return [sys.executable, "-I", "-S", "-c", code, folder, *paths]
+    options = [str(REFUSED), str(MOST_MEMORY), _folder_of("llama_cpp")]
+    return [sys.executable, "-I", "-S", "-c", code, *options, *paths]
+
+
+def _folder_of(module: str) -> str:
+    """Where it would be imported from."""
+    found = find_spec(module)
+    return "" if found is None or found.origin is None else str(Path(found.origin).parent)
 
 
 def _run(command: Sequence[str | bytes], what: str) -> int:
@@ -129,7 +135,7 @@ def _run(command: Sequence[str | bytes], what: str) -> int:
                 raise
             late = f"llama.cpp does not come to an end with {what}: it was stopped after {MOST_S:g} s"
             raise ModelError(late) from None
-    if child.returncode not in (0, trial_child.REFUSED):
+    if child.returncode not in (0, REFUSED):
         raise ModelError(f"llama.cpp ends the process over {what} ({_cause(child.returncode, said)})")
     return child.returncode
 
@@ -149,14 +155,16 @@ def _cause(code: int, said: bytes) -> str:
 
 def main() -> None:
     """Ends with 0 if the file may be loaded: also if it is refused with a good error, which is raised again there."""
-    trial_child.limit_memory()
+    from .native.trial_child import limit_memory
+
+    limit_memory(MOST_MEMORY)
     how, n, path, *adapters = sys.argv[1:]
     try:
         if how == "compute":
             _compute(path, adapters[: int(n)], adapters[int(n) :])
             return
     except (OutOfMemory, MemoryError) as error:
-        sys.exit(f"it asks for more than {trial_child.MOST_MEMORY >> 30} GiB: {error}")
+        sys.exit(f"it asks for more than {MOST_MEMORY >> 30} GiB: {error}")
     except HogwildError:
         pass
     _load_vocabulary(path)
