@@ -11,17 +11,18 @@ An abort is not all that a hostile file could do: the trial keeps honest program
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 
 from ..disk import cache_folder
 from ..errors import HogwildError, ModelError, OutOfMemory
@@ -30,6 +31,7 @@ from .default_model import default_model_path
 MOST_S = 30.0
 MOST_MEMORY = 4 * 2**30  # bytes of the child, weights that are mapped not counted
 REFUSED = 93  # how a child ends where llama.cpp refuses the file with an error; no signal's number, nor abort()'s
+READ_AHEAD = 2**20  # bytes: of a longer request Linux reads the beginning
 WHOLE = 64 * 2**20  # bytes: a file that is loaded with its weights
 TRUST = "HOGWILD_TRUST"  # environment variable: 1 tries no file
 _PART = re.compile(r"-\d{5}-of-(\d{5})\.gguf$")
@@ -82,20 +84,40 @@ def _try(file: Path, adapters: Sequence[Path], n_loras: int) -> None:
     if sum(part.stat().st_size for part in _parts(file)) <= WHOLE:
         _run(_command("compute", n_loras, paths), what)
         return
-    for part in _parts(file):
-        Thread(target=_read_ahead, args=(part,), daemon=True).start()
-    if _run(_short_command(paths[: 1 + n_loras]), what) == REFUSED:
+    with _read_ahead(_parts(file)):
+        ended = _run(_short_command(paths[: 1 + n_loras]), what)
+    if ended == REFUSED:
         _run(_command("vocabulary", 0, paths[:1]), what)  # which may be loaded without the rest
 
 
-def _read_ahead(file: Path) -> None:
-    """Asks the system to read the file while it is tried, where it can be asked: its disk would be idle."""
-    if sys.platform == "linux":
+@contextlib.contextmanager
+def _read_ahead(files: Sequence[Path]) -> Iterator[None]:
+    """Has the system read files meanwhile, where it can be asked to: the disk would be idle."""
+    is_over = Event()
+    try:
+        if sys.platform == "linux":
+            Thread(target=_ask_for, args=(files, is_over), daemon=True).start()
+        yield
+    finally:
+        is_over.set()
+
+
+if sys.platform == "linux":
+
+    def _ask_for(files: Sequence[Path], is_over: Event) -> None:
+        for file in files:
+            with contextlib.suppress(OSError), file.open("rb") as opened:  # it is read when it is loaded
+                for begin in range(0, file.stat().st_size, READ_AHEAD):
+                    if is_over.is_set():
+                        return
+                    if not _is_in_memory(opened.fileno(), begin):
+                        os.posix_fadvise(opened.fileno(), begin, READ_AHEAD, os.POSIX_FADV_WILLNEED)
+
+    def _is_in_memory(opened: int, begin: int) -> bool:
         try:
-            with file.open("rb") as opened:
-                os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
-        except OSError:
-            pass  # it is read when it is loaded
+            return os.preadv(opened, [bytearray(1)], begin, os.RWF_NOWAIT) > 0
+        except OSError:  # it is not, or this file system does not say
+            return False
 
 
 def _command(how: str, n_loras: int, paths: Sequence[bytes]) -> list[str | bytes]:

@@ -44,7 +44,7 @@ def can_load(hogwild: Any, path: str, loras: Sequence[str]) -> bool:
     new, nothing = hogwild.ffi.new, hogwild.ffi.NULL
     paths = [new("char[]", os.fsencode(lora)) for lora in loras]
     status = hogwild.lib.hw_try_model(os.fsencode(path), new("char *[]", paths), len(paths), nothing, 0)
-    return status == hogwild.lib.HW_OK
+    return bool(status == hogwild.lib.HW_OK)
 
 
 def main() -> None:
