@@ -168,12 +168,14 @@ def test_all_of_a_large_file_that_is_not_in_memory_is_read_while_it_is_tried(
     all_asked = [(str(file), i * trial.READ_AHEAD, trial.READ_AHEAD, os.POSIX_FADV_WILLNEED) for i in (0, 2, 3)]
 
     def run(command: object, what: str) -> int:
-        while asked != all_asked:
+        end = time.monotonic() + 60.0
+        while asked != all_asked and time.monotonic() < end:
             time.sleep(0.001)
         return 0
 
     monkeypatch.setattr(trial, "_run", run)
     trial.try_file(os.fsencode(file))
+    assert asked == all_asked
 
 
 @only_linux
