@@ -18,9 +18,9 @@ namespace {
 
 inline __m256i load(const void* bytes) { return _mm256_loadu_si256(static_cast<const __m256i*>(bytes)); }
 
-// Asks for weights some way behind `at`, the ones n bytes from `offset` on, where each of G groups has n_blocks and has
-// `left` of these before it from `at` on: beside the arithmetic of several rows the CPU does not read far enough ahead
-// by itself, beside that of one it does. What lies behind the last weights is asked for in vain.
+// Asks for n bytes of weights some way behind byte `offset` of `at`: beside the arithmetic of several rows the CPU does
+// not read far enough ahead by itself, beside that of one it does. A group has n_blocks, and from `at` on `left` of
+// these. What lies behind the last weights is asked for in vain.
 template <int R, int G, class Block>
 void ask_ahead(const Block* at, size_t offset, size_t n, int64_t left, int64_t n_blocks) {
     constexpr size_t far = 2304;
