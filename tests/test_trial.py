@@ -300,6 +300,24 @@ def test_the_child_of_a_large_file_loads_the_compiled_library_alone(
     assert ("llama_cpp" in imported) is not finds_llama_cpp
 
 
+def test_ctrl_c_ends_the_child_and_nothing_of_it_stays(tiny_path: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    children: list[subprocess.Popen[bytes]] = []
+
+    class Interrupted(subprocess.Popen):  # type: ignore[type-arg]
+        def __init__(self, command: object, **options: Any) -> None:
+            super().__init__([sys.executable, "-c", "import time; time.sleep(600)"], **options)
+            children.append(self)
+
+        def _communicate(self, *arguments: Any) -> None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        Model(tiny_path("llama"), n_threads=1)
+    [child] = children
+    assert child.returncode is not None
+
+
 @pytest.fixture
 def trials(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The files that were tried; the trial itself is left out."""

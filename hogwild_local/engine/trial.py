@@ -153,6 +153,7 @@ def _run(command: Sequence[str | bytes], what: str) -> int:
             said = child.communicate(timeout=MOST_S)[1]
         except BaseException as error:
             child.kill()
+            child.wait()  # after Ctrl+C Popen itself does not
             if not isinstance(error, subprocess.TimeoutExpired):
                 raise
             late = f"llama.cpp does not come to an end with {what}: it was stopped after {MOST_S:g} s"
