@@ -48,9 +48,10 @@ extern const Quantize quantize_avx2[3];  // compiled for AVX2, which all of thes
 
 namespace {
 
-// From so many rows on groups of outputs share what is loaded of them. With fewer, weights are what takes time, and the
-// CPU reads these faster one group after the other.
-constexpr int64_t min_shared = 3;
+// Groups of outputs share what is loaded of the rows where these have so many inputs together: less than that stays at
+// hand in the CPU's first cache, which then reads the weights of one group after the other faster. One row waits for
+// weights in any case.
+constexpr int64_t min_shared_inputs = 8192;
 
 // Tile<n, G>::run
 template <template <int, int> class Tile, int G, int R = max_rows>
@@ -89,7 +90,7 @@ void multiply_rows(const Weights& weights, const std::byte* data, int64_t n_rows
         }
         float* of_rows = out + row * weights.n_out;
         int64_t output = 8 * first;
-        if (n >= min_shared) {
+        if (n > 1 && n * weights.n_in >= min_shared_inputs) {
             output = multiply_groups<Tile, Tile<1, 1>::max_groups>(weights, rows, n, output, end, of_rows);
         }
         multiply_groups<Tile, 1>(weights, rows, n, output, end, of_rows);
