@@ -32,14 +32,12 @@ void add_four(__m256i (&sums)[G][R], const __m256i (&weights)[G], const int8_t* 
     }
 }
 
-// Eight bytes of each output -> the first four of each, the last four: of outputs 0 1 4 5 2 3 6 7.
-inline __m256i first_fours(__m256i outputs_0_to_3, __m256i outputs_4_to_7) {
-    return _mm256_castps_si256(
-        _mm256_shuffle_ps(_mm256_castsi256_ps(outputs_0_to_3), _mm256_castsi256_ps(outputs_4_to_7), 0x88));
-}
-inline __m256i last_fours(__m256i outputs_0_to_3, __m256i outputs_4_to_7) {
-    return _mm256_castps_si256(
-        _mm256_shuffle_ps(_mm256_castsi256_ps(outputs_0_to_3), _mm256_castsi256_ps(outputs_4_to_7), 0xDD));
+// Of 8 bytes of each of 8 outputs, the first four or the last: of outputs 0 1 4 5 2 3 6 7.
+template <bool last>
+__m256i fours_of(const uint8_t* outputs) {
+    const __m256 a = _mm256_castsi256_ps(load(outputs));
+    const __m256 b = _mm256_castsi256_ps(load(outputs + 32));
+    return _mm256_castps_si256(_mm256_shuffle_ps(a, b, last ? 0xDD : 0x88));
 }
 
 // Scales are brought to that order, and results back.
@@ -49,14 +47,6 @@ inline __m256 scales_of(const uint16_t* scales) {
 }
 inline void store(float* out, __m256 sums) {
     _mm256_storeu_ps(out, _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(sums), 0xD8)));
-}
-
-// Of 8 bytes of each of 8 outputs, four: the first ones or the last.
-template <bool last>
-__m256i fours_of(const uint8_t* outputs) {
-    const __m256i a = load(outputs);
-    const __m256i b = load(outputs + 32);
-    return last ? last_fours(a, b) : first_fours(a, b);
 }
 
 // Of R rows, G groups of 8 outputs: out[row * stride + output]. The blocks of a group lie behind those of the one

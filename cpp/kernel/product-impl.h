@@ -18,9 +18,9 @@ namespace {
 
 inline __m256i load(const void* bytes) { return _mm256_loadu_si256(static_cast<const __m256i*>(bytes)); }
 
-// Asks for weights some way behind `at`, the ones n bytes from `offset` on, where each of G groups has n_blocks and has
-// `left` of these before it from `at` on: beside the arithmetic of several rows the CPU does not read far enough ahead
-// by itself, beside that of one it does. What lies behind the last weights is asked for in vain.
+// Asks for n bytes of weights some way behind byte `offset` of `at`: beside the arithmetic of several rows the CPU does
+// not read far enough ahead by itself, beside that of one it does. A group has n_blocks, and from `at` on `left` of
+// these. What lies behind the last weights is asked for in vain.
 template <int R, int G, class Block>
 void ask_ahead(const Block* at, size_t offset, size_t n, int64_t left, int64_t n_blocks) {
     constexpr size_t far = 2304;
@@ -48,9 +48,10 @@ extern const Quantize quantize_avx2[3];  // compiled for AVX2, which all of thes
 
 namespace {
 
-// From so many rows on groups of outputs share what is loaded of them. With fewer, weights are what takes time, and the
-// CPU reads these faster one group after the other.
-constexpr int64_t min_shared = 3;
+// Groups of outputs share what is loaded of the rows where these have so many inputs together: less than that stays at
+// hand in the CPU's first cache, which then reads the weights of one group after the other faster. One row waits for
+// weights in any case.
+constexpr int64_t min_shared_inputs = 8192;
 
 // Tile<n, G>::run
 template <template <int, int> class Tile, int G, int R = max_rows>
@@ -89,7 +90,7 @@ void multiply_rows(const Weights& weights, const std::byte* data, int64_t n_rows
         }
         float* of_rows = out + row * weights.n_out;
         int64_t output = 8 * first;
-        if (n >= min_shared) {
+        if (n > 1 && n * weights.n_in >= min_shared_inputs) {
             output = multiply_groups<Tile, Tile<1, 1>::max_groups>(weights, rows, n, output, end, of_rows);
         }
         multiply_groups<Tile, 1>(weights, rows, n, output, end, of_rows);
