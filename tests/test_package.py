@@ -129,7 +129,7 @@ def test_links_of_the_readme_work_where_only_the_readme_is() -> None:
     assert [name for name in named if not (ROOT / name).exists()] == []
 
 
-@pytest.mark.parametrize("header", ["hogwild.h", "hogwild-sampler.h", "hogwild-attention.h"])
+@pytest.mark.parametrize("header", ["hogwild.h", "hogwild-sampler.h", "hogwild-attention.h", "hogwild-trial.h"])
 def test_a_header_is_plain_c(header: str, tmp_path: Path) -> None:
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:

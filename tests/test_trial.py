@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,29 @@ from typing import Any
 import numpy as np
 import pytest
 from gguf import GGUFReader, GGUFValueType, GGUFWriter
+from isolated import run_isolated
 from test_adapters import lora_tensors, write_lora
 
 from hogwild_local import Model, SharedCache
 from hogwild_local.engine import trial
 from hogwild_local.engine.default_model import default_model_path
 from hogwild_local.errors import ModelError
+
+SAYS_MODULES = """
+def says_modules(code):
+    print(*sys.modules, flush=True)
+    leave(code)
+os._exit = says_modules
+trial_child.main()
+"""
+HIDES_THE_LIBRARY_ONCE = """
+from importlib import import_module
+def found_later(name):
+    if name == "_hogwild" and "llama_cpp.llama_cpp" not in sys.modules:
+        raise ImportError("libllama.so.0: cannot open shared object file")
+    return import_module(name)
+trial_child.importlib.import_module = found_later
+"""
 
 Paths = Callable[..., Path]
 Change = Callable[[dict[str, Any], dict[str, np.ndarray]], None]
@@ -122,23 +140,119 @@ def test_a_large_file_is_tried_without_its_weights(
     Model(tiny_path(shape), n_threads=1).close()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the system cannot be asked")
-def test_a_large_file_is_read_by_the_system_while_it_is_tried(
-    tiny_path: Paths, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[tuple[str, int]] = []
-    is_asked = threading.Event()
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, int, int]]:
+    """What the system is asked to read: file, begin, bytes, advice."""
+    calls: list[tuple[str, int, int, int]] = []
 
     def advise(opened: int, begin: int, n: int, advice: int) -> None:
-        asked.append((str(Path(f"/proc/self/fd/{opened}").readlink()), advice))
-        is_asked.set()
+        calls.append((str(Path(f"/proc/self/fd/{opened}").readlink()), begin, n, advice))
 
     monkeypatch.setattr(os, "posix_fadvise", advise)
-    monkeypatch.setattr(trial, "_run", lambda command, what: 0 if is_asked.wait(10) else 1)
     monkeypatch.setattr(trial, "WHOLE", 1)
-    file = tiny_path("llama")
+    return calls
+
+
+only_linux = pytest.mark.skipif(sys.platform != "linux", reason="the system cannot be asked")
+
+
+@only_linux
+def test_all_of_a_large_file_that_is_not_in_memory_is_read_while_it_is_tried(
+    asked: list[tuple[str, int, int, int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In parts: of a request for all, Linux reads the first one to eight MiB."""
+    in_memory = {1}
+    monkeypatch.setattr(trial, "_is_in_memory", lambda opened, begin: begin // trial.READ_AHEAD in in_memory)
+    file = tmp_path / "large.gguf"
+    file.write_bytes(bytes(3 * trial.READ_AHEAD + 5))
+    all_asked = [(str(file), i * trial.READ_AHEAD, trial.READ_AHEAD, os.POSIX_FADV_WILLNEED) for i in (0, 2, 3)]
+
+    def run(command: object, what: str) -> int:
+        end = time.monotonic() + 60.0
+        while asked != all_asked and time.monotonic() < end:
+            time.sleep(0.001)
+        return 0
+
+    monkeypatch.setattr(trial, "_run", run)
     trial.try_file(os.fsencode(file))
-    assert asked == [(str(file.resolve()), os.POSIX_FADV_WILLNEED)]
+    assert asked == all_asked
+
+
+@only_linux
+def test_no_more_of_it_is_read_when_it_has_been_tried(
+    asked: list[tuple[str, int, int, int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, may_go_on, n_looked = threading.Event(), threading.Event(), 0
+
+    def is_in_memory(opened: int, begin: int) -> bool:
+        nonlocal n_looked
+        n_looked += 1
+        begun.set()
+        return may_go_on.wait(60)
+
+    def ends_over_it(command: object, what: str) -> int:
+        assert begun.wait(60)
+        raise ModelError("llama.cpp ends the process")
+
+    monkeypatch.setattr(trial, "_is_in_memory", is_in_memory)
+    monkeypatch.setattr(trial, "_run", ends_over_it)
+    file = tmp_path / "large.gguf"
+    file.write_bytes(bytes(3 * trial.READ_AHEAD))
+    before = set(threading.enumerate())
+    with pytest.raises(ModelError):
+        trial.try_file(os.fsencode(file))
+    [reader] = set(threading.enumerate()) - before
+    may_go_on.set()
+    reader.join()
+    assert (n_looked, asked) == (1, [])
+
+
+@only_linux
+def test_what_is_in_memory_is_known(tmp_path: Path) -> None:
+    with (tmp_path / "file").open("wb+") as file:
+        file.write(bytes(5))
+        file.flush()
+        os.fsync(file.fileno())
+        try:
+            os.preadv(file.fileno(), [bytearray(1)], 0, os.RWF_NOWAIT)
+        except OSError:
+            pytest.skip("this file system does not say")
+        assert trial._is_in_memory(file.fileno(), 0)
+        assert not trial._is_in_memory(file.fileno(), 5)  # behind its end there is nothing
+
+
+ORDER = """
+import hogwild_local.cli.main, subprocess
+from hogwild_local.engine import trial
+trial.WHOLE = 0
+happened = ["numpy was there"] if "numpy" in sys.modules else []
+class Noticing:
+    def find_spec(self, name, path=None, target=None):
+        if name in ("numpy", "_cffi_backend"):
+            happened.append(name)
+class Popen(subprocess.Popen):
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        happened.append("child begins")
+    def communicate(self, *arguments, **options):
+        said = super().communicate(*arguments, **options)
+        happened.append("child has ended")
+        return said
+subprocess.Popen = Popen
+sys.meta_path.insert(0, Noticing())
+progress = lambda part: happened.append("file is loaded") if part == 0 else None
+hogwild_local.Model(sys.argv[1], n_threads=1, progress=progress).close()
+print(*(each for i, each in enumerate(happened) if each not in happened[:i]), sep=", ")
+"""
+
+
+def test_what_loads_a_file_is_itself_loaded_while_the_file_is_tried(tiny_path: Paths) -> None:
+    """numpy too, which takes as long as all the rest: no module imports it before the library does."""
+    done = run_isolated(ORDER, tiny_path("llama"))
+    assert done.returncode == 0, done.stderr
+    begins, *meanwhile, ends, loaded = done.stdout.strip().split(", ")
+    assert (begins, ends, loaded) == ("child begins", "child has ended", "file is loaded")
+    assert set(meanwhile) == {"numpy", "_cffi_backend"}
 
 
 @pytest.mark.parametrize("most_whole", [0, trial.WHOLE])
@@ -165,18 +279,43 @@ def test_of_a_large_file_that_is_refused_the_vocabulary_is_tried(
         Model(path)
 
 
-def test_a_child_without_its_own_packages_tries_a_large_file(tiny_path: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It imports what llama_cpp's functions need and no more, of this process's places."""
+@pytest.mark.parametrize("finds_llama_cpp", [True, False])
+def test_the_child_of_a_large_file_loads_the_compiled_library_alone(
+    finds_llama_cpp: bool, tiny_path: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of this process's places, and none of the packages; of llama_cpp where the library finds no llama.cpp itself."""
     monkeypatch.setattr(trial, "WHOLE", 0)
-    ran: list[list[str | bytes]] = []
+    ran: list[list[str]] = []
     run = trial._run
     monkeypatch.setattr(trial, "_run", lambda command, what: ran.append(list(command)) or run(command, what))
     Model(tiny_path("llama"), n_threads=1).close()
-    [[_, *options, code, folder, _]] = ran
+    [[python, *options, code, refused, most, folder, path]] = ran
     assert options == ["-I", "-S", "-c"]
-    code = str(code).replace("trial_child.main()", "trial_child.c_functions(sys.argv[1]); print(*sys.modules)")
-    done = subprocess.run([sys.executable, *options, code, folder], capture_output=True, text=True, check=True)
-    assert not {"hogwild_local", "numpy", "jinja2"} & set(done.stdout.split())
+    before = "" if finds_llama_cpp else HIDES_THE_LIBRARY_ONCE
+    code = code.replace("; trial_child.main()", f"{before}\nos = trial_child.os\nleave = os._exit\n{SAYS_MODULES}")
+    done = subprocess.run([python, *options, code, refused, most, folder, path], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    imported = set(done.stdout.split())
+    assert not {"hogwild_local", "numpy", "jinja2", "diskcache"} & imported
+    assert ("llama_cpp" in imported) is not finds_llama_cpp
+
+
+def test_ctrl_c_ends_the_child_and_nothing_of_it_stays(tiny_path: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    children: list[subprocess.Popen[bytes]] = []
+
+    class Interrupted(subprocess.Popen):  # type: ignore[type-arg]
+        def __init__(self, command: object, **options: Any) -> None:
+            super().__init__([sys.executable, "-c", "import time; time.sleep(600)"], **options)
+            children.append(self)
+
+        def _communicate(self, *arguments: Any) -> None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        Model(tiny_path("llama"), n_threads=1)
+    [child] = children
+    assert child.returncode is not None
 
 
 @pytest.fixture

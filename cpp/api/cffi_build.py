@@ -9,7 +9,7 @@ from pathlib import Path
 import cffi
 
 INCLUDE = Path(__file__).parent.parent / "include"
-HEADERS = ["hogwild.h", "hogwild-sampler.h", "hogwild-attention.h", "hogwild-parts.h"]
+HEADERS = ["hogwild.h", "hogwild-sampler.h", "hogwild-attention.h", "hogwild-trial.h", "hogwild-parts.h"]
 CALLBACKS = """
 extern "Python" bool hogwild_on_progress(float, void *);
 extern "Python" bool hogwild_on_exchange(int32_t, void *);

@@ -88,7 +88,7 @@ struct Lanes {
         for (int d = 0; d < job.shape.d_k; ++d) memory.q[d * n_rows + row] = query[d];
     }
 
-    void attend(const Tile& tile) {
+    void attend(const Tile& tile, const Tile& next) {
         const AttnCache &k = job.tensors.k, &v = job.tensors.v;
         const int d_k = job.shape.d_k, d_v = job.shape.d_v;
         const FloatRows keys = float_rows(k, tile, tile.k, d_k, false, memory.cells, false);
@@ -96,7 +96,7 @@ struct Lanes {
         multiply<Product::scores, N>(tile.n, memory.s, keys.data, keys.stride, memory.q, d_k, nullptr, values_ahead);
         softmax(tile);
         const FloatRows values = float_rows(v, tile, tile.v, d_v, false, memory.cells, true);
-        const Ahead keys_ahead = ahead_of(tile.k + static_cast<size_t>(tile.n) * k.nb_cell, k, tile_keys, d_k);
+        const Ahead keys_ahead = ahead_of(next.k, k, next.n, d_k);
         multiply<Product::values, N>(d_v, memory.o, values.data, values.stride, memory.s, tile.n, memory.rescale,
                                      keys_ahead);
     }
@@ -145,7 +145,6 @@ struct Lanes {
 template <int J, int R, class T>
 inline void dot_keys(float* s, const float* q, const char* k, size_t stride, int d_padded) {
     Vec acc[J][R] = {};
-    for (size_t j = 0; j < J; ++j) prefetch(k + (j + tile_keys) * stride, d_padded * static_cast<int>(sizeof(T)));
     for (int d = 0; d < d_padded; d += width) {
         HW_UNROLL
         for (int j = 0; j < J; ++j) {
@@ -172,7 +171,6 @@ inline void add_values(float* o, const float* rescale, const float* p, const cha
         for (int c = 0; c < C; ++c) acc[r][c] = load(o + r * d_padded + c * width) * broadcast(rescale[r]);
     }
     for (int i = 0; i < n; ++i, v += stride) {
-        prefetch(v + tile_keys * stride, C * width * static_cast<int>(sizeof(T)));
         HW_UNROLL
         for (int c = 0; c < C; ++c) {
             const Vec x = load(reinterpret_cast<const T*>(v) + c * width);
@@ -202,41 +200,47 @@ struct Dots {
         for (int d = 0; d < job.shape.d_k; ++d) memory.q[row * d_k + d] = query[d];
     }
 
-    void attend(const Tile& tile) {
+    void attend(const Tile& tile, const Tile& next) {
         const AttnCache &k = job.tensors.k, &v = job.tensors.v;
+        const AheadRows values_ahead = {tile.v, v, tile.n, job.shape.d_v};
+        const AheadRows keys_ahead = {next.k, k, next.n, job.shape.d_k};
         if (k.type == GGML_TYPE_F16 && job.shape.d_k == d_k) {
-            scores<ggml_fp16_t>(tile.k, k.nb_cell, tile.n);
+            scores<ggml_fp16_t>(tile.k, k.nb_cell, tile.n, values_ahead);
         } else {
             const FloatRows rows = float_rows(k, tile, tile.k, job.shape.d_k, true, memory.cells, false);
             scores<float>(reinterpret_cast<const char*>(rows.data), sizeof(float) * static_cast<size_t>(rows.stride),
-                          tile.n);
+                          tile.n, values_ahead);
         }
         softmax(tile);
         if (v.type == GGML_TYPE_F16 && job.shape.d_v == d_v && !tile.masked) {
-            values<ggml_fp16_t>(tile.v, v.nb_cell, tile.n);
+            values<ggml_fp16_t>(tile.v, v.nb_cell, tile.n, keys_ahead);
         } else {
             const FloatRows rows = float_rows(v, tile, tile.v, job.shape.d_v, true, memory.cells, true);
             values<float>(reinterpret_cast<const char*>(rows.data), sizeof(float) * static_cast<size_t>(rows.stride),
-                          tile.n);
+                          tile.n, keys_ahead);
         }
     }
 
     template <class T>
-    void scores(const char* k, size_t stride, int n) {
+    void scores(const char* k, size_t stride, int n, const AheadRows& ahead) {
         int i = 0;
         for (; i + at_once <= n; i += at_once) {
+            ahead.fetch(i, i + at_once);
             dot_keys<at_once, R, T>(memory.s + i, memory.q, k + static_cast<size_t>(i) * stride, stride, d_k);
         }
+        ahead.fetch(i, n);
         for (; i < n; ++i) dot_keys<1, R, T>(memory.s + i, memory.q, k + static_cast<size_t>(i) * stride, stride, d_k);
     }
 
     template <class T>
-    void values(const char* v, size_t stride, int n) {
+    void values(const char* v, size_t stride, int n, const AheadRows& ahead) {
         int d = 0;
         for (; d + at_once * width <= d_v; d += at_once * width) {
+            ahead.fetch(ahead.n * d / d_v, ahead.n * (d + at_once * width) / d_v);
             const char* column = v + static_cast<size_t>(d) * sizeof(T);
             add_values<at_once, R, T>(memory.o + d, memory.rescale, memory.s, column, stride, n, d_v);
         }
+        ahead.fetch(ahead.n * d / d_v, ahead.n);
         for (; d < d_v; d += width) {
             const char* column = v + static_cast<size_t>(d) * sizeof(T);
             add_values<1, R, T>(memory.o + d, memory.rescale, memory.s, column, stride, n, d_v);
@@ -288,18 +292,19 @@ struct Dots {
 template <class Form>
 void attend_all(const Job& job, float* partial) {
     Form form(job);
-    for (int i = 0; i < job.task.n_segments; ++i) {
-        const AttnSegment& segment = job.task.segments[i];
-        const KeyRange range = seen_keys(job, segment);
-        if (range.begin >= range.end) continue;
-        for (int row = 0; row < Form::n_rows; ++row) {
-            set_limits(job, segment, row);
-            if (row < job.task.n_rows) form.set_query(row, rotated_query(job, segment, row));
+    Tiles tiles(job);
+    const AttnSegment* segment = nullptr;
+    for (Tile tile = tiles.take(); tile.n;) {
+        if (tile.segment != segment) {
+            segment = tile.segment;
+            for (int row = 0; row < Form::n_rows; ++row) {
+                set_limits(job, *segment, row);
+                if (row < job.task.n_rows) form.set_query(row, rotated_query(job, *segment, row));
+            }
         }
-        for (int key = range.begin; key < range.end; key += tile_keys) {
-            const Tile tile = make_tile(job, segment, range, key);
-            if (tile.n_seen) form.attend(tile);
-        }
+        const Tile next = tiles.take();
+        form.attend(tile, next.n ? next : first_of_later(job));
+        tile = next;
     }
     form.finish(partial);
 }

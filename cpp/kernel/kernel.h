@@ -92,7 +92,8 @@ class AttnPlan {
     int64_t partial_size() const { return shape_.d_v + attn_partial_extra; }
     int32_t n_partials(int32_t token) const;
     float* partial(const Track& track, int32_t chunk, int32_t kv_head, int64_t row);
-    void run_task(int64_t id, const AttnTensors& tensors, int32_t ith);
+    AttnTask task(int64_t id) const;
+    void run_task(int64_t id, int64_t later, const AttnTensors& tensors, int32_t ith);
     void merge_row(int32_t token, int32_t head, const float* only, const AttnTensors& tensors, int32_t ith);
 
     const AttnIsa* isa_ = nullptr;

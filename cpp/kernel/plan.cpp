@@ -262,21 +262,33 @@ float* AttnPlan::partial(const Track& track, int32_t chunk, int32_t kv_head, int
     return partials_.data() + (track.first_partial + before) * partial_size();
 }
 
-void AttnPlan::run_task(int64_t id, const AttnTensors& tensors, int32_t ith) {
+// One KV head after the other: its cells stay in cache.
+AttnTask AttnPlan::task(int64_t id) const {
     const auto n_tiles = static_cast<int64_t>(tiles_.size());
-    const Tile& tile =
-        tiles_[static_cast<size_t>(id % n_tiles)];  // one KV head after the other: its cells stay in cache
-    const auto kv_head = static_cast<int32_t>(id / n_tiles);
+    const Tile& tile = tiles_[static_cast<size_t>(id % n_tiles)];
     const Track& track = tracks_[static_cast<size_t>(tile.track)];
-    float* scratch = aligned_64(scratch_[static_cast<size_t>(ith)]);
-    const bool alone = track.first_partial < 0;
-    float* partial =
-        alone ? scratch + isa_->scratch_floats(shape_) : this->partial(track, tile.chunk, kv_head, tile.first_row);
-
+    const auto kv_head = static_cast<int32_t>(id / n_tiles);
     const int64_t key_begin = tile.chunk * track.chunk_keys;
     const int64_t key_end = std::min(key_begin + track.chunk_keys, track.n_keys);
     const AttnSegment* segments = segments_.data() + track.first_segment;
-    const AttnTask task = {segments, track.n_segments, kv_head, tile.first_row, tile.n_rows, key_begin, key_end};
+    return {segments, track.n_segments, kv_head, tile.first_row, tile.n_rows, key_begin, key_end, nullptr};
+}
+
+// later: likely the thread's next task.
+void AttnPlan::run_task(int64_t id, int64_t later, const AttnTensors& tensors, int32_t ith) {
+    const Tile& tile = tiles_[static_cast<size_t>(id % static_cast<int64_t>(tiles_.size()))];
+    const Track& track = tracks_[static_cast<size_t>(tile.track)];
+    float* scratch = aligned_64(scratch_[static_cast<size_t>(ith)]);
+    const bool alone = track.first_partial < 0;
+    AttnTask task = this->task(id);
+    const int32_t kv_head = task.kv_head;
+    float* partial =
+        alone ? scratch + isa_->scratch_floats(shape_) : this->partial(track, tile.chunk, kv_head, tile.first_row);
+    AttnTask next;
+    if (later < n_tasks()) {
+        next = this->task(later);
+        task.later = &next;
+    }
     isa_->run(shape_, tensors, task, scratch, partial);
 
     for (int32_t i = 0; i < tile.n_rows; ++i) {
@@ -326,7 +338,7 @@ void attn_run(AttnPlan& plan, const AttnTensors& tensors, int32_t ith, int32_t n
     if (ith >= n) return;
     const int64_t n_tasks = plan.n_tasks();
     for (int64_t id; (id = plan.next_task_.fetch_add(1, std::memory_order_relaxed)) < n_tasks;) {
-        plan.run_task(id, tensors, ith);
+        plan.run_task(id, id + n, tensors, ith);
     }
     if (plan.n_left_.fetch_add(1, std::memory_order_acq_rel) + 1 == n) {
         plan.n_left_.store(0, std::memory_order_relaxed);

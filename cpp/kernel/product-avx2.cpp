@@ -8,7 +8,8 @@
 namespace hw {
 namespace {
 
-constexpr int64_t max_tile = 4;
+constexpr int max_rows = 4;
+constexpr int max_groups = 2;
 
 inline __m256i add_dots(__m256i sums, __m256i weights, __m256i x) {
     return _mm256_add_epi16(sums, _mm256_maddubs_epi16(weights, x));

@@ -8,7 +8,8 @@
 namespace hw {
 namespace {
 
-constexpr int64_t max_tile = 8;
+constexpr int max_rows = 8;
+constexpr int max_groups = 1;
 
 inline __m256i add_dots(__m256i sums, __m256i weights, __m256i x) { return _mm256_dpbusd_epi32(sums, weights, x); }
 inline __m256i add_pairs(__m256i sum, __m256i a, __m256i b) { return _mm256_dpwssd_epi32(sum, a, b); }

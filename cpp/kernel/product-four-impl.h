@@ -20,27 +20,24 @@ inline __m256i four_inputs(const int8_t* numbers) {
     return _mm256_set1_epi32(four);
 }
 
-// 16 inputs of 8 outputs, four at a time.
-struct Sixteen {
-    __m256i fours[4];
-
-    // sums, and those with inputs 0 to 7 at x, 8 to 15 at y.
-    __m256i add_to(__m256i sums, const int8_t* x, const int8_t* y) const {
-        sums = add_dots(sums, fours[0], four_inputs(x));
-        sums = add_dots(sums, fours[1], four_inputs(x + 4));
-        sums = add_dots(sums, fours[2], four_inputs(y));
-        return add_dots(sums, fours[3], four_inputs(y + 4));
+// sums, of R rows and G groups of outputs: and weights, of each group, times the four inputs at x[r] + i. What is
+// loaded of a row serves all groups; rows take turns, so that no sum waits for itself.
+template <int R, int G>
+void add_four(__m256i (&sums)[G][R], const __m256i (&weights)[G], const int8_t* const (&x)[R], int64_t i) {
+    for (int r = 0; r < R; r++) {
+        const __m256i inputs = four_inputs(x[r] + i);
+        for (int g = 0; g < G; g++) {
+            sums[g][r] = add_dots(sums[g][r], weights[g], inputs);
+        }
     }
-};
-
-// Eight bytes of each output -> the first four of each, the last four: of outputs 0 1 4 5 2 3 6 7.
-inline __m256i first_fours(__m256i outputs_0_to_3, __m256i outputs_4_to_7) {
-    return _mm256_castps_si256(
-        _mm256_shuffle_ps(_mm256_castsi256_ps(outputs_0_to_3), _mm256_castsi256_ps(outputs_4_to_7), 0x88));
 }
-inline __m256i last_fours(__m256i outputs_0_to_3, __m256i outputs_4_to_7) {
-    return _mm256_castps_si256(
-        _mm256_shuffle_ps(_mm256_castsi256_ps(outputs_0_to_3), _mm256_castsi256_ps(outputs_4_to_7), 0xDD));
+
+// Of 8 bytes of each of 8 outputs, the first four or the last: of outputs 0 1 4 5 2 3 6 7.
+template <bool last>
+__m256i fours_of(const uint8_t* outputs) {
+    const __m256 a = _mm256_castsi256_ps(load(outputs));
+    const __m256 b = _mm256_castsi256_ps(load(outputs + 32));
+    return _mm256_castps_si256(_mm256_shuffle_ps(a, b, last ? 0xDD : 0x88));
 }
 
 // Scales are brought to that order, and results back.
@@ -52,53 +49,69 @@ inline void store(float* out, __m256 sums) {
     _mm256_storeu_ps(out, _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(sums), 0xD8)));
 }
 
-// Of R rows, 8 outputs: out[row * stride + output].
-template <int R>
+// Of R rows, G groups of 8 outputs: out[row * stride + output]. The blocks of a group lie behind those of the one
+// before.
+template <int R, int G>
 struct Q4Tile {
     using Block = Q4Block;
     static constexpr int64_t n_outputs = 8;
+    static constexpr int max_groups = hw::max_groups;
 
-    // Inputs 8 half to 8 half + 7, and those 16 further. Weights are stored signed, as four bits of two's complement:
-    // 8 more makes them 0 to 15.
-    static Sixteen unpack(const Block& block, int64_t half) {
-        const __m256i a = load(block.quants + 64 * half);
-        const __m256i b = load(block.quants + 64 * half + 32);
+    // Inputs i to i + 3, and those 16 further. Weights are stored signed, as four bits of two's complement: 8 more
+    // makes them 0 to 15.
+    template <int i>
+    static void add(__m256i (&products)[G][R], const Block* const (&blocks)[G], const int8_t* const (&x)[R]) {
         const __m256i eights = _mm256_set1_epi8(static_cast<char>(0x88));
-        const __m256i first = _mm256_xor_si256(first_fours(a, b), eights);
-        const __m256i last = _mm256_xor_si256(last_fours(a, b), eights);
-        return {{lower_bits(first), lower_bits(last), upper_bits(first), upper_bits(last)}};
+        __m256i lower[G], upper[G];
+        for (int g = 0; g < G; g++) {
+            const __m256i both = _mm256_xor_si256(fours_of<i % 8 == 4>(blocks[g]->quants + 64 * (i / 8)), eights);
+            lower[g] = lower_bits(both);
+            upper[g] = upper_bits(both);
+        }
+        add_four(products, lower, x, i);
+        add_four(products, upper, x, i + 16);
     }
 
     static void run(const Block* blocks, int64_t n_blocks, const QuantizedRow* rows, float* out, int64_t stride) {
-        __m256 sums[R] = {};
+        __m256 sums[G][R] = {};
         for (int64_t b = 0; b < n_blocks; b++) {
-            __m256i products[R];
-            ask_ahead<R, sizeof(Block)>(blocks + b);
-            const Sixteen left = unpack(blocks[b], 0);
-            for (int r = 0; r < R; r++) {
-                const int8_t* x = rows[r].numbers + b * Block::n_inputs;
-                products[r] = left.add_to(_mm256_setzero_si256(), x, x + 16);
+            const Block* at[G];
+            const int8_t* x[R];
+            for (int g = 0; g < G; g++) {
+                at[g] = blocks + g * n_blocks + b;
+                ask_ahead<R, G>(at[g], 0, sizeof(Block), n_blocks - b, n_blocks);
             }
-            const Sixteen right = unpack(blocks[b], 1);
-            const __m256 scales = scales_of(blocks[b].scales);
             for (int r = 0; r < R; r++) {
-                const int8_t* x = rows[r].numbers + b * Block::n_inputs;
-                const __m256i dots = whole(right.add_to(products[r], x + 8, x + 24));
-                const __m256i less = _mm256_sub_epi32(dots, _mm256_set1_epi32(rows[r].sums[b]));
-                sums[r] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(less),
-                                          _mm256_mul_ps(scales, _mm256_set1_ps(rows[r].scales[b])), sums[r]);
+                x[r] = rows[r].numbers + b * Block::n_inputs;
+            }
+            __m256i products[G][R] = {};
+            add<0>(products, at, x);
+            add<4>(products, at, x);
+            add<8>(products, at, x);
+            add<12>(products, at, x);
+            for (int r = 0; r < R; r++) {
+                const __m256 scale = _mm256_set1_ps(rows[r].scales[b]);
+                const __m256i eight_times = _mm256_set1_epi32(rows[r].sums[b]);
+                for (int g = 0; g < G; g++) {
+                    const __m256 dots = _mm256_cvtepi32_ps(_mm256_sub_epi32(whole(products[g][r]), eight_times));
+                    sums[g][r] = _mm256_fmadd_ps(dots, _mm256_mul_ps(scales_of(at[g]->scales), scale), sums[g][r]);
+                }
             }
         }
-        for (int r = 0; r < R; r++) {
-            store(out + r * stride, sums[r]);
+        for (int g = 0; g < G; g++) {
+            for (int r = 0; r < R; r++) {
+                store(out + r * stride + 8 * g, sums[g][r]);
+            }
         }
     }
 };
 
-template <int R>
+// One group of outputs: with its parts, two are more than registers hold.
+template <int R, int G>
 struct Q4KTile {
     using Block = Q4KBlock;
     static constexpr int64_t n_outputs = 8;
+    static constexpr int max_groups = 1;
 
     // Of the parts of a block: [part][output], 16 bits each.
     struct Parts {
@@ -128,19 +141,34 @@ struct Q4KTile {
         }
     };
 
-    // Half of the inputs of a part.
-    static Sixteen unpack(const Block& block, int64_t part, int64_t half) {
-        const uint8_t* quants = block.quants + 256 * (part / 2) + 128 * half;
-        Sixteen result;
-        for (int64_t i = 0; i < 2; i++) {
-            const __m256i a = load(quants + 64 * i);
-            const __m256i b = load(quants + 64 * i + 32);
-            const __m256i first = first_fours(a, b);
-            const __m256i last = last_fours(a, b);
-            result.fours[2 * i] = part % 2 == 0 ? lower_bits(first) : upper_bits(first);
-            result.fours[2 * i + 1] = part % 2 == 0 ? lower_bits(last) : upper_bits(last);
+    // Inputs i to i + 3 of a part, whose weights are the lower or the upper bits of its quants.
+    template <bool is_upper, int i>
+    static void add(__m256i (&products)[1][R], const uint8_t* quants, const int8_t* const (&x)[R]) {
+        const __m256i both = fours_of<i % 8 == 4>(quants + 64 * (i / 8));
+        const __m256i weights[1] = {is_upper ? upper_bits(both) : lower_bits(both)};
+        add_four(products, weights, x, i);
+    }
+
+    // dots: and those of a part, with its scales.
+    template <bool is_upper>
+    static void add_part(__m256i (&dots)[R], const uint8_t* quants, const QuantizedRow* rows, int64_t input,
+                         __m256i scales) {
+        const int8_t* x[R];
+        for (int r = 0; r < R; r++) {
+            x[r] = rows[r].numbers + input;
         }
-        return result;
+        __m256i products[1][R] = {};
+        add<is_upper, 0>(products, quants, x);
+        add<is_upper, 4>(products, quants, x);
+        add<is_upper, 8>(products, quants, x);
+        add<is_upper, 12>(products, quants, x);
+        add<is_upper, 16>(products, quants, x);
+        add<is_upper, 20>(products, quants, x);
+        add<is_upper, 24>(products, quants, x);
+        add<is_upper, 28>(products, quants, x);
+        for (int r = 0; r < R; r++) {
+            dots[r] = _mm256_add_epi32(dots[r], scaled(products[0][r], scales));
+        }
     }
 
     static void run(const Block* blocks, int64_t n_blocks, const QuantizedRow* rows, float* out, int64_t stride) {
@@ -150,22 +178,13 @@ struct Q4KTile {
             const Block& block = blocks[b];
             const Parts parts(block);
             __m256i dots[R] = {};
-            for (int64_t part = 0; part < Block::n_parts; part++) {
-                __m256i products[R];
-                constexpr size_t n_part = sizeof(Block) / Block::n_parts;
-                ask_ahead<R, n_part>(block.quants + static_cast<size_t>(part) * n_part);
-                const Sixteen left = unpack(block, part, 0);
-                for (int r = 0; r < R; r++) {
-                    const int8_t* x = rows[r].numbers + b * Block::n_inputs + 32 * part;
-                    products[r] = left.add_to(_mm256_setzero_si256(), x, x + 8);
-                }
-                const Sixteen right = unpack(block, part, 1);
-                const __m256i scales = parts.scales_of(part);
-                for (int r = 0; r < R; r++) {
-                    const int8_t* x = rows[r].numbers + b * Block::n_inputs + 32 * part;
-                    const __m256i all = right.add_to(products[r], x + 16, x + 24);
-                    dots[r] = _mm256_add_epi32(dots[r], scaled(all, scales));
-                }
+            for (int64_t part = 0; part < Block::n_parts; part += 2) {
+                constexpr size_t n_pair = 2 * sizeof(Block) / Block::n_parts;
+                ask_ahead<R, 1>(&block, static_cast<size_t>(part / 2) * n_pair, n_pair, n_blocks - b, n_blocks);
+                const uint8_t* quants = block.quants + 128 * part;
+                const int64_t input = b * Block::n_inputs + 32 * part;
+                add_part<false>(dots, quants, rows, input, parts.scales_of(part));
+                add_part<true>(dots, quants, rows, input + 32, parts.scales_of(part + 1));
             }
             const __m256 scales = scales_of(block.scales);
             const __m256 mins = scales_of(block.mins);

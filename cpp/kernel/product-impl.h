@@ -1,6 +1,7 @@
 // The kernel for products (kernel/product.h), once per instruction set. Included by kernel/product-<isa>.cpp, which
 // defines before, with vectors of 256 bits:
-//   max_tile: rows computed together; their sums, four vectors of weights and what is between fit into registers
+//   max_rows, max_groups: rows, and groups of 8 outputs, computed together; their sums of integers, weights of each
+//     group and what is between fit into registers
 //   add_dots(sums, weights, x): sums and the products of four inputs of each of 8 outputs
 //   whole(sums): of each output one sum, of 32 bits
 //   scaled(sums, scales): whole sums times scales, in the form that wide(eight words) gives them
@@ -17,13 +18,21 @@ namespace {
 
 inline __m256i load(const void* bytes) { return _mm256_loadu_si256(static_cast<const __m256i*>(bytes)); }
 
-// Asks for n bytes of weights some way behind `at`: beside the arithmetic of several rows the CPU does not read far
-// enough ahead by itself, beside that of one it does. What lies behind the last weights is asked for in vain.
-template <int R, size_t n>
-void ask_ahead(const void* at) {
+// Asks for n bytes of weights some way behind byte `offset` of `at`: beside the arithmetic of several rows the CPU does
+// not read far enough ahead by itself, beside that of one it does. A group has n_blocks, and from `at` on `left` of
+// these. What lies behind the last weights is asked for in vain.
+template <int R, int G, class Block>
+void ask_ahead(const Block* at, size_t offset, size_t n, int64_t left, int64_t n_blocks) {
     constexpr size_t far = 2304;
-    for (size_t i = 0; R > 1 && i < n; i += 64) {
-        _mm_prefetch(reinterpret_cast<const char*>(reinterpret_cast<uintptr_t>(at) + far + i), _MM_HINT_T0);
+    if constexpr (R > 1) {
+        // Behind its last blocks come those of the other groups, which are being read already, and then the next
+        // tile's.
+        const bool leaves = left * static_cast<int64_t>(sizeof(Block)) <= static_cast<int64_t>(far);
+        const int64_t skipped = leaves ? (G - 1) * n_blocks * static_cast<int64_t>(sizeof(Block)) : 0;
+        const auto from = reinterpret_cast<uintptr_t>(at) + offset + far + static_cast<uintptr_t>(skipped);
+        for (size_t i = 0; i < n; i += 64) {
+            _mm_prefetch(reinterpret_cast<const char*>(from + i), _MM_HINT_T0);
+        }
     }
 }
 
@@ -39,34 +48,52 @@ extern const Quantize quantize_avx2[3];  // compiled for AVX2, which all of thes
 
 namespace {
 
-// Tile<n>::run
-template <template <int> class Tile, int R = max_tile>
+// Groups of outputs share what is loaded of the rows where these have so many inputs together: less than that stays at
+// hand in the CPU's first cache, which then reads the weights of one group after the other faster. One row waits for
+// weights in any case.
+constexpr int64_t min_shared_inputs = 8192;
+
+// Tile<n, G>::run
+template <template <int, int> class Tile, int G, int R = max_rows>
 auto run_of(int64_t n) {
     if constexpr (R > 1) {
-        if (n < R) return run_of<Tile, R - 1>(n);
+        if (n < R) return run_of<Tile, G, R - 1>(n);
     }
-    return Tile<R>::run;
+    return Tile<R, G>::run;
 }
 
-template <template <int> class Tile>
+// Outputs from `first` to `end`, G groups at a time as long as there are so many. Returns the first that is left.
+template <template <int, int> class Tile, int G>
+int64_t multiply_groups(const Weights& weights, const QuantizedRow* rows, int64_t n_rows, int64_t first, int64_t end,
+                        float* out) {
+    using Block = typename Tile<1, G>::Block;
+    constexpr int64_t n_outputs = Tile<1, G>::n_outputs;
+    const int64_t n_blocks = weights.n_in / Block::n_inputs;
+    const auto run = run_of<Tile, G>(n_rows);
+    for (; first + G * n_outputs <= end; first += G * n_outputs) {
+        const Block* blocks = static_cast<const Block*>(weights.blocks) + first / n_outputs * n_blocks;
+        run(blocks, n_blocks, rows, out + first, weights.n_out);
+    }
+    return first;
+}
+
+template <template <int, int> class Tile>
 void multiply_rows(const Weights& weights, const std::byte* data, int64_t n_rows, int64_t first, int64_t n_groups,
                    float* out) {
-    using Block = typename Tile<1>::Block;
-    constexpr int64_t n_outputs = Tile<1>::n_outputs;
-    const int64_t n_blocks = weights.n_in / Block::n_inputs;
     const auto row_bytes = static_cast<int64_t>(quantized_bytes(weights.kind, weights.n_in));
     const int64_t end = 8 * (first + n_groups) < weights.n_out ? 8 * (first + n_groups) : weights.n_out;
-    for (int64_t row = 0; row < n_rows; row += max_tile) {
-        QuantizedRow rows[max_tile];
-        const int64_t n = n_rows - row < max_tile ? n_rows - row : max_tile;
+    for (int64_t row = 0; row < n_rows; row += max_rows) {
+        QuantizedRow rows[max_rows];
+        const int64_t n = n_rows - row < max_rows ? n_rows - row : max_rows;
         for (int64_t r = 0; r < n; r++) {
             rows[r] = quantized_row(weights.kind, weights.n_in, data + (row + r) * row_bytes);
         }
-        const auto run = run_of<Tile>(n);
-        for (int64_t output = 8 * first; output < end; output += n_outputs) {
-            const Block* blocks = static_cast<const Block*>(weights.blocks) + output / n_outputs * n_blocks;
-            run(blocks, n_blocks, rows, out + row * weights.n_out + output, weights.n_out);
+        float* of_rows = out + row * weights.n_out;
+        int64_t output = 8 * first;
+        if (n > 1 && n * weights.n_in >= min_shared_inputs) {
+            output = multiply_groups<Tile, Tile<1, 1>::max_groups>(weights, rows, n, output, end, of_rows);
         }
+        multiply_groups<Tile, 1>(weights, rows, n, output, end, of_rows);
     }
 }
 

@@ -39,17 +39,19 @@ inline __m256i scales_of(__m256i halves, int pair) {
     return _mm256_shuffle_epi8(halves, _mm256_set1_epi16(static_cast<int16_t>(514 * pair + 256)));
 }
 
-// Of R rows: out[row * stride].
-template <int R>
+// Of R rows, one output: out[row * stride]. Inputs are taken from memory 32 at a time, so that outputs side by side
+// would save nothing.
+template <int R, int G>
 struct Q6KTile {
     using Block = Q6KBlock;
     static constexpr int64_t n_outputs = 1;
+    static constexpr int max_groups = 1;
 
     static void run(const Block* blocks, int64_t n_blocks, const QuantizedRow* rows, float* out, int64_t stride) {
         __m256 sums[R] = {};
         for (int64_t b = 0; b < n_blocks; b++) {
             const Block& block = blocks[b];
-            ask_ahead<R, sizeof(Block)>(&block);
+            ask_ahead<R, G>(&block, 0, sizeof(Block), n_blocks - b, n_blocks);
             const __m128i parts = _mm_loadu_si128(reinterpret_cast<const __m128i*>(block.parts));
             const __m256i halves = halves_of(parts);
             __m256i dots[R] = {};

@@ -88,6 +88,7 @@ struct AttnTask {
     int32_t n_rows;     // <= AttnIsa::max_rows
     int64_t key_begin;  // of the keys of all segments, one after the other
     int64_t key_end;
+    const AttnTask* later;  // what the thread will probably do next, or null: fetched ahead, at no other use
 };
 
 // The slope of ALiBi for a head, as ggml computes it.

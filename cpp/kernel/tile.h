@@ -214,7 +214,8 @@ struct Tile {
         return out;
     }
 
-    int begin, n;            // keys of the block
+    const AttnSegment* segment;
+    int begin, n;            // keys of the block; n == 0: no tile
     const char *k, *v;       // row of the first key
     bool masked;             // some row does not see some key
     int n_seen;              // keys that some row sees
@@ -241,6 +242,7 @@ Tile make_tile(const Job& job, const AttnSegment& segment, const KeyRange& range
     const AttnCache &k = job.tensors.k, &v = job.tensors.v;
     const auto cell = static_cast<size_t>(segment.cell + key), head = static_cast<size_t>(job.task.kv_head);
     Tile tile;
+    tile.segment = &segment;
     tile.begin = key;
     tile.n_seen = tile.n = range.end - key < tile_keys ? range.end - key : tile_keys;
     tile.k = static_cast<const char*>(k.data) + cell * k.nb_cell + head * k.nb_head;
@@ -255,6 +257,38 @@ Tile make_tile(const Job& job, const AttnSegment& segment, const KeyRange& range
         tile.n_seen -= tile.unseen[i];
     }
     return tile;
+}
+
+// The tiles of a task that some row sees, one after the other.
+class Tiles {
+  public:
+    explicit Tiles(const Job& a_job) : job(a_job) {}
+
+    // The next one; one of no keys if there is none.
+    Tile take() {
+        for (;;) {
+            while (key >= range.end) {
+                if (n_taken == job.task.n_segments) return Tile{};
+                range = seen_keys(job, job.task.segments[n_taken++]);
+                key = range.begin;
+            }
+            const Tile tile = make_tile(job, job.task.segments[n_taken - 1], range, key);
+            key += tile_keys;
+            if (tile.n_seen) return tile;
+        }
+    }
+
+  private:
+    const Job& job;
+    KeyRange range = {};
+    int n_taken = 0;  // segments
+    int key = 0;
+};
+
+// The first tile of the task that this thread will probably have next.
+Tile first_of_later(const Job& job) {
+    if (!job.task.later) return Tile{};
+    return Tiles(Job(job.shape, job.tensors, *job.task.later, nullptr)).take();
 }
 
 // Memory that will be read soon, to be fetched bit by bit while something else is computed.
@@ -275,9 +309,23 @@ inline Ahead ahead_of(const char* rows, const AttnCache& cache, int n, int d) {
     return {rows, rows + (dense ? static_cast<size_t>(n) * cache.nb_cell : 0)};
 }
 
-inline void prefetch(const char* p, int bytes) {
-    for (int i = 0; i < bytes; i += 64) __builtin_prefetch(p + i);
-}
+// Rows of a cache that will be read soon, fetched a row at a time.
+struct AheadRows {
+    AheadRows(const char* a_rows, const AttnCache& cache, int n_rows, int d)
+        : rows(a_rows), stride(cache.nb_cell), n(n_rows), bytes(row_bytes(cache.type, d)) {}
+
+    static int row_bytes(int type, int d) { return static_cast<int>(ggml_row_size(static_cast<ggml_type>(type), d)); }
+    void fetch(int first, int last) const {
+        for (int row = first; row < last && row < n; ++row) {
+            const char* p = rows + static_cast<size_t>(row) * stride;
+            for (int i = 0; i < bytes; i += 64) __builtin_prefetch(p + i);
+        }
+    }
+
+    const char* rows;
+    size_t stride;
+    int n, bytes;
+};
 
 void convert_row(float* out, const char* row, int type, int d) {
     int i = 0;

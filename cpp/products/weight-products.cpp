@@ -76,8 +76,8 @@ void WeightProducts::multiply(ggml_tensor* dst, int ith, int nth, void* data) {
     Node& node = *static_cast<Node*>(data);
     const ggml_tensor* rows = dst->src[0];
     const int64_t n = n_groups(node.weights);
-    const int64_t group_bytes = node.weights.n_in * 4;  // 8 outputs of 4 bits
-    const int64_t n_at_once = std::max<int64_t>(1, part_bytes / group_bytes);
+    const int64_t group_bytes = node.weights.n_in * 4;                                 // 8 outputs of 4 bits
+    const int64_t n_at_once = std::max<int64_t>(2, part_bytes / group_bytes / 2 * 2);  // kernels take two together
     for (int i = 0; i < nth; i++) {
         const int owner = (ith + i) % nth;
         const int64_t end = n * (owner + 1) / nth;

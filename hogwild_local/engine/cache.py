@@ -7,9 +7,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Literal, Self, TypeVar, get_args, overload
 
-import numpy as np
-import numpy.typing as npt
-
 from ..checks import INT32_MAX, one_of, whole
 from ..errors import BatchTooLarge, HogwildError, InvalidArgument, OutOfMemory
 from ..options import MOST_BATCH, MOST_WINDOWS, AttentionForm, EngineOptions, windows_for
@@ -26,6 +23,9 @@ from .sampling import Sampler
 from .views import Decoded, DecodeView, Sampled
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from .native import WeightShare
 
 # A view with more tokens is a prompt: where others decode at the same time it is fed in parts that let them go on.
@@ -154,7 +154,7 @@ class SharedCache(Counters):
             for ids, tokens in self._checked(views)
         ]
         rows = [decoded.logits for decoded in self._feed(wanted, progress) if decoded.logits is not None]
-        return rows if all_logits else rows[0] if len(rows) == 1 else np.concatenate(rows)
+        return rows if all_logits else rows[0] if len(rows) == 1 else _one_behind_the_other(rows)
 
     def logprobs(self, views: Sequence[View], targets: Sequence[Sequence[int]]) -> list[npt.NDArray[np.float32]]:
         """Feeds each view its tokens, as decode(), and returns how likely the model holds its targets: for each view
@@ -343,12 +343,18 @@ class SharedCache(Counters):
         return block._use()
 
 
+def _one_behind_the_other(arrays: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+    import numpy as np
+
+    return np.concatenate(arrays)
+
+
 def _joined(parts: Sequence[Decoded]) -> Decoded:
     """The outputs of a view that was fed in parts. Raises OutOfMemory."""
 
     def rows(arrays: list[npt.NDArray[np.float32] | None]) -> npt.NDArray[np.float32] | None:
         given = [array for array in arrays if array is not None]
-        return np.concatenate(given) if given else None
+        return _one_behind_the_other(given) if given else None
 
     try:
         return Decoded(rows([part.logits for part in parts]), rows([part.logprobs for part in parts]), *parts[-1][2:])

@@ -10,8 +10,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import IO, Any
 
-import numpy as np
-
 from ..errors import Closed
 from . import wire
 from .link import Ends
@@ -87,6 +85,8 @@ class RemoteCache(Remote):
 def _floats(data: bytes | None, n_rows: int | None = None) -> Any:
     if data is None:
         return None
+    import numpy as np
+
     array = np.frombuffer(bytearray(data), dtype=np.float32)
     return array if n_rows is None else array.reshape(n_rows, -1)
 

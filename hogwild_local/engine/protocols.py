@@ -9,16 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias
 
 from ..options import SamplingParams
 from .devices import Device
 from .views import Sampled
 
-Logits = npt.NDArray[np.float32]
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+Logits: TypeAlias = "npt.NDArray[np.float32]"
 View = tuple[Sequence[Any], Sequence[int]]  # blocks, and the tokens to feed to the last one
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING
 
 from ..checks import whole
 from ..errors import InvalidArgument
 from ..options import SamplingParams
 from .arguments import c_text
 from .model import Model
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 
 def _bias(logit_bias: Mapping[int, float], n_vocab: int) -> dict[int, float]:
@@ -62,6 +64,8 @@ class Sampler:
     def sample(self, logits: npt.NDArray[np.float32]) -> int:
         """A token for logits float32 [n_vocab]; it counts as written (penalties, grammar). Raises
         InvalidArgument if no token can be chosen."""
+        import numpy as np
+
         if not isinstance(logits, np.ndarray):
             raise InvalidArgument(f"logits must be a numpy array, not {type(logits).__name__}")
         if logits.dtype != np.float32 or logits.shape != (self._n_vocab,) or not logits.flags.c_contiguous:

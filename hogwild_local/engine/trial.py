@@ -11,24 +11,27 @@ An abort is not all that a hostile file could do: the trial keeps honest program
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 
 from ..disk import cache_folder
 from ..errors import HogwildError, ModelError, OutOfMemory
-from . import trial_child
 from .default_model import default_model_path
 
 MOST_S = 30.0
+MOST_MEMORY = 4 * 2**30  # bytes of the child, weights that are mapped not counted
+REFUSED = 93  # how a child ends where llama.cpp refuses the file with an error; no signal's number, nor abort()'s
+READ_AHEAD = 2**20  # bytes: of a longer request Linux reads the beginning
 WHOLE = 64 * 2**20  # bytes: a file that is loaded with its weights
 TRUST = "HOGWILD_TRUST"  # environment variable: 1 tries no file
 _PART = re.compile(r"-\d{5}-of-(\d{5})\.gguf$")
@@ -81,20 +84,40 @@ def _try(file: Path, adapters: Sequence[Path], n_loras: int) -> None:
     if sum(part.stat().st_size for part in _parts(file)) <= WHOLE:
         _run(_command("compute", n_loras, paths), what)
         return
-    for part in _parts(file):
-        Thread(target=_read_ahead, args=(part,), daemon=True).start()
-    if _run(_short_command(paths[: 1 + n_loras]), what) == trial_child.REFUSED:
+    with _read_ahead(_parts(file)):
+        ended = _run(_short_command(paths[: 1 + n_loras]), what)
+    if ended == REFUSED:
         _run(_command("vocabulary", 0, paths[:1]), what)  # which may be loaded without the rest
 
 
-def _read_ahead(file: Path) -> None:
-    """Asks the system to read the file while it is tried, where it can be asked: its disk would be idle."""
-    if sys.platform == "linux":
+@contextlib.contextmanager
+def _read_ahead(files: Sequence[Path]) -> Iterator[None]:
+    """Has the system read files meanwhile, where it can be asked to: the disk would be idle."""
+    is_over = Event()
+    try:
+        if sys.platform == "linux":
+            Thread(target=_ask_for, args=(files, is_over), daemon=True).start()
+        yield
+    finally:
+        is_over.set()
+
+
+if sys.platform == "linux":
+
+    def _ask_for(files: Sequence[Path], is_over: Event) -> None:
+        for file in files:
+            with contextlib.suppress(OSError), file.open("rb") as opened:  # it is read when it is loaded
+                for begin in range(0, file.stat().st_size, READ_AHEAD):
+                    if is_over.is_set():
+                        return
+                    if not _is_in_memory(opened.fileno(), begin):
+                        os.posix_fadvise(opened.fileno(), begin, READ_AHEAD, os.POSIX_FADV_WILLNEED)
+
+    def _is_in_memory(opened: int, begin: int) -> bool:
         try:
-            with file.open("rb") as opened:
-                os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
-        except OSError:
-            pass  # it is read when it is loaded
+            return os.preadv(opened, [bytearray(1)], begin, os.RWF_NOWAIT) > 0
+        except OSError:  # it is not, or this file system does not say
+            return False
 
 
 def _command(how: str, n_loras: int, paths: Sequence[bytes]) -> list[str | bytes]:
@@ -103,11 +126,16 @@ def _command(how: str, n_loras: int, paths: Sequence[bytes]) -> list[str | bytes
 
 
 def _short_command(paths: Sequence[bytes]) -> list[str | bytes]:
-    llama_cpp = find_spec("llama_cpp")
-    folder = "" if llama_cpp is None or llama_cpp.origin is None else str(Path(llama_cpp.origin).parent)
-    places = [*sys.path, str(Path(trial_child.__file__).parent)]
+    places = [*sys.path, _folder_of("hogwild_local.engine._hogwild"), str(Path(__file__).parent / "native")]
     code = f"import sys; sys.path[:] = {places!r}; import trial_child; trial_child.main()"
-    return [sys.executable, "-I", "-S", "-c", code, folder, *paths]
+    options = [str(REFUSED), str(MOST_MEMORY), _folder_of("llama_cpp")]
+    return [sys.executable, "-I", "-S", "-c", code, *options, *paths]
+
+
+def _folder_of(module: str) -> str:
+    """Where it would be imported from."""
+    found = find_spec(module)
+    return "" if found is None or found.origin is None else str(Path(found.origin).parent)
 
 
 def _run(command: Sequence[str | bytes], what: str) -> int:
@@ -125,11 +153,12 @@ def _run(command: Sequence[str | bytes], what: str) -> int:
             said = child.communicate(timeout=MOST_S)[1]
         except BaseException as error:
             child.kill()
+            child.wait()  # after Ctrl+C Popen itself does not
             if not isinstance(error, subprocess.TimeoutExpired):
                 raise
             late = f"llama.cpp does not come to an end with {what}: it was stopped after {MOST_S:g} s"
             raise ModelError(late) from None
-    if child.returncode not in (0, trial_child.REFUSED):
+    if child.returncode not in (0, REFUSED):
         raise ModelError(f"llama.cpp ends the process over {what} ({_cause(child.returncode, said)})")
     return child.returncode
 
@@ -149,14 +178,16 @@ def _cause(code: int, said: bytes) -> str:
 
 def main() -> None:
     """Ends with 0 if the file may be loaded: also if it is refused with a good error, which is raised again there."""
-    trial_child.limit_memory()
+    from .native.trial_child import limit_memory
+
+    limit_memory(MOST_MEMORY)
     how, n, path, *adapters = sys.argv[1:]
     try:
         if how == "compute":
             _compute(path, adapters[: int(n)], adapters[int(n) :])
             return
     except (OutOfMemory, MemoryError) as error:
-        sys.exit(f"it asks for more than {trial_child.MOST_MEMORY >> 30} GiB: {error}")
+        sys.exit(f"it asks for more than {MOST_MEMORY >> 30} GiB: {error}")
     except HogwildError:
         pass
     _load_vocabulary(path)

@@ -20,7 +20,6 @@ from ..engine.link import Ends
 from ..engine.process import CHILD_ENV, python_command
 from ..errors import RunaheadError
 from .hosts import reach
-from .mpi import INSTALL, load_mpi4py
 
 START_S = 60.0  # for Python and MPI to start; a launcher that fails, and hosts that do not answer, are told at once
 
@@ -55,6 +54,8 @@ def starter(n_ranks: int, hosts: Sequence[str]) -> Callable[[IO[bytes]], Ends]:
 
 def find_mpiexec() -> str:
     """That of HOGWILD_MPIEXEC, beside this Python, or in the PATH. Raises RunaheadError."""
+    from .mpi import INSTALL, load_mpi4py
+
     named = os.environ.get("HOGWILD_MPIEXEC")
     beside = shutil.which("mpiexec", path=str(Path(sys.executable).parent))
     found = shutil.which(named) if named else beside or shutil.which("mpiexec")

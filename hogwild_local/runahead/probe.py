@@ -10,8 +10,6 @@ from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from ..engine.views import Chunk, DecodeView
 from .costs import Costs, Link, Probe, RankCosts, fit
 from .transport import Bytes, Links
@@ -135,4 +133,6 @@ def _echo(links: Links, rank: int, sizes: Sequence[int]) -> None:
 
 
 def _memory(n_bytes: int) -> Bytes:
+    import numpy as np
+
     return np.zeros(n_bytes, dtype=np.uint8)
