@@ -197,7 +197,7 @@ void report(const char* what, Pass& pass, const AttnIsa& isa, int n_threads) {
     });
     std::sort(times.begin(), times.end());
     const double median = times[times.size() / 2];
-    std::printf("%-26s %-8s median %8.2f ms  best %8.2f ms  %7.1f GFLOP/s  %5.1f GB/s  (plan: %.0f us)\n", what,
+    std::printf("%-30s %-8s median %8.2f ms  best %8.2f ms  %7.1f GFLOP/s  %5.1f GB/s  (plan: %.0f us)\n", what,
                 isa.name, median * 1e3, times[0] * 1e3, pass.flops() / median / 1e9, pass.cache_bytes() / median / 1e9,
                 build * 1e6);
 }
@@ -243,12 +243,15 @@ int main(int argc, char** argv) {
         if (name && std::strcmp(name, argv[5]) == 0) type = static_cast<ggml_type>(i);
     }
     print_machine(n_threads);
-    for (const int n : {4096, 8192}) {
+    for (const int n : {256, 4096, 8192}) {
         if (argc > 4 && n != std::atoi(argv[4])) continue;
         for (const int workers : {1, 2, 4, 8}) {
             if (what == "prefill") continue;
-            Pass pass = decode_pass(28, n, workers);
-            report(("decode " + std::to_string(n) + ", W=" + std::to_string(workers)).c_str(), pass, *isa, n_threads);
+            const int n_layers = 28 * std::max(1, 4096 / n);  // as many cells, so that none are left in the CPU's cache
+            Pass pass = decode_pass(n_layers, n, workers);
+            const std::string layers = n_layers > 28 ? ", " + std::to_string(n_layers) + " layers" : "";
+            report(("decode " + std::to_string(n) + ", W=" + std::to_string(workers) + layers).c_str(), pass, *isa,
+                   n_threads);
         }
         if (what == "decode") continue;
         Pass pass = prefill_pass(4, n, 512);

@@ -12,7 +12,7 @@ if [ "$(uname -m)" = x86_64 ]; then
     compile -mavx512f -mavx512bw -mavx512vl -mavx512dq -mfma -mf16c -c avx512.cpp -o "$build/avx512.o"
     compile -mavx2 -mfma -mf16c -c avx2.cpp -o "$build/avx2.o"
 fi
-for name in neon generic plan plain; do compile -c "$name.cpp" -o "$build/$name.o"; done
+for name in cpu neon generic plan plain; do compile -c "$name.cpp" -o "$build/$name.o"; done
 compile -march=native "$here/attention_kernel.cpp" "$build"/*.o -L"$prefix/llama_cpp/lib" -l:libggml-base.so.0 \
     -Wl,-rpath,"$prefix/llama_cpp/lib" -pthread -o "$build/attention_kernel"
 exec "$build/attention_kernel" "$@"

@@ -67,8 +67,10 @@ def test_a_product_has_the_bits_of_ggmls_kernel_of_one_row(kernel, kind, n_rows,
 @pytest.mark.parametrize("n_rows", [2, 3, 4, 5, 6, 8, 31])
 @pytest.mark.parametrize("n_in", [1024, 8448])
 def test_rows_are_what_they_are_alone(kernel, kind, n_rows, n_in) -> None:
-    """ggml's kernel of four rows adds up in another order for q4_K; ours does not know how many rows there are, nor with
-    many inputs that groups of outputs are computed two at a time, of five."""
+    """ggml's kernel of four rows adds up in another order for q4_K; ours does not know how many rows there are.
+
+    With many inputs, groups of outputs are computed two at a time: here of five.
+    """
     n_out = 40
     weights, x = random_weights(kind, n_in, n_out, 3), random_rows(n_rows, n_in, 4)
     together = product(kind, weights, x, n_out, kernel)
