@@ -49,11 +49,11 @@ int64_t padded(int64_t n_copied) {
 
 }  // namespace
 
-FlashAttention::FlashAttention(const Pass& pass, int32_t n_rows, int64_t spare_cell)
+FlashAttention::FlashAttention(const Pass& pass, int32_t n_rows, const ScratchCells& scratch)
     : n_rows_(n_rows),
       runs_(pass.flash->runs),
       group_rows_(pass.rows_of_groups(n_rows)),
-      spare_cell_(spare_cell),
+      scratch_(scratch),
       keys_{padded(pass.flash->n_keys), {}},
       values_{padded(pass.flash->n_values), {}},
       masks_(runs_.size()) {}
@@ -151,11 +151,11 @@ void FlashAttention::set_inputs(const Pass& pass, int n_pos_per_token) {
     set_copies(pass, n_pos_per_token);
 }
 
-// Rows that fill up: a cell in no block, copied to itself.
+// Rows that fill up copy a scratch cell.
 void FlashAttention::Copies::fill(std::vector<int32_t> from_cells, std::vector<int64_t> to_cells,
-                                  int64_t spare_cell) const {
-    from_cells.resize(static_cast<size_t>(n), static_cast<int32_t>(spare_cell));
-    to_cells.resize(static_cast<size_t>(n), spare_cell);
+                                  const ScratchCells& scratch) const {
+    from_cells.resize(static_cast<size_t>(n), static_cast<int32_t>(scratch.begin));
+    fill_up(&to_cells, n, scratch);
     from.set(from_cells);
     if (to != nullptr) {
         set_input(to, to_cells);
@@ -180,8 +180,8 @@ void FlashAttention::set_copies(const Pass& pass, int n_pos_per_token) const {
             to_values.push_back(mirror.to + i);
         }
     }
-    keys_.fill(std::move(from_keys), std::move(to_keys), spare_cell_);
-    values_.fill(std::move(from_values), std::move(to_values), spare_cell_);
+    keys_.fill(std::move(from_keys), std::move(to_keys), scratch_);
+    values_.fill(std::move(from_values), std::move(to_values), scratch_);
     if (turns_ != nullptr) {
         turns.resize(static_cast<size_t>(keys_.n), 0);
         set_positions(turns_, turns, n_pos_per_token);

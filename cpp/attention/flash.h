@@ -7,14 +7,15 @@
 
 #include "attention/attention.h"
 #include "attention/mask.h"
+#include "cache/cell-moves.h"
 #include "graph/graph-inputs.h"
 
 namespace hw {
 
 class FlashAttention : public Attention {
   public:
-    // Of a pass with a flash plan, in n_rows. spare_cell: a cell in no block.
-    FlashAttention(const Pass& pass, int32_t n_rows, int64_t spare_cell);
+    // Of a pass with a flash plan, in n_rows. scratch: where rows that fill up are copied to.
+    FlashAttention(const Pass& pass, int32_t n_rows, const ScratchCells& scratch);
     ggml_tensor* build(const SiteInputs& site) override;
     bool serves(const Pass& pass) const override;
     int64_t n_scores(const Pass& pass) const override;
@@ -30,7 +31,7 @@ class FlashAttention : public Attention {
         CellsInput from;
         ggml_tensor* to = nullptr;  // I64 [n]
 
-        void fill(std::vector<int32_t> from_cells, std::vector<int64_t> to_cells, int64_t spare_cell) const;
+        void fill(std::vector<int32_t> from_cells, std::vector<int64_t> to_cells, const ScratchCells& scratch) const;
     };
     ggml_tensor* copied(const SiteInputs& in, ggml_tensor* stored);
     ggml_tensor* turned(const SiteInputs& in);
@@ -40,7 +41,7 @@ class FlashAttention : public Attention {
     int32_t n_rows_;
     std::vector<FlashRun> runs_;  // of each group
     std::vector<int32_t> group_rows_;
-    int64_t spare_cell_;
+    ScratchCells scratch_;
     Copies keys_;                        // those that are turned on
     Copies values_;                      // and keys that no position turns
     ggml_tensor* turns_ = nullptr;       // I32 [keys * n_pos_per_token]

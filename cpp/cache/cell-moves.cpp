@@ -5,6 +5,13 @@
 
 namespace hw {
 
+void fill_up(std::vector<int64_t>* cells, int64_t n, const ScratchCells& scratch) {
+    cells->reserve(static_cast<size_t>(n));
+    for (int64_t i = 0; static_cast<int64_t>(cells->size()) < n; i++) {
+        cells->push_back(scratch.begin + i % scratch.n);
+    }
+}
+
 std::vector<CellMove> as_copies(const CellMove& move, const ScratchCells& scratch) {
     const int64_t distance = std::abs(move.to - move.from);
     const bool by_scratch = distance < std::min(move.n, scratch.n);

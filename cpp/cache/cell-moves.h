@@ -13,11 +13,15 @@ struct CellMove {
     int64_t n;
 };
 
-// Cells that no block ever has, as a stop on the way.
+// Cells that no block ever has: a stop on the way of moves, and in a pass where rows go that fill up.
 struct ScratchCells {
     int64_t begin;
     int64_t n;
 };
+
+// Cells for n rows: beyond those that have one, a scratch cell each, for an operation's threads write at once; again
+// from the first where there are fewer.
+void fill_up(std::vector<int64_t>* cells, int64_t n, const ScratchCells& scratch);
 
 // The same move as a list of copies whose two ranges never overlap, so that any of them can be made twice. A move over
 // some cells only goes by way of the scratch cells:

@@ -38,8 +38,9 @@ ggml_type type_named(const char* name, const char* what) {
 // room elsewhere to append one block to another; and that flash attention finds room for its mirrors.
 int64_t headroom(int64_t n_ctx, bool has_mirrors) { return 64 + n_ctx / 32 + (has_mirrors ? n_ctx / 8 : 0); }
 
-// Cells that a block goes by when it moves by less than its length. The fewer, the more copies that takes.
-int64_t scratch_cells(int64_t n_ctx) { return std::clamp<int64_t>(n_ctx / 32, 16, 512); }
+// Cells that a block goes by when it moves by less than its length: the fewer, the more copies that takes. And as many
+// as rows that fill up, but for mirrors' where there are many.
+int64_t scratch_cells(int64_t n_ctx) { return std::clamp<int64_t>(n_ctx / 32, 64, 512); }
 
 // Tokens that layers with a window keep to be cut there, where they have as many windows. Memory is worth more.
 constexpr int64_t least_kept = 1024;
@@ -108,7 +109,7 @@ std::vector<SpaceSize> sizes_of_spaces(const ModelSpec& spec, const CacheParams&
         const int64_t needed = int64_t{params.n_windows} * window.n + params.n_batch;
         const int64_t n = window.n > 0 ? std::min<int64_t>(needed, params.n_ctx) : params.n_ctx;
         const int64_t n_cells = n + headroom(n, choice.may_mirror());
-        const ScratchCells scratch = {n_cells + 1, scratch_cells(n)};  // behind the spare cell
+        const ScratchCells scratch = {n_cells, scratch_cells(n)};
         const bool drops = n < params.n_ctx;
         const int64_t n_first = window.n > 0 ? std::min<int64_t>(window.n + params.n_batch, n) : n;
         const int64_t n_kept =

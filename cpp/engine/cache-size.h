@@ -20,8 +20,8 @@ struct CacheParams {
 // Throws HW_ERROR_ARGUMENT, naming the value; also for a model without weights, whose graph cannot even be built.
 CacheParams checked(const hw_cache_params& params, const Model& model);
 
-// The cells of a cache in each space: those of blocks, the spare one, those that moves go by, and what fills up. Layers
-// with a window have n_windows windows and the tokens of a pass, n_ctx at most.
+// The cells of a cache in each space: those of blocks, the scratch cells, and what fills up. Layers with a window have
+// n_windows windows and the tokens of a pass, n_ctx at most.
 std::vector<SpaceSize> sizes_of_spaces(const ModelSpec& spec, const CacheParams& params, const AttentionChoice& choice);
 std::vector<int64_t> n_all_of(const std::vector<SpaceSize>& sizes);
 

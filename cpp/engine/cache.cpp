@@ -255,13 +255,12 @@ PassGraph& Cache::graph_for(const std::vector<Pass>& passes, const RecurrentPlan
     return build_graph(passes, recurrent, size);
 }
 
-// Tokens that fill up a batch are stored in the cell behind the last one of a table, which is in no block.
 PassGraph& Cache::build_graph(const std::vector<Pass>& passes, const RecurrentPlan& recurrent, const PassSize& size) {
-    std::vector<int64_t> spare_cells;
+    std::vector<ScratchCells> scratch;
     for (const CellSpace& space : blocks_->spaces()) {
-        spare_cells.push_back(space.spare_cell());
+        scratch.push_back(space.scratch());
     }
-    graphs_.emplace_front(source_, *store_, backends_, passes, recurrent, size, std::move(spare_cells), *choice_,
+    graphs_.emplace_front(source_, *store_, backends_, passes, recurrent, size, std::move(scratch), *choice_,
                           model_->n_threads());
     counts_.n_graphs++;
     return graphs_.front();

@@ -27,7 +27,7 @@ namespace hw {
 
 struct SpaceSize {
     int64_t n_usable;  // cells that blocks may have
-    int64_t n_cells;   // of the table, some more; the spare cell is behind them
+    int64_t n_cells;   // of the table, some more; the scratch cells are behind them
     ScratchCells scratch;
     int64_t n_all;       // of the tensors
     int64_t n_first;     // of n_usable, opened at once
@@ -46,7 +46,7 @@ class CellSpace {
 
     const BlockTable& table() const { return table_; }
     int64_t n_usable() const { return size_.n_usable; }
-    int64_t spare_cell() const { return size_.n_cells; }
+    const ScratchCells& scratch() const { return size_.scratch; }
     int64_t n_free() const;  // those of n_usable that no block needs
     int64_t n_moved() const { return n_moved_; }
     // Throw HW_ERROR_CACHE_FULL: for blocks that grow by so much; for a new one of so many tokens.

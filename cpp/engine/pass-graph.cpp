@@ -78,10 +78,10 @@ std::vector<float> query_scales(const std::vector<int32_t>& positions, const Que
 }  // namespace
 
 PassGraph::PassGraph(GraphSource& source, const KvStore& store, Backends& backends, const std::vector<Pass>& passes,
-                     const RecurrentPlan& recurrent, const PassSize& size, std::vector<int64_t> spare_cells,
+                     const RecurrentPlan& recurrent, const PassSize& size, std::vector<ScratchCells> scratch,
                      const AttentionChoice& choice, int32_t n_threads)
     : size_(size),
-      spare_cells_(std::move(spare_cells)),
+      scratch_(std::move(scratch)),
       spec_(source.spec()),
       attentions_(passes.size()),
       recurrent_(spec_.recurrences, size.n_tokens, n_threads, recurrent, choice.wants_ggml()),
@@ -110,11 +110,11 @@ void PassGraph::build(const SourceGraph& from, const ModelSpec& spec, const KvSt
             case AttentionForm::fused:
                 return std::make_unique<FusedAttention>(pass, size_.n_tokens, n_threads);
             case AttentionForm::flash:
-                return std::make_unique<FlashAttention>(pass, size_.n_tokens, spare_cells_[space]);
+                return std::make_unique<FlashAttention>(pass, size_.n_tokens, scratch_[space]);
             case AttentionForm::composed:
                 break;
         }
-        return std::make_unique<ComposedAttention>(pass, size_.n_tokens, spare_cells_[space] + 1);
+        return std::make_unique<ComposedAttention>(pass, size_.n_tokens, scratch_[space].begin);
     };
     Rewire rewire(from, spec, store, ctx_.get(), size_.n_tokens, size_.n_outputs);
     const auto attend = [&](const SiteInputs& in) {
@@ -204,7 +204,7 @@ void PassGraph::set_inputs(const std::vector<Pass>& passes) {
     set_input(inputs_.query_scales, query_scales(pass.view_positions, spec_.temperature, n));
     for (size_t space = 0; space < passes.size(); space++) {
         std::vector<int64_t> cells(passes[space].cells);
-        cells.resize(n, spare_cells_[space]);
+        fill_up(&cells, size_.n_tokens, scratch_[space]);
         set_input(inputs_.cells[space], cells);
         for (const auto& used : attentions_[space]) {
             used.second->set_inputs(passes[space], spec_.n_pos_per_token);

@@ -6,6 +6,7 @@
 
 #include "attention/attention.h"
 #include "attention/choose.h"
+#include "cache/cell-moves.h"
 #include "cache/pass.h"
 #include "engine/layer-cuts.h"
 #include "engine/node-times.h"
@@ -19,10 +20,10 @@ namespace hw {
 class PassGraph {
   public:
     // Throws HW_ERROR_UNSUPPORTED, HW_ERROR_MEMORY.
-    // passes: one for each space, as all that follow. recurrent: of the same pass. spare_cells: where the tokens that
-    // fill up the batch go.
+    // passes: one for each space, as all that follow. recurrent: of the same pass. scratch: where the tokens that fill
+    // up the batch go.
     PassGraph(GraphSource& source, const KvStore& store, Backends& backends, const std::vector<Pass>& passes,
-              const RecurrentPlan& recurrent, const PassSize& size, std::vector<int64_t> spare_cells,
+              const RecurrentPlan& recurrent, const PassSize& size, std::vector<ScratchCells> scratch,
               const AttentionChoice& choice, int32_t n_threads);
 
     // Whether this graph can compute a pass of that size.
@@ -47,7 +48,7 @@ class PassGraph {
     void set_inputs(const std::vector<Pass>& passes);
 
     PassSize size_;
-    std::vector<int64_t> spare_cells_;
+    std::vector<ScratchCells> scratch_;
     const ModelSpec& spec_;
     ggml_context_ptr ctx_;
     ggml_backend_sched_ptr scheduler_;

@@ -1,5 +1,5 @@
-// How large the graph of a pass is: at least as large as the pass. What is too much goes to the spare cell, and nobody
-// reads it.
+// How large the graph of a pass is: at least as large as the pass. What is too much goes to scratch cells
+// (cache/cell-moves.h), and nobody reads it.
 #pragma once
 
 #include <cstdint>

@@ -27,7 +27,7 @@ struct Cell {
     int32_t position;
 };
 
-constexpr int64_t n_others = 1 + 4;  // behind those of a table: the spare one, and scratch cells
+constexpr int64_t n_others = 4;  // behind those of a table: scratch cells
 
 // Steps of a device, at one of which it fails.
 struct Steps {
@@ -137,7 +137,7 @@ class Trial {
             const int64_t n_all = n_cells + n_others;
             const int64_t n_first = is_windowed ? between(1, n_usable) : n_usable;
             cells_.emplace_back(n_all, steps_);
-            hw::SpaceSize size = {n_usable, n_cells, {n_cells + 1, between(0, 4)}, n_all, n_first, n_usable};
+            hw::SpaceSize size = {n_usable, n_cells, {n_cells, between(0, n_others)}, n_all, n_first, n_usable};
             if (is_windowed) {
                 size.window = window_;
                 size.drops = n_usable < n_ctx_;
