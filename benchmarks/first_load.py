@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import median
 
 LOADED = "tokens, "  # of the line that the commands write then
-OF_ENGINE = "from hogwild_local import {0}; import sys; m = {0}({1}); print('tokens, ', file=sys.stderr, flush=True)"
+OF_ENGINE = "from hogwild_local import {0}; import sys; m = {0}({1}); print({2!r}, file=sys.stderr, flush=True)"
 
 
 def commands(model: Path) -> dict[str, list[str]]:
@@ -27,8 +27,8 @@ def commands(model: Path) -> dict[str, list[str]]:
     python, options = [sys.executable, "-P", "-c"], ["-m", str(model), "--ctx", "512"]
     hogwild = [*python, "from hogwild_local.cli.main import main; main()"]
     return {
-        "Model": [*python, OF_ENGINE.format("Model", repr(str(model)))],
-        "Hogwild": [*python, OF_ENGINE.format("Hogwild", f"{str(model)!r}, n_ctx=512")],
+        "Model": [*python, OF_ENGINE.format("Model", repr(str(model)), LOADED)],
+        "Hogwild": [*python, OF_ENGINE.format("Hogwild", f"{str(model)!r}, n_ctx=512", LOADED)],
         "run": [*hogwild, "run", *options, "PROMPT"],
         "serve": [*hogwild, "serve", "--port", "0", *options],
     }

@@ -312,9 +312,11 @@ inline Ahead ahead_of(const char* rows, const AttnCache& cache, int n, int d) {
 // Rows of a cache that will be read soon, fetched a row at a time.
 struct AheadRows {
     AheadRows(const char* a_rows, const AttnCache& cache, int n_rows, int d)
-        : rows(a_rows), stride(cache.nb_cell), n(n_rows), bytes(row_bytes(cache.type, d)) {}
+        : rows(a_rows),
+          stride(cache.nb_cell),
+          n(n_rows),
+          bytes(static_cast<int>(ggml_row_size(static_cast<ggml_type>(cache.type), d))) {}
 
-    static int row_bytes(int type, int d) { return static_cast<int>(ggml_row_size(static_cast<ggml_type>(type), d)); }
     void fetch(int first, int last) const {
         for (int row = first; row < last && row < n; ++row) {
             const char* p = rows + static_cast<size_t>(row) * stride;
