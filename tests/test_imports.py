@@ -32,6 +32,72 @@ print("numpy" in sys.modules, Hogwild, len(names) > 40)
     assert done.stdout == "True <class 'hogwild_local.hogwild.Hogwild'> True\n"
 
 
+OURS = """
+for name in sys.modules:
+    if name.startswith("hogwild_local."):
+        print(name.removeprefix("hogwild_local."))
+"""
+UNUSED = """
+rare = "asyncio concurrent email importlib.metadata jinja2 numpy llama_cpp rich ssl".split()
+print(*[name for name in rare if name in sys.modules])
+"""
+
+
+def loaded_by(code: str) -> set[str]:
+    """Which of our modules code imports."""
+    done = run_isolated(code + OURS)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+
+def test_the_package_alone_imports_none_of_its_modules() -> None:
+    assert loaded_by("import hogwild_local; dir(hogwild_local)") == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "rooms"),
+    [
+        ("Model", {"engine", "options", "checks", "disk", "errors"}),
+        ("SharedCache", {"engine", "options", "checks", "disk", "errors"}),
+        ("SamplingParams", {"options", "checks", "errors"}),
+        ("events", {"events"}),
+        ("errors", {"errors"}),
+        ("__version__", set()),
+    ],
+)
+def test_a_public_name_imports_the_rooms_that_it_needs(name: str, rooms: set[str]) -> None:
+    assert {module.partition(".")[0] for module in loaded_by(f"from hogwild_local import {name}")} == rooms
+
+
+@pytest.mark.parametrize("argument", ["--help", "--version"])
+def test_help_and_version_import_no_command(argument: str) -> None:
+    code = f"from hogwild_local.cli.main import cli; cli([{argument!r}], standalone_mode=False); print()"
+    done = run_isolated(code + OURS)
+    assert done.stdout.split()[-4:] == ["cli", "cli.main", "errors", "cli.terminal"], done.stderr
+
+
+def test_a_command_imports_no_other_one() -> None:
+    commands = {f"cli.{name}" for name in ("bench", "chat", "eval", "rpc_server", "run", "runahead", "serve")}
+    assert commands & loaded_by("from hogwild_local.cli.main import command; command('run')") == {"cli.run"}
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from hogwild_local import Model, SharedCache",
+        "from hogwild_local.cli.main import cli; cli(['--help'], standalone_mode=False)",
+    ],
+)
+def test_what_few_need_is_not_imported(code: str) -> None:
+    done = run_isolated(code + UNUSED)
+    assert done.stdout.splitlines()[-1] == "", done.stderr
+
+
+def test_what_only_coroutines_need_is_not_imported() -> None:
+    done = run_isolated("import hogwild_local; hogwild_local.Hogwild; print('asyncio' in sys.modules)")
+    assert done.stdout == "False\n", done.stderr
+
+
 WITHOUT_POSIX = """
 import os, select, signal, socket
 import llama_cpp._ggml, rich.live, uvicorn.config, starlette.applications, markdown_it, nh3, concurrent.futures.thread
