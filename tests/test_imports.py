@@ -32,26 +32,23 @@ print("numpy" in sys.modules, Hogwild, len(names) > 40)
     assert done.stdout == "True <class 'hogwild_local.hogwild.Hogwild'> True\n"
 
 
-OURS = """
-for name in sys.modules:
-    if name.startswith("hogwild_local."):
-        print(name.removeprefix("hogwild_local."))
-"""
-UNUSED = """
-rare = "asyncio concurrent email importlib.metadata jinja2 numpy llama_cpp rich ssl".split()
-print(*[name for name in rare if name in sys.modules])
-"""
+HELP = "from hogwild_local.cli.main import cli; cli(['--help'], standalone_mode=False)"
+RARE = {"asyncio", "email", "importlib.metadata", "jinja2", "llama_cpp", "logging", "numpy", "rich", "ssl"}
 
 
 def loaded_by(code: str) -> set[str]:
-    """Which of our modules code imports."""
-    done = run_isolated(code + OURS)
+    """All modules that are imported then."""
+    done = run_isolated(f"{code}\nprint(*sys.modules)")
     assert done.returncode == 0, done.stderr
-    return set(done.stdout.split())
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def ours_of(code: str) -> set[str]:
+    return {name.removeprefix("hogwild_local.") for name in loaded_by(code) if name.startswith("hogwild_local.")}
 
 
 def test_the_package_alone_imports_none_of_its_modules() -> None:
-    assert loaded_by("import hogwild_local; dir(hogwild_local)") == set()
+    assert ours_of("import hogwild_local; dir(hogwild_local)") == set()
 
 
 @pytest.mark.parametrize(
@@ -66,36 +63,29 @@ def test_the_package_alone_imports_none_of_its_modules() -> None:
     ],
 )
 def test_a_public_name_imports_the_rooms_that_it_needs(name: str, rooms: set[str]) -> None:
-    assert {module.partition(".")[0] for module in loaded_by(f"from hogwild_local import {name}")} == rooms
+    assert {module.partition(".")[0] for module in ours_of(f"from hogwild_local import {name}")} == rooms
 
 
-@pytest.mark.parametrize("argument", ["--help", "--version"])
-def test_help_and_version_import_no_command(argument: str) -> None:
-    code = f"from hogwild_local.cli.main import cli; cli([{argument!r}], standalone_mode=False); print()"
-    done = run_isolated(code + OURS)
-    assert done.stdout.split()[-4:] == ["cli", "cli.main", "errors", "cli.terminal"], done.stderr
+@pytest.mark.parametrize("asked", [HELP, HELP.replace("--help", "--version")])
+def test_help_and_version_import_no_command(asked: str) -> None:
+    assert ours_of(asked) == {"cli", "cli.main", "cli.terminal", "errors"}
 
 
 def test_a_command_imports_no_other_one() -> None:
     commands = {f"cli.{name}" for name in ("bench", "chat", "eval", "rpc_server", "run", "runahead", "serve")}
-    assert commands & loaded_by("from hogwild_local.cli.main import command; command('run')") == {"cli.run"}
+    assert commands & ours_of("from hogwild_local.cli.main import command; command('run')") == {"cli.run"}
 
 
 @pytest.mark.parametrize(
-    "code",
+    ("code", "used"),
     [
-        "from hogwild_local import Model, SharedCache",
-        "from hogwild_local.cli.main import cli; cli(['--help'], standalone_mode=False)",
+        ("from hogwild_local import Model, SharedCache, Sampler", set()),
+        (HELP, set()),
+        ("from hogwild_local import Hogwild, Chat", {"jinja2"}),
     ],
 )
-def test_what_few_need_is_not_imported(code: str) -> None:
-    done = run_isolated(code + UNUSED)
-    assert done.stdout.splitlines()[-1] == "", done.stderr
-
-
-def test_what_only_coroutines_need_is_not_imported() -> None:
-    done = run_isolated("import hogwild_local; hogwild_local.Hogwild; print('asyncio' in sys.modules)")
-    assert done.stdout == "False\n", done.stderr
+def test_what_few_need_is_not_imported(code: str, used: set[str]) -> None:
+    assert loaded_by(code) & RARE == used
 
 
 WITHOUT_POSIX = """
