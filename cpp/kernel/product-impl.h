@@ -1,8 +1,7 @@
 // The kernel for products (kernel/product.h), once per instruction set. Included by kernel/product-<isa>.cpp, which
 // defines before, with vectors of 256 bits:
-//   max_rows, max_groups: rows of one group of 8 outputs that are computed together, and groups of max_rows /
-//   max_groups
-//     rows; their sums of integers, weights of each group and what is between fit into registers
+//   max_rows: rows that are computed together; with max_groups groups of 8 outputs at once, max_rows / max_groups.
+//     Their sums of integers, weights of each group and what is between fit into registers
 //   add_dots(sums, weights, x): sums and the products of four inputs of each of 8 outputs
 //   whole(sums): of each output one sum, of 32 bits
 //   scaled(sums, scales): whole sums times scales, in the form that wide(eight words) gives them
