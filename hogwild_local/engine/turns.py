@@ -13,9 +13,9 @@ awake, each needs the interpreter in turn."""
 
 
 class Turns:
-    """Callers are threads; with each pass those that have ended are forgotten. One that did not come back in time is not
-    waited for again until it was seen to come back in time. All methods but wait_for_one() are called with the merger's
-    mutex held, that one without."""
+    """Callers are threads; with each pass those that have ended are forgotten. One that did not come back in time is
+    not waited for again until it was seen to come back in time. All methods but wait_for_one() are called with the
+    merger's mutex held, that one without."""
 
     def __init__(self) -> None:
         self.patience = PATIENCE_S
