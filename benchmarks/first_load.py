@@ -1,9 +1,10 @@
 """What the trial of an unknown file costs its first load: seconds from the start of a process until the model is there,
 with and without the trial, in turn, in each way to load one.
 
-    python benchmarks/first_load.py model.gguf [--ways Model Hogwild run serve] [--rounds 9]
+    python benchmarks/first_load.py model.gguf [--ways Model Hogwild run serve] [--rounds 9] [--cold]
 
-Medians, and what the trial adds to them. The file is read once before, so that it comes from the machine's memory.
+Medians, and what the trial adds to them. The file is read before, so that it comes from the machine's memory; with
+--cold the system is told to forget it before each load, so that it comes from the disk.
 """
 
 from __future__ import annotations
@@ -57,20 +58,32 @@ def load(command: list[str], is_tried: bool) -> float:
     return took
 
 
+def read(model: Path) -> None:
+    with model.open("rb") as file:
+        while file.read(1 << 24):
+            pass
+
+
+def forget(model: Path) -> None:
+    with model.open("rb") as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
     parser.add_argument("--ways", nargs="+", default=["Model", "Hogwild", "run", "serve"])
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--cold", action="store_true")
     options = parser.parse_args()
-    with options.model.open("rb") as file:
-        while file.read(1 << 24):
-            pass
+    read(options.model)
     for way in options.ways:
         command = commands(options.model)[way]
         times: dict[bool, list[float]] = {True: [], False: []}
         for round_ in range(options.rounds):
             for is_tried in (round_ % 2 == 0, round_ % 2 == 1):
+                if options.cold:
+                    forget(options.model)
                 times[is_tried].append(load(command, is_tried))
         tried, trusted = median(times[True]), median(times[False])
         print(f"{way:8} tried {tried:6.3f} s, trusted {trusted:6.3f} s: {tried - trusted:+.3f} s, "

@@ -12,38 +12,32 @@ log lines a place to go. The compiled library is loaded with the first model: th
 this package was compiled against, or an ImportError says what to do.
 """
 
-from importlib.metadata import version as _version
+from importlib import import_module
+from pathlib import Path
+from typing import Any
 
-from . import errors, events
-from .chat import Chat
-from .engine.block import CacheBlock
-from .engine.cache import SharedCache
-from .engine.log import set_log_hook
-from .engine.model import Model
-from .engine.sampling import Sampler
-from .hogwild import Hogwild
-from .options import SamplingParams, Worker
-from .prompts.style import PromptStyle
-from .workers.layouts import Layout
-from .workers.result import Result
-from .workers.run import Run
+_stub = Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8")
+_homes = {line.split()[-1]: line.split()[1] for line in _stub.splitlines() if line.startswith("from ")}
+"""Public names, and the module of each, which is imported when the name is used first. They are written down once, in
+__init__.pyi, where type checkers see them."""
 
-__all__ = [
-    "CacheBlock",
-    "Chat",
-    "Hogwild",
-    "Layout",
-    "Model",
-    "PromptStyle",
-    "Result",
-    "Run",
-    "Sampler",
-    "SamplingParams",
-    "SharedCache",
-    "Worker",
-    "errors",
-    "events",
-    "set_log_hook",
-]
+__all__ = sorted(_homes)
 
-__version__ = _version("hogwild-local")
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        value: Any = version("hogwild-local")
+    elif name not in _homes:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    elif _homes[name] == ".":
+        value = import_module(f".{name}", __name__)
+    else:
+        value = getattr(import_module(_homes[name], __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, "__version__"})

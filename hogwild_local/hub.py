@@ -8,7 +8,6 @@ import fnmatch
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
-from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from types import ModuleType
 
@@ -183,6 +182,8 @@ def _check(file: Path, repo: str) -> None:
 
 
 def _who() -> dict[str, str]:
+    from importlib.metadata import version
+
     return {"library_name": "hogwild-local", "library_version": version("hogwild-local")}
 
 

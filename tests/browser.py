@@ -18,7 +18,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from server_helper import SHEET, Served, embedded, served
 
 from hogwild_local import Hogwild
-from hogwild_local.prompts.style import Said
+from hogwild_local.prompts.tables import Said
 
 ALL = 10**9
 NEW_LINE = Keys.SHIFT + Keys.ENTER + Keys.SHIFT

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from hogwild_local.cli.main import cli
+from hogwild_local.cli.main import command
 
 ROOT = Path(__file__).parent.parent
 PAGES = [
@@ -96,6 +96,16 @@ def _of_section(page: Path, lines: list[str], start: int, end: int) -> Program |
     return Program(page, section, "\n".join(code) + "\n", output, mark)
 
 
+def command_of(names: str) -> click.Command:
+    """The command "run", or "runahead bench". Raises KeyError if there is none."""
+    first, *others = names.split()
+    found = command(first)
+    for name in others:
+        assert isinstance(found, click.Group)
+        found = found.commands[name]
+    return found
+
+
 def command_lines() -> list[tuple[click.Command, list[str]]]:
     """The hogwild commands that documents show, with the options that they are given there. Raises KeyError for a
     command that there is not."""
@@ -105,9 +115,5 @@ def command_lines() -> list[tuple[click.Command, list[str]]]:
         for names, rest in re.findall(
             r"(?:^    |`)(?:mpiexec [^`\n]*)?hogwild ((?:runahead )?[a-z][a-z-]*)([^`#\n]*)", text, re.MULTILINE
         ):
-            command: click.Command = cli
-            for name in names.split():
-                assert isinstance(command, click.Group)
-                command = command.commands[name]
-            found.append((command, re.findall(r"(?<!\S)--?[a-z][\w-]*", rest)))
+            found.append((command_of(names), re.findall(r"(?<!\S)--?[a-z][\w-]*", rest)))
     return found

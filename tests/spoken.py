@@ -10,7 +10,7 @@ from fakes import TINY_STYLE, FakeEngine
 
 from hogwild_local import Hogwild
 from hogwild_local import events as ev
-from hogwild_local.prompts.style import Role, Said
+from hogwild_local.prompts.tables import Role, Said
 from hogwild_local.workers.run import Run
 
 OPTIONS: dict[str, Any] = {"max_passes": 9, "finisher": False, "seed": 1}

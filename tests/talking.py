@@ -18,7 +18,7 @@ from llama_files import MODELS
 from hogwild_local import Hogwild
 from hogwild_local import events as ev
 from hogwild_local.prompts.chat_template import ChatTemplate
-from hogwild_local.prompts.style import Reply
+from hogwild_local.prompts.tables import Reply
 from hogwild_local.workers.samplers import closing_of, forbidden_tokens
 
 GOLDEN = Path(__file__).parent / "reference" / "talking"

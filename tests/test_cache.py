@@ -71,7 +71,7 @@ class CacheMachine(RuleBasedStateMachine):
         rounds_queries = attention != "fused" and cache_type != "f32"
         self.tolerance = TOLERANCE_OF_ROUNDED_QUERIES if rounds_queries else TOLERANCE
         self.twins: list[Twin] = []
-        self.has_split = False
+        self.may_move = False  # also the roomy cache
 
     @initialize(n_ctx=st.integers(40, 120))
     def make_caches(self, n_ctx: int) -> None:
@@ -82,8 +82,8 @@ class CacheMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "small"):
-            # What was split has no room to grow in.
-            assert self.has_split or self.roomy.n_moved == 0, "the roomy cache is no reference where it moves cells too"
+            # What was split has no room to grow in, and a copy is moved to what it is read with.
+            assert self.may_move or self.roomy.n_moved == 0, "the roomy cache is no reference where it moves cells too"
             self.moved.append(self.small.n_moved)
             self.small.close()
             self.roomy.close()
@@ -131,7 +131,7 @@ class CacheMachine(RuleBasedStateMachine):
         n_moved = self.small.n_moved
         self.twins.append(Twin(twin.small.split(n), twin.roomy.split(n), twin.tokens[n:]))
         del twin.tokens[n:]
-        self.has_split = True
+        self.may_move = True
         assert self.small.n_moved == n_moved
 
     @precondition(lambda self: self.twins and len(self.twins) < MAX_BLOCKS)
@@ -145,6 +145,7 @@ class CacheMachine(RuleBasedStateMachine):
                 make()
         else:
             self.twins.append(Twin(make(), self.roomy.copy(twin.roomy), twin.tokens))
+            self.may_move = True
             assert self.small.read(self.twins[-1].small) == held
         assert self.small.read(twin.small) == held
 

@@ -16,7 +16,7 @@ from fakes import TINY_STYLE, FakeEngine
 from hogwild_local import Chat, Hogwild
 from hogwild_local import events as ev
 from hogwild_local.errors import Busy, InvalidArgument
-from hogwild_local.prompts.style import Reply
+from hogwild_local.prompts.tables import Reply
 from hogwild_local.workers.run import Run
 
 STYLE = replace(TINY_STYLE, reply=Reply("~"))

@@ -10,7 +10,7 @@ from runs import fed, finished, hogwild, of, passes, run, seen_by_finisher, text
 
 from hogwild_local import events as ev
 from hogwild_local.errors import InvalidArgument
-from hogwild_local.prompts.style import Reply
+from hogwild_local.prompts.tables import Reply
 from hogwild_local.workers.layouts import LAYOUTS
 
 

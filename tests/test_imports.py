@@ -32,6 +32,62 @@ print("numpy" in sys.modules, Hogwild, len(names) > 40)
     assert done.stdout == "True <class 'hogwild_local.hogwild.Hogwild'> True\n"
 
 
+HELP = "from hogwild_local.cli.main import cli; cli(['--help'], standalone_mode=False)"
+RARE = {"asyncio", "email", "importlib.metadata", "jinja2", "llama_cpp", "logging", "numpy", "rich", "ssl"}
+
+
+def loaded_by(code: str) -> set[str]:
+    """All modules that are imported then."""
+    done = run_isolated(f"{code}\nprint(*sys.modules)")
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def ours_of(code: str) -> set[str]:
+    return {name.removeprefix("hogwild_local.") for name in loaded_by(code) if name.startswith("hogwild_local.")}
+
+
+def test_the_package_alone_imports_none_of_its_modules() -> None:
+    assert ours_of("import hogwild_local; dir(hogwild_local)") == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "rooms"),
+    [
+        ("Model", {"engine", "options", "checks", "disk", "errors"}),
+        ("SharedCache", {"engine", "options", "checks", "disk", "errors"}),
+        ("SamplingParams", {"options", "checks", "errors"}),
+        ("events", {"events"}),
+        ("errors", {"errors"}),
+        ("__version__", set()),
+    ],
+)
+def test_a_public_name_imports_the_rooms_that_it_needs(name: str, rooms: set[str]) -> None:
+    assert {module.partition(".")[0] for module in ours_of(f"from hogwild_local import {name}")} == rooms
+
+
+@pytest.mark.parametrize("asked", [HELP, HELP.replace("--help", "--version")])
+def test_help_and_version_import_no_command(asked: str) -> None:
+    assert ours_of(asked) == {"cli", "cli.main", "cli.terminal", "errors"}
+
+
+def test_a_command_imports_no_other_one() -> None:
+    commands = {f"cli.{name}" for name in ("bench", "chat", "eval", "rpc_server", "run", "runahead", "serve")}
+    assert commands & ours_of("from hogwild_local.cli.main import command; command('run')") == {"cli.run"}
+
+
+@pytest.mark.parametrize(
+    ("code", "used"),
+    [
+        ("from hogwild_local import Model, SharedCache, Sampler", set()),
+        (HELP, set()),
+        ("from hogwild_local import Hogwild, Chat", {"jinja2"}),
+    ],
+)
+def test_what_few_need_is_not_imported(code: str, used: set[str]) -> None:
+    assert loaded_by(code) & RARE == used
+
+
 WITHOUT_POSIX = """
 import os, select, signal, socket
 import llama_cpp._ggml, rich.live, uvicorn.config, starlette.applications, markdown_it, nh3, concurrent.futures.thread

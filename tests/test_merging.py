@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from statistics import mean
 
 import pytest
-from merging_scene import N_CTX, Made, blocked, in_thread, wait_for
+from merging_scene import N_BATCH, N_CTX, Made, blocked, in_thread, wait_for
 
 from hogwild_local.engine import turns
 from hogwild_local.engine.merging import Request
@@ -226,23 +226,43 @@ def test_a_leader_that_is_interrupted_leaves_the_others_an_error_and_no_deadlock
 
 
 def test_who_comes_late_is_not_waited_for_until_it_was_seen_in_time() -> None:
-    turns = Turns()
-    turns.woke([1, 2, 3], 0.1, now=10.0)
+    turns, end = Turns(), threading.Event()
+    callers = [in_thread(lambda: end.wait(60)) for _ in range(3)]
+    turns.woke(callers, 0.1, now=10.0)
     assert turns.patience == pytest.approx(0.005)
-    turns.came(1, 10.001)
+    turns.came(callers[0], 10.001)
     assert turns.n_awaited == 2
-    turns.came(2, 10.002)
-    assert turns.wait_for_one()  # 1 and 2 have come
+    turns.came(callers[1], 10.002)
+    assert turns.wait_for_one()  # two have come
     assert not turns.wait_for_one()
     turns.give_up()
-    turns.woke([1, 2, 3], 0.1, now=11.0)
-    assert turns.n_awaited == 2  # 3 did not come
-    turns.came(3, 11.001)
-    turns.woke([1, 2, 3], 0.1, now=12.0)
+    turns.woke(callers, 0.1, now=11.0)
+    assert turns.n_awaited == 2  # the third did not come
+    turns.came(callers[2], 11.001)
+    turns.woke(callers, 0.1, now=12.0)
     assert turns.n_awaited == 3
-    for caller in (1, 2, 3):
+    for caller in callers:
         turns.came(caller, 12.001)
     assert turns.n_awaited == 0
+    end.set()
+
+
+def test_threads_that_have_ended_are_forgotten_with_the_next_pass() -> None:
+    made, all_alive = Made(), threading.Barrier(20)
+
+    def call(block: int) -> None:
+        made.merger.feed(Request([DecodeView([block], [1])], N_BATCH, n_later=5))  # of a prompt that never goes on
+        all_alive.wait(10)
+
+    with ThreadPoolExecutor(20) as pool:
+        list(pool.map(call, [made.block() for _ in range(20)]))
+    merger, turns = made.merger, made.merger._turns
+    assert turns._in_time_until
+    assert turns._late or turns._away
+    assert merger._dues
+    made.feed(made.block())
+    kept = (turns._away, turns._late, turns._in_time_until, merger._dues)
+    assert {caller for callers in kept for caller in callers} == {threading.current_thread()}
 
 
 def test_freeing_is_noted_at_once_and_done_later_once() -> None:

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule, run_state_machine_as_test
 from mla import write_mla
-from test_cache import CacheMachine
+from test_cache import CacheMachine, Twin
 from test_equivalence import TOLERANCE, TOLERANCES, tokens_of
 from test_runahead import ranks
 
@@ -190,7 +190,18 @@ def test_a_prompt_of_several_ranks_over_mirrors_leaves_none_of_them(tiny_path: C
 
 
 class MirrorMachine(CacheMachine):
-    """Random operations, between passes of workers that see each other in the same order as before."""
+    """Random operations, between passes of workers that see each other in the same order as before. kept: whether each
+    pass found a mirror whose values it did not have to copy."""
+
+    def __init__(self, model: Model, kept: list[bool]) -> None:
+        super().__init__(model, "ggml", "f32", moved=[])
+        self.kept = kept
+
+    def feed(self, views: list[tuple[list[Twin], list[int]]]) -> None:
+        before = counts(self.small)
+        super().feed(views)
+        keys, values = counts(self.small) - before
+        self.kept.append(keys > values)
 
     @precondition(lambda self: len(self.twins) > 1)
     @rule(n=st.integers(1, 5), rest=st.integers(0, 2))
@@ -200,7 +211,6 @@ class MirrorMachine(CacheMachine):
             if self.n_free < len(own):
                 return
             self.feed([([*(other for other in own if other is not twin), twin], [i]) for twin in own])
-        self.moved.append(self.small.n_mirrored - self.small.n_mirrored_values)
 
     @precondition(lambda self: len(self.twins) > 3)
     @rule()
@@ -211,14 +221,17 @@ class MirrorMachine(CacheMachine):
 
 
 def test_kept_mirrors_are_true_whatever_happens_between_passes(single: Load) -> None:
-    kept: list[int] = []
-    run_state_machine_as_test(
-        lambda: MirrorMachine(single("llama-bos"), "ggml", "f32", kept),
-        settings=settings(
-            max_examples=60, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
-        ),
-    )
-    assert sum(kept) > 1000, "these runs kept too few mirrors to say anything"
+    kept: list[bool] = []
+    for _ in range(5):  # what is drawn at random may keep few mirrors: then more is drawn
+        run_state_machine_as_test(
+            lambda: MirrorMachine(single("llama-bos"), kept),
+            settings=settings(
+                max_examples=60, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
+            ),
+        )
+        if sum(kept) > 50:
+            break
+    assert sum(kept) > 50, "these runs kept too few mirrors to say anything"
 
 
 def test_graphs_of_workers_serve_many_passes(single: Load) -> None:

@@ -11,11 +11,11 @@ from typing import Any
 import click
 import numpy as np
 import pytest
+from documents import command_of
 from fakes import TINY_STYLE, FakeEngine, FakeModel
 
 from hogwild_local import Model, Sampler
 from hogwild_local.checks import number, whole
-from hogwild_local.cli.main import cli
 from hogwild_local.cli.options import flags_of
 from hogwild_local.errors import InvalidArgument
 from hogwild_local.hogwild import Hogwild
@@ -35,7 +35,7 @@ EVERY = [(kind, name) for kind in (EngineOptions, RunOptions, SamplingParams) fo
 
 def parameters(command: str) -> dict[str, click.Option]:
     """By long name."""
-    return {param.opts[-1]: param for param in cli.commands[command].params if isinstance(param, click.Option)}
+    return {param.opts[-1]: param for param in command_of(command).params if isinstance(param, click.Option)}
 
 
 @pytest.mark.parametrize(("kind", "name"), EVERY, ids=lambda value: getattr(value, "__name__", value))

@@ -6,6 +6,7 @@ import ast
 import ctypes
 import importlib.metadata
 import inspect
+import pickle
 import re
 import shutil
 import subprocess
@@ -33,6 +34,32 @@ PUBLIC = {
 def test_the_public_names_are_these_and_sorted() -> None:
     assert set(hogwild_local.__all__) == PUBLIC
     assert hogwild_local.__all__ == sorted(hogwild_local.__all__)
+
+
+def test_public_names_are_seen_before_they_are_used() -> None:
+    """By help(), completion, and who imports all of them."""
+    code = """
+import pydoc, hogwild_local
+before = dir(hogwild_local)
+from hogwild_local import *
+print(*(name for name in before if name in globals() and not name.startswith("_")))
+print(pydoc.render_doc(hogwild_local))
+"""
+    names, *page = run_isolated(code).stdout.splitlines()
+    assert set(names.split()) >= PUBLIC
+    assert all(any(name in line for line in page) for name in PUBLIC - {"errors", "events"})
+
+
+def test_a_name_that_there_is_not_is_an_attribute_error_that_says_a_near_one() -> None:
+    assert not hasattr(hogwild_local, "Modell")
+    done = run_isolated("from hogwild_local import Modell")
+    assert "cannot import name 'Modell'" in done.stderr
+    assert "Did you mean: 'Model'" in run_isolated("import hogwild_local; hogwild_local.Modell").stderr
+
+
+@pytest.mark.parametrize("name", sorted(PUBLIC - {"errors", "events", "set_log_hook"}))
+def test_a_public_class_is_found_again_by_pickle(name: str) -> None:
+    assert pickle.loads(pickle.dumps(getattr(hogwild_local, name))) is getattr(hogwild_local, name)
 
 
 @pytest.mark.parametrize("name", sorted(PUBLIC))

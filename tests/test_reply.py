@@ -12,7 +12,7 @@ from fakes import TEMPLATE, TINY_STYLE, FakeEngine, FakeModel, Feed
 from hogwild_local import CacheBlock, Hogwild, PromptStyle, SamplingParams, SharedCache, Worker
 from hogwild_local import events as ev
 from hogwild_local.errors import InvalidArgument
-from hogwild_local.prompts.style import Reply
+from hogwild_local.prompts.tables import Reply
 from hogwild_local.workers.opening import REPLY_KEPT
 
 STYLE = replace(TINY_STYLE, reply=Reply("{{ closing or '~' }}"))

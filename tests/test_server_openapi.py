@@ -10,7 +10,7 @@ import jsonschema
 from server_helper import Served, paced, served, until
 from test_reply import STYLE
 
-from hogwild_local.prompts.style import Said
+from hogwild_local.prompts.tables import Said
 
 load = paced(0.002, replace(STYLE, said=Said("{{ text }}")))
 

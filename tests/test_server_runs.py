@@ -14,7 +14,7 @@ from server_helper import ASKED, CHAT, SHEET, Served, embedded, events_of, noted
 from test_reply import STYLE
 
 from hogwild_local import Result
-from hogwild_local.prompts.style import Role, Said
+from hogwild_local.prompts.tables import Role, Said
 
 
 def test_a_response_has_an_item_for_each_worker_and_then_the_message(client: openai.OpenAI, wanted: Result) -> None:

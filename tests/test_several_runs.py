@@ -19,7 +19,7 @@ from runs import finished, hogwild, of, seen_by_finisher, texts
 from hogwild_local import events as ev
 from hogwild_local.errors import Busy, CacheFull, Closed, HogwildError
 from hogwild_local.hogwild import Hogwild
-from hogwild_local.prompts.style import Reply
+from hogwild_local.prompts.tables import Reply
 from hogwild_local.workers.run import Run
 
 PROMPT_CELLS = 14 + 14  # of "P" in TINY_STYLE's combined layout, and of two introductions

@@ -342,7 +342,7 @@ def test_a_turn_of_a_conversation_can_be_spoken_to() -> None:
     fake = FakeEngine("A.\n\naaaaa", "bbbbbbbbb", [*b"yes", EOS])
     from dataclasses import replace
 
-    from hogwild_local.prompts.style import Reply
+    from hogwild_local.prompts.tables import Reply
 
     with hogwild(fake, prompts=replace(STYLE, reply=Reply("~"))) as hw:
         chat = hw.chat(workers=["A", Worker("B", role="doubt")], keep_thoughts=True, max_passes=9, seed=1)

@@ -20,7 +20,8 @@ from spoken import STYLE, hogwild
 from hogwild_local import Hogwild, SamplingParams, SharedCache, Worker
 from hogwild_local import events as ev
 from hogwild_local.errors import Closed
-from hogwild_local.prompts.style import PromptStyle, Step
+from hogwild_local.prompts.style import PromptStyle
+from hogwild_local.prompts.tables import Step
 from hogwild_local.workers.layouts import LAYOUTS
 from hogwild_local.workers.run import Run
 

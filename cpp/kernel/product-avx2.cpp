@@ -8,7 +8,7 @@
 namespace hw {
 namespace {
 
-constexpr int max_rows = 4;
+constexpr int max_rows = 8;
 constexpr int max_groups = 2;
 
 inline __m256i add_dots(__m256i sums, __m256i weights, __m256i x) {

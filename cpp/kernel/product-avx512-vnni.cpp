@@ -1,5 +1,5 @@
-// The kernel for products for AVX-512 with VNNI (Ice Lake, Zen 4 and later): with vectors of 256 bits, but 32
-// registers, so that more rows share what is unpacked.
+// The kernel for products for AVX-512 with VNNI (Ice Lake, Zen 4 and later): with vectors of 256 bits, and 32
+// registers, which eight rows need.
 #if defined(__x86_64__)
 #include <immintrin.h>
 

@@ -1,7 +1,7 @@
 // The kernel for products (kernel/product.h), once per instruction set. Included by kernel/product-<isa>.cpp, which
 // defines before, with vectors of 256 bits:
-//   max_rows, max_groups: rows, and groups of 8 outputs, computed together; their sums of integers, weights of each
-//     group and what is between fit into registers
+//   max_rows: rows that are computed together; with max_groups groups of 8 outputs at once, max_rows / max_groups.
+//     Their sums of integers, weights of each group and what is between fit into registers
 //   add_dots(sums, weights, x): sums and the products of four inputs of each of 8 outputs
 //   whole(sums): of each output one sum, of 32 bits
 //   scaled(sums, scales): whole sums times scales, in the form that wide(eight words) gives them
@@ -54,7 +54,7 @@ namespace {
 constexpr int64_t min_shared_inputs = 8192;
 
 // Tile<n, G>::run
-template <template <int, int> class Tile, int G, int R = max_rows>
+template <template <int, int> class Tile, int G, int R = max_rows / G>
 auto run_of(int64_t n) {
     if constexpr (R > 1) {
         if (n < R) return run_of<Tile, G, R - 1>(n);
@@ -82,6 +82,7 @@ void multiply_rows(const Weights& weights, const std::byte* data, int64_t n_rows
                    float* out) {
     const auto row_bytes = static_cast<int64_t>(quantized_bytes(weights.kind, weights.n_in));
     const int64_t end = 8 * (first + n_groups) < weights.n_out ? 8 * (first + n_groups) : weights.n_out;
+    constexpr int G = Tile<1, 1>::max_groups;
     for (int64_t row = 0; row < n_rows; row += max_rows) {
         QuantizedRow rows[max_rows];
         const int64_t n = n_rows - row < max_rows ? n_rows - row : max_rows;
@@ -90,8 +91,8 @@ void multiply_rows(const Weights& weights, const std::byte* data, int64_t n_rows
         }
         float* of_rows = out + row * weights.n_out;
         int64_t output = 8 * first;
-        if (n > 1 && n * weights.n_in >= min_shared_inputs) {
-            output = multiply_groups<Tile, Tile<1, 1>::max_groups>(weights, rows, n, output, end, of_rows);
+        if (n > 1 && n <= max_rows / G && n * weights.n_in >= min_shared_inputs) {
+            output = multiply_groups<Tile, G>(weights, rows, n, output, end, of_rows);
         }
         multiply_groups<Tile, 1>(weights, rows, n, output, end, of_rows);
     }

@@ -1,5 +1,5 @@
 // Products of a pass's rows with weights of 4 and 6 bits. ggml's CPU backend unpacks weights for each row anew (those
-// of 4 bits also for four at once); here up to four rows, or eight, whatever their number, share what is read and
+// of 4 bits also for four at once); here up to eight rows, whatever their number, share what is read and
 // unpacked. So a pass of two or three workers costs little more than one of a single worker.
 //
 // Weights of 4 bits lie as ggml repacks them, the numbers of eight outputs side by side; those of 6 bits as in a file.

@@ -309,7 +309,8 @@ inline Ahead ahead_of(const char* rows, const AttnCache& cache, int n, int d) {
     return {rows, rows + (dense ? static_cast<size_t>(n) * cache.nb_cell : 0)};
 }
 
-// Rows of a cache that will be read soon, fetched a row at a time.
+// Rows of a cache that will be read soon, fetched a row at a time. Into the second level of the CPU's caches: the first
+// waits for few lines at once.
 struct AheadRows {
     AheadRows(const char* a_rows, const AttnCache& cache, int n_rows, int d)
         : rows(a_rows),
@@ -320,7 +321,7 @@ struct AheadRows {
     void fetch(int first, int last) const {
         for (int row = first; row < last && row < n; ++row) {
             const char* p = rows + static_cast<size_t>(row) * stride;
-            for (int i = 0; i < bytes; i += 64) __builtin_prefetch(p + i);
+            for (int i = 0; i < bytes; i += 64) __builtin_prefetch(p + i, 0, 2);
         }
     }
 

@@ -5,27 +5,36 @@ The context's object may be an Engine, which then takes the place of the compile
 
 from __future__ import annotations
 
-import importlib.metadata
 import sys
+from importlib import import_module
 from typing import Any
 
 import click
 
-from .. import __version__
 from ..errors import HogwildError, InvalidArgument
-from .bench import bench
-from .chat import chat
-from .eval import evaluate
-from .rpc_server import rpc_server
-from .run import run
-from .runahead import runahead
-from .serve import serve
 from .terminal import Terminated, note, say, signals_as_exceptions
+
+COMMANDS = {
+    "bench": ("bench", "Measure milliseconds a pass, of ours and of llama.cpp's."),
+    "chat": ("chat", "Talk with a model: several workers think, one voice replies."),
+    "eval": ("evaluate", "Measure how often workers find the right answers."),
+    "rpc-server": ("rpc_server", "Lend this machine's devices to models on other machines."),
+    "run": ("run", "Let several workers think about a prompt together."),
+    "runahead": ("runahead", "Measure prompts that several processes prefill together."),
+    "serve": ("serve", "Serve a model to clients of OpenAI's interface."),
+}
+"""What each is called in the module of its own, which is imported when it is used; and its line in --help."""
 
 
 class Commands(click.Group):
     """Turns errors into one line on stderr: exit code 2 for a wrong argument, 1 for the rest; 130 after Ctrl+C, and
-    128 and its number after another signal."""
+    128 and its number after another signal. What it lists are names; who uses one gets the command."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name, listed, rest = super().resolve_command(ctx, args)
+        return name, command(name) if name else listed, rest
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -42,6 +51,10 @@ class Commands(click.Group):
 
 def _show_version(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
     if wanted:
+        import importlib.metadata
+
+        from .. import __version__
+
         try:
             theirs = importlib.metadata.version("llama-cpp-python")
         except importlib.metadata.PackageNotFoundError:
@@ -59,7 +72,11 @@ SETTINGS = {
 }
 
 
-@click.group(cls=Commands, context_settings=SETTINGS)
+@click.group(
+    cls=Commands,
+    commands={name: click.Command(name, short_help=line) for name, (_, line) in COMMANDS.items()},
+    context_settings=SETTINGS,
+)
 @click.option(
     "--version",
     is_flag=True,
@@ -72,13 +89,11 @@ def cli() -> None:
     """Several workers of one language model, thinking at the same time over one shared KV cache."""
 
 
-cli.add_command(bench)
-cli.add_command(chat)
-cli.add_command(evaluate)
-cli.add_command(rpc_server)
-cli.add_command(run)
-cli.add_command(runahead)
-cli.add_command(serve)
+def command(name: str) -> click.Command:
+    """One of COMMANDS, imported."""
+    called, _ = COMMANDS[name]
+    found: click.Command = getattr(import_module(f".{name.replace('-', '_')}", __package__), called)
+    return found
 
 
 def main() -> None:

@@ -41,8 +41,8 @@ class Request:
     def __init__(self, views: Sequence[DecodeView], n_part: int = 0, n_later: int = 0) -> None:
         self.views, self.n_part, self.n_later = list(views), n_part, n_later
         self.n_tokens = sum(len(view.tokens) for view in views)
-        self.caller = threading.get_ident()
-        self.is_main = threading.current_thread() is threading.main_thread()
+        self.caller = threading.current_thread()
+        self.is_main = self.caller is threading.main_thread()
         self.gate = threading.Lock()
         """Held while there is nothing to wake for."""
         self.gate.acquire()
@@ -119,7 +119,7 @@ class Merger:
         self._turns = Turns()
         self._pace = Pace()
         self._n_prompt_tokens = 0  # that were fed
-        self._dues: dict[int, int] = {}  # of prompts that go on in their callers' next requests
+        self._dues: dict[threading.Thread, int] = {}  # of prompts that go on in their callers' next requests
 
     def alone(self, change: Callable[[], T]) -> T:
         """What changes the cache but is no pass: while none runs."""
@@ -234,6 +234,7 @@ class Merger:
         if batch.n_of == {asked: outcome[1] for asked, outcome in outcomes.items() if isinstance(outcome, tuple)}:
             self._pace.took(batch.n_others, batch.n_joined, seconds)
         self._n_prompt_tokens += batch.n_joined
+        self._dues = {caller: due for caller, due in self._dues.items() if caller.is_alive()}
         self._turns.woke([request.caller for request in batch.n_of], seconds, now)
         for request in batch.n_of:
             match outcomes.get(request):

@@ -9,7 +9,6 @@ import os
 import socket
 import struct
 from collections.abc import Sequence
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -62,7 +61,7 @@ def load_backend(native: Any) -> None:
     except DeviceError:
         if path is not None:
             raise
-        raise DeviceError(NO_BACKEND.format(version=version("llama-cpp-python"))) from None
+        raise DeviceError(NO_BACKEND.format(version=_version())) from None
 
 
 def short_address(server: str) -> str:
@@ -98,8 +97,14 @@ def greet(server: str, timeout: float = TIMEOUT_S) -> None:
         speaks = f"version {answer[8]}" if len(answer) == 8 + 4 + CAPS_SIZE else "something else"
         raise DeviceError(
             f"{server} is not an RPC server of our version: it speaks {speaks}, llama-cpp-python "
-            f"{version('llama-cpp-python')} speaks {PROTOCOL}. Use the same llama.cpp on both machines"
+            f"{_version()} speaks {PROTOCOL}. Use the same llama.cpp on both machines"
         )
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("llama-cpp-python")
 
 
 def _receive(connection: socket.socket, n: int) -> bytes:

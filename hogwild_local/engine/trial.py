@@ -19,7 +19,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Event, Thread
@@ -64,6 +63,8 @@ def _key(files: Sequence[Path]) -> str | None:
         states = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     except OSError:
         return None
+    from importlib.metadata import version
+
     tried_by = version("hogwild-local"), version("llama-cpp-python")
     return hashlib.sha256(repr((states, tried_by)).encode("utf-8", errors="surrogateescape")).hexdigest()[:32]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
+from threading import Thread
 
 PATIENCE_S = 1e-3
 PATIENCE_SHARE = 0.05
@@ -12,14 +13,15 @@ awake, each needs the interpreter in turn."""
 
 
 class Turns:
-    """Callers are threads, by ident. One that did not come back in time is not waited for again until it was seen to
-    come back in time. All methods but wait() are called with the merger's mutex held, wait() without."""
+    """Callers are threads; with each pass those that have ended are forgotten. One that did not come back in time is
+    not waited for again until it was seen to come back in time. All methods but wait_for_one() are called with the
+    merger's mutex held, that one without."""
 
     def __init__(self) -> None:
         self.patience = PATIENCE_S
-        self._away: set[int] = set()  # woken by the last pass, and not back
-        self._late: set[int] = set()
-        self._woken: dict[int, tuple[float, float]] = {}  # when, and until when it is in time
+        self._away: set[Thread] = set()  # woken by the last pass, and not back
+        self._late: set[Thread] = set()
+        self._in_time_until: dict[Thread, float] = {}  # of who was woken, and is not back
         self._came = threading.Lock()
         self._came.acquire()
 
@@ -27,23 +29,24 @@ class Turns:
     def n_awaited(self) -> int:
         return len(self._away - self._late)
 
-    def woke(self, callers: Iterable[int], pass_s: float, now: float) -> None:
+    def woke(self, callers: Iterable[Thread], pass_s: float, now: float) -> None:
         """A pass of pass_s seconds has ended."""
         self._away = set(callers)
         self.patience = max(PATIENCE_S, PATIENCE_SHARE * pass_s)
+        self._late = {caller for caller in self._late if caller.is_alive()}
+        self._in_time_until = {caller: until for caller, until in self._in_time_until.items() if caller.is_alive()}
         for caller in self._away:
-            self._woken[caller] = (now, now + self.patience * len(self._away))
+            self._in_time_until[caller] = now + self.patience * len(self._away)
 
-    def came(self, caller: int, now: float) -> None:
-        _, until = self._woken.pop(caller, (now, now))
-        if now <= until:
+    def came(self, caller: Thread, now: float) -> None:
+        if now <= self._in_time_until.pop(caller, now):
             self._late.discard(caller)
         if caller in self._away:
             self._away.discard(caller)
             if self._came.locked():
                 self._came.release()
 
-    def left(self, caller: int) -> None:
+    def left(self, caller: Thread) -> None:
         """It is interrupted, and may never ask again."""
         self._away.discard(caller)
 

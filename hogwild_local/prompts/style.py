@@ -10,7 +10,7 @@ import functools
 import re
 import tomllib
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import date as Date
 from importlib import resources
 from pathlib import Path
@@ -23,84 +23,23 @@ from .chat_template import ChatTemplate
 from .messages import Message
 from .prompt import Prompt, as_text
 from .sandbox import Sandbox, budget
+from .tables import (
+    AnswerForm,
+    Finisher,
+    LayoutTexts,
+    Redundancy,
+    Reply,
+    Role,
+    Rules,
+    Said,
+    Step,
+    Stop,
+    Workers,
+    check_types,
+    from_tables,
+)
 
 MOST_TEXT = 2**20
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    one: str
-    many: str
-    task: str
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    first: str
-    prefix: str
-    separator: str
-    sentence_end: str
-    forbidden: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Redundancy:
-    question: str
-
-
-@dataclass(frozen=True, slots=True)
-class Finisher:
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """text: opens the reply to the user; "": none is written."""
-
-    text: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Role:
-    """text: what a worker that has a role reads of it; "": no worker can have one."""
-
-    text: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """text: what the user says while the workers work, as they read it; "": nothing can be said."""
-
-    text: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class AnswerForm:
-    pattern: str
-    closes_with: str
-    example: str
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    strings: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Workers:
-    """most: how many workers the texts are made for, at most; 0: any number."""
-
-    most: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class LayoutTexts:
-    """opening stands at the end of the prompt, header before the others' steps, separator before the own
-    one."""
-
-    opening: str = ""
-    header: str = ""
-    separator: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,13 +58,13 @@ class PromptStyle:
     answer: AnswerForm
     stop: Stop
     layout: Mapping[str, LayoutTexts]
-    workers: Workers = Workers()
-    reply: Reply = Reply()
-    role: Role = Role()
-    said: Said = Said()
+    workers: Workers = field(default_factory=Workers)
+    reply: Reply = field(default_factory=Reply)
+    role: Role = field(default_factory=Role)
+    said: Said = field(default_factory=Said)
 
     def __post_init__(self) -> None:
-        _check_types(self)
+        check_types({table.name: getattr(self, table.name) for table in fields(self)})
         _compile_pattern("step.sentence_end", self.step.sentence_end)
         if _compile_pattern("answer.pattern", self.answer.pattern).groups < 1:
             raise InvalidArgument("prompts: answer.pattern needs a group that holds the answer")
@@ -175,14 +114,7 @@ class PromptStyle:
             raise InvalidArgument(f"prompts: no valid TOML: {error}") from error
         except (RecursionError, ValueError) as error:  # too deep, or a number with too many digits
             raise InvalidArgument(f"prompts: no valid TOML: {error}") from error
-        parts = {"rules": Rules, "step": Step, "redundancy": Redundancy, "finisher": Finisher}
-        parts |= {"answer": AnswerForm, "stop": Stop}
-        _check_keys("", tables, {*parts, "layout", *_OPTIONAL}, {*parts, "layout"})
-        made = {key: _from_table(part, key, tables[key]) for key, part in parts.items()}
-        layouts = _as_table("layout", tables["layout"])
-        texts = {name: _from_table(LayoutTexts, f"layout.{name}", table) for name, table in layouts.items()}
-        made |= {key: _from_table(part, key, tables.get(key, {})) for key, part in _OPTIONAL.items()}
-        return cls(**made, layout=texts)
+        return cls(**from_tables(tables))
 
     @property
     def sentence_end(self) -> re.Pattern[str]:
@@ -193,10 +125,6 @@ class PromptStyle:
         """All answers in text, stripped, without empty ones."""
         answers = [match.group(1).strip() for match in re.finditer(self.answer.pattern, text)]
         return [answer for answer in answers if answer]
-
-
-_OPTIONAL = {"workers": Workers, "reply": Reply, "role": Role, "said": Said}
-"""Tables that may be left out."""
 
 
 class Wording:
@@ -324,66 +252,3 @@ def _compile_pattern(key: str, pattern: str) -> re.Pattern[str]:
         return re.compile(pattern)
     except (re.error, OverflowError, RecursionError, TypeError) as error:
         raise InvalidArgument(f"prompts: {key} is no valid regular expression: {error}") from error
-
-
-def _from_table(part: type[Any], key: str, value: object) -> Any:
-    """Makes a dataclass of strings, numbers and lists of strings from a table with exactly its keys."""
-    table = _as_table(key, value)
-    names = {field.name for field in fields(part)}
-    needed = {field.name for field in fields(part) if field.default is MISSING}
-    _check_keys(f"{key}.", table, names, needed)
-    kinds = {field.name: field.type for field in fields(part)}
-    return part(**{name: _checked(f"{key}.{name}", kinds[name], table[name]) for name in table})
-
-
-def _as_table(key: str, value: object) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise InvalidArgument(f"prompts: {key} must be a table")
-    return value
-
-
-def _check_types(style: PromptStyle) -> None:
-    """Of a style that was made in Python."""
-    parts = {"rules": Rules, "step": Step, "redundancy": Redundancy, "finisher": Finisher}
-    parts |= {"answer": AnswerForm, "stop": Stop, **_OPTIONAL}
-    if not isinstance(style.layout, Mapping):
-        raise InvalidArgument(f"prompts: layout must be a mapping, not {style.layout!r}")
-    given = {name: getattr(style, name) for name in parts}
-    given |= {f"layout.{name}": texts for name, texts in style.layout.items()}
-    for name, value in given.items():
-        part = parts.get(name, LayoutTexts)
-        if not isinstance(value, part):
-            raise InvalidArgument(f"prompts: {name} must be {part.__name__}, not {value!r}")
-        for field in fields(part):
-            item = getattr(value, field.name)
-            _checked(f"{name}.{field.name}", field.type, list(item) if isinstance(item, tuple) else item)
-
-
-def _checked(key: str, kind: object, value: object) -> str | int | tuple[str, ...]:
-    for text in value if isinstance(value, list) else [value]:
-        if isinstance(text, str) and _is_broken(text):
-            raise InvalidArgument(f"prompts: {key} holds what is no character")
-    if kind == "str" and isinstance(value, str):
-        return value
-    if kind == "int" and type(value) is int and value >= 0:
-        return value
-    if kind == "tuple[str, ...]" and isinstance(value, list) and all(isinstance(text, str) for text in value):
-        return tuple(value)
-    wanted = {"str": "a string", "int": "a whole number"}.get(str(kind), "a list of strings")
-    raise InvalidArgument(f"prompts: {key} must be {wanted}")
-
-
-def _is_broken(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return True
-    return False
-
-
-def _check_keys(prefix: str, table: Mapping[str, Any], known: set[str], needed: set[str]) -> None:
-    for name in table:
-        if name not in known:
-            raise InvalidArgument(f"prompts: unknown key {prefix}{name} (known: {', '.join(sorted(known))})")
-    for name in sorted(needed - set(table)):
-        raise InvalidArgument(f"prompts: missing key {prefix}{name}")

@@ -14,7 +14,6 @@ from ..engine.views import Sampled
 from ..errors import CacheFull, Closed, InvalidArgument
 from ..options import Worker, as_worker
 from .admission import Allowance
-from .asynchronous import events_of
 from .commands import Cancel, Say, Stop
 from .feeds import Feed
 from .loop import Loop
@@ -197,6 +196,8 @@ class Run:
             self.close()
 
     def __aiter__(self) -> AsyncIterator[ev.Event]:
+        from .asynchronous import events_of  # and so asyncio: few need it
+
         return events_of(self)
 
     def __enter__(self) -> Self:
