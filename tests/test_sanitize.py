@@ -38,6 +38,12 @@ def script() -> ModuleType:
     return module
 
 
+@pytest.fixture
+def stage(script: ModuleType, tmp_path: Path) -> Path:
+    script.stage_begin(tmp_path)
+    return tmp_path
+
+
 @pytest.mark.parametrize("report", [RACE, OVERFLOW])
 @pytest.mark.parametrize(
     ("frame", "counts"),
@@ -85,18 +91,18 @@ FAULTS = {
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no g++")
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_of_each_kind_is_reported(script: ModuleType, fault: str, tmp_path: Path) -> None:
+def test_a_fault_of_each_kind_is_reported(script: ModuleType, fault: str, stage: Path) -> None:
     kind, code = FAULTS[fault]
-    source, library = tmp_path / "cpp" / "base" / "fault.cpp", tmp_path / "fault.so"
+    source, library = stage / "cpp" / "base" / "fault.cpp", stage / "fault.so"
     source.parent.mkdir(parents=True)
     source.write_text(code)
     flags = ["-shared", "-fPIC", "-g", "-O1", f"-fsanitize={script.KINDS[kind]}", "-pthread"]
     subprocess.run(["g++", *flags, source, "-o", library], check=True)
-    (tmp_path / "sitecustomize.py").write_text(script.SITE)
-    reports = tmp_path / "reports"
+    (stage / "sitecustomize.py").write_text(script.SITE)
+    reports = stage / "reports"
     reports.mkdir()
     call = "import ctypes, sys; ctypes.CDLL(sys.argv[1]).fault(1)"
-    environment = script.environment(kind, tmp_path, reports)
+    environment = script.environment(kind, stage, reports)
     subprocess.run([sys.executable, "-c", call, library], env=environment, check=False, capture_output=True)
     texts = [file.read_text() for file in reports.iterdir()]
     assert {len(list(script.ours(text))) for text in texts} == {1}, texts
@@ -104,9 +110,18 @@ def test_a_fault_of_each_kind_is_reported(script: ModuleType, fault: str, tmp_pa
 
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc")
 @pytest.mark.parametrize("kind", ["address", "thread"])
-def test_a_process_that_crashes_does_not_end_well(script: ModuleType, kind: str, tmp_path: Path) -> None:
+def test_a_shell_runs_what_it_is_told(script: ModuleType, kind: str, stage: Path) -> None:
+    call = [*script.without_random_addresses(), "sh", "-c", "echo told"]
+    environment = script.environment(kind, stage, stage)
+    done = subprocess.run(call, env=environment, check=True, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("told\n", "")
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc")
+@pytest.mark.parametrize("kind", ["address", "thread"])
+def test_a_process_that_crashes_does_not_end_well(script: ModuleType, kind: str, stage: Path) -> None:
     call = [sys.executable, "-c", "import ctypes; ctypes.string_at(0)"]
-    environment = script.environment(kind, tmp_path, tmp_path)
+    environment = script.environment(kind, stage, stage)
     assert subprocess.run(call, env=environment, check=False, capture_output=True).returncode != 0
 
 
