@@ -24,9 +24,9 @@ def tolerance(case: Case) -> float:
     much, relatively; weights sum to 1, so the output is off by that times the largest value. 4: room for both
     sides of the quotient and for the exponential itself.
     """
-    largest = np.nanmax(np.abs(np.where(np.isfinite(case.v), case.v, 0))) + 1
+    largest = np.abs(np.where(np.isfinite(case.v), case.v, 0)).max(initial=0) + 1
     k = np.where(np.isfinite(case.k), case.k, 0)
-    size = case.scale * np.linalg.norm(case.q, axis=-1).max() * np.linalg.norm(k, axis=-1).max()
+    size = case.scale * np.linalg.norm(case.q, axis=-1).max() * np.linalg.norm(k, axis=-1).max(initial=0)
     distance = max([abs(pair[5]) + abs(pair[4]) for pairs in case.pairs for pair in pairs], default=0)
     size += case.softcap + (distance if case.max_bias > 0 else 0) + 1
     return 4 * EPS * np.sqrt(case.k.shape[2]) * size * largest
@@ -226,6 +226,11 @@ def test_token_without_keys_gets_zeros(isa, sinks):
     assert (out[[2, 4]] == 0).all()
     check(case, isa)
     assert (attention(replace(case, blocks=[], pairs=[]), isa) == 0).all()
+
+
+@every_isa
+def test_a_cache_may_have_no_cells(isa):
+    check(make_case(1, 3, 2, 2, 16, 16, (0,)), isa)
 
 
 @every_isa

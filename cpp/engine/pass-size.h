@@ -14,7 +14,7 @@ struct PassSize {
 };
 
 // The rows that n tokens are given: as many as they are where they are few, and few sizes beyond, so that graphs serve
-// again. Kernels take four rows at once (kernel/product.h, and ggml's).
+// again. Kernels take four rows or eight at once (ggml's, and kernel/product.h).
 int32_t rows_for(int32_t n);
 // n_tokens is at most n_batch, and n_outputs at most n_tokens.
 PassSize size_of_pass(int32_t n_tokens, int32_t n_outputs, int32_t n_batch);
