@@ -1,5 +1,5 @@
-// The kernel for products for AVX-512 with VNNI (Ice Lake, Zen 4 and later): with vectors of 256 bits, and 32
-// registers, which eight rows need.
+// The kernel for products for AVX-512 with VNNI (Ice Lake, Zen 4 and later): with vectors of 256 bits, in 32
+// registers.
 #if defined(__x86_64__)
 #include <immintrin.h>
 
