@@ -7,6 +7,7 @@ import shlex
 import socket
 import subprocess
 from collections.abc import Sequence
+from importlib.metadata import version
 
 from ..engine.process import python_command
 from ..errors import RunaheadError
@@ -37,8 +38,6 @@ def reach(hosts: Sequence[str]) -> str:
     answers = {host: _answer(ssh) for host, ssh in asked.items()}
     if faults := [f"{host} ({said})" for host, (is_there, said) in answers.items() if not is_there]:
         raise RunaheadError(f"hosts that cannot be reached with ssh, or have no {PACKAGES[0]}: {', '.join(faults)}")
-    from importlib.metadata import version
-
     ours = [version(package) for package in PACKAGES]
     addresses = []
     for host, (_, said) in answers.items():
